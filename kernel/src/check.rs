@@ -1,0 +1,113 @@
+//! Coverage marks: names for rare branches, so that simulation can prove it reached them.
+//!
+//! `mark!("torn_tail")` emits a `tracing` event at trace level under the target [`MARK_TARGET`] with the field
+//! `mark`. In production nobody listens and the macro costs one relaxed load. The simulator installs a
+//! subscriber for its thread and counts; a sweep fails when a known mark was never hit.
+//! Every mark's name stands in [`MARKS`]; the macro refuses, at compile time, a name that does not.
+//!
+//! A [`Phase`] is a stretch of time in which a crash is most telling: its beginning and its end are `tracing` events
+//! at trace level under [`PHASE_TARGET`], with the fields `phase` (one of [`PHASES`]) and `edge` (`begin` or `end`).
+//! Whoever kills the process on purpose learns from them where the kill fell. An abandoned phase ends too.
+
+/// The `tracing` target of every mark.
+pub const MARK_TARGET: &str = "holdfast::mark";
+
+/// All marks of the kernel, sorted.
+pub const MARKS: &[&str] = &[
+    "checkpoint_abandoned",
+    "checkpoint_copied",
+    "commit_conflict_point",
+    "commit_conflict_range",
+    "commit_disk_full",
+    "commit_leader_dropped",
+    "compaction_drops_tombstone",
+    "compaction_drops_version",
+    "compaction_input_corrupt",
+    "log_hole_vouched",
+    "log_recycled",
+    "log_segment_abandoned",
+    "log_sync_failed",
+    "log_torn_tail",
+    "log_write_failed",
+    "manifest_rolled",
+    "manifest_torn_tail",
+    "memory_over_budget",
+    "read_state_retried",
+    "recovery_flushed_midway",
+    "recovery_orphan_removed",
+    "table_abandoned",
+    "transaction_window_exceeded",
+    "view_retried",
+    "view_stale",
+    "write_slowed",
+    "write_stopped",
+];
+
+/// The `tracing` target of every phase.
+pub const PHASE_TARGET: &str = "holdfast::phase";
+
+/// All phases, sorted.
+pub const PHASES: &[&str] = &["compaction", "flush", "manifest_edit", "manifest_switch", "recovery"];
+
+/// A phase under way; dropping it ends the phase.
+#[derive(Debug)]
+pub(crate) struct Phase(&'static str);
+
+impl Phase {
+    /// Begins the phase `name`, which stands in [`PHASES`].
+    pub fn begin(name: &'static str) -> Self {
+        debug_assert!(PHASES.contains(&name), "add the phase to check::PHASES");
+        tracing::event!(target: "holdfast::phase", tracing::Level::TRACE, phase = name, edge = "begin");
+        Self(name)
+    }
+}
+
+impl Drop for Phase {
+    fn drop(&mut self) {
+        tracing::event!(target: "holdfast::phase", tracing::Level::TRACE, phase = self.0, edge = "end");
+    }
+}
+
+/// True if `name` stands in [`MARKS`]; for use at compile time.
+pub const fn is_mark(name: &str) -> bool {
+    let mut i = 0;
+    while i < MARKS.len() {
+        if equal(MARKS[i].as_bytes(), name.as_bytes()) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Names a rare branch that was just taken.
+macro_rules! mark {
+    ($name:literal) => {{
+        const { assert!($crate::check::is_mark($name), "add the mark to check::MARKS") };
+        tracing::event!(target: "holdfast::mark", tracing::Level::TRACE, mark = $name);
+    }};
+}
+pub(crate) use mark;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn marks_and_phases_are_sorted_and_unique() {
+        assert!(super::MARKS.windows(2).all(|w| w[0] < w[1]));
+        assert!(super::PHASES.windows(2).all(|w| w[0] < w[1]));
+    }
+}

@@ -1,0 +1,76 @@
+//! Names of the files in a database directory.
+//!
+//! ```text
+//! CURRENT              names the manifest in force; replaced by rename
+//! LOCK                 held by the one writing process
+//! RESERVE              real bytes set free when the disk is full
+//! 0000000012.manifest  list of files and keyspaces
+//! 0000000013.log       log segment
+//! 0000000014.table     sorted table
+//! NAME.tmp             being made; belongs to nobody after a crash
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use super::FileNo;
+
+/// The file that names the manifest in force.
+pub const CURRENT: &str = "CURRENT";
+/// The file the directory lock is taken through.
+pub const LOCK: &str = "LOCK";
+/// The file that is removed when the disk is full.
+pub const RESERVE: &str = "RESERVE";
+/// Suffix of a file being made.
+pub const TMP_SUFFIX: &str = ".tmp";
+
+/// What a numbered file holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FileKind {
+    /// The list of files and keyspaces.
+    Manifest,
+    /// A log segment.
+    Log,
+    /// A sorted table.
+    Table,
+}
+
+impl FileKind {
+    /// The suffix without its dot.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Log => "log",
+            Self::Table => "table",
+        }
+    }
+}
+
+/// The path of a numbered file.
+pub fn path(dir: &Path, kind: FileKind, no: FileNo) -> PathBuf {
+    dir.join(format!("{no:010}.{}", kind.suffix()))
+}
+
+/// Kind and number from a name, `None` if it is not a numbered file of ours. Accepts exactly what [`path`] makes.
+pub fn parse(name: &str) -> Option<(FileKind, FileNo)> {
+    let (digits, suffix) = name.split_once('.')?;
+    let kind =
+        [FileKind::Manifest, FileKind::Log, FileKind::Table].into_iter().find(|k| k.suffix() == suffix)?;
+    let no: u64 = digits.parse().ok()?;
+    (format!("{no:010}") == digits).then_some((kind, FileNo::new(no)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    quickcheck::quickcheck! {
+        fn a_name_parses_back(no: u64) -> bool {
+            let path = path(Path::new("d"), FileKind::Table, FileNo::new(no));
+            parse(path.file_name().and_then(|n| n.to_str()).unwrap_or("")) == Some((FileKind::Table, FileNo::new(no)))
+        }
+
+        fn any_name_is_judged(name: String) -> bool {
+            parse(&name).is_none_or(|(kind, no)| path(Path::new(""), kind, no) == Path::new(&name))
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Threads that do I/O for callers who may not wait.
+//!
+//! An operation owns everything it touches (descriptor, buffers), so dropping its future never frees memory that
+//! the device still uses: the operation runs to its end and its result is dropped then. Nothing is cancelled.
+//!
+//! Threads are started when an operation finds none idle, up to [`THREADS_MAX`]; beyond that operations queue.
+//! They live as long as the pool, whose drop lets them finish what is queued. If not even one thread can be had,
+//! the caller runs the operation itself: slow, but an answer.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::launch::Launcher;
+use crate::env::Io;
+
+/// Most threads of one pool: enough requests in flight to saturate a disk, few enough to be no burden.
+pub const THREADS_MAX: usize = 16;
+
+/// A lazily grown set of I/O threads.
+pub struct Pool {
+    shared: Arc<Shared>,
+    launcher: Arc<Launcher>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    operations: VecDeque<Arc<dyn Run>>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that can panic runs under this lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    /// A pool without threads yet.
+    pub fn new(launcher: Arc<Launcher>) -> Self {
+        let shared = Shared { queue: Mutex::new(Queue::default()), arrived: Condvar::new() };
+        Self { shared: Arc::new(shared), launcher }
+    }
+
+    /// Runs `operation` on a thread of the pool. It starts at once, whether or not the result is awaited.
+    pub fn run<T: Send + 'static>(&self, operation: impl FnOnce() -> T + Send + 'static) -> Io<T> {
+        let operation = Arc::new(Operation {
+            state: Mutex::new(State { stage: Stage::Queued(operation), waiter: None }),
+        });
+        self.enqueue(Arc::clone(&operation) as Arc<dyn Run>);
+        Io::waiting(Outcome(operation))
+    }
+
+    fn enqueue(&self, operation: Arc<dyn Run>) {
+        let mut queue = self.shared.lock();
+        queue.operations.push_back(operation);
+        if queue.idle >= queue.operations.len() || queue.threads == THREADS_MAX {
+            drop(queue);
+            self.shared.arrived.notify_one();
+            return;
+        }
+        queue.threads += 1;
+        drop(queue);
+        let shared = Arc::clone(&self.shared);
+        if let Err(error) = self.launcher.launch("holdfast-io", Box::new(move || work(&shared))) {
+            tracing::warn!(%error, "no further I/O thread");
+            let mut queue = self.shared.lock();
+            queue.threads -= 1;
+            let nobody = queue.threads == 0;
+            let orphaned = if nobody { std::mem::take(&mut queue.operations) } else { VecDeque::new() };
+            drop(queue);
+            self.shared.arrived.notify_one();
+            for operation in orphaned {
+                operation.run();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.arrived.notify_all();
+    }
+}
+
+/// The life of one pool thread.
+fn work(shared: &Shared) {
+    let mut queue = shared.lock();
+    loop {
+        if let Some(operation) = queue.operations.pop_front() {
+            drop(queue);
+            operation.run();
+            drop(operation);
+            queue = shared.lock();
+        } else if queue.closed {
+            queue.threads -= 1;
+            return;
+        } else {
+            queue.idle += 1;
+            queue = shared.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
+        }
+    }
+}
+
+/// An operation without its type, as the queue holds it.
+trait Run: Send + Sync {
+    fn run(&self);
+}
+
+/// One operation and, later, its result: shared by the queue and the future that waits for it.
+struct Operation<F, T> {
+    state: Mutex<State<F, T>>,
+}
+
+struct State<F, T> {
+    stage: Stage<F, T>,
+    waiter: Option<Waker>,
+}
+
+enum Stage<F, T> {
+    Queued(F),
+    Running,
+    Done(T),
+    Panicked,
+    Taken,
+}
+
+impl<F, T> Operation<F, T> {
+    fn lock(&self) -> MutexGuard<'_, State<F, T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F: FnOnce() -> T + Send, T: Send> Run for Operation<F, T> {
+    fn run(&self) {
+        let Stage::Queued(operation) = std::mem::replace(&mut self.lock().stage, Stage::Running) else {
+            unreachable!("an operation is queued once and run once");
+        };
+        let stage = match catch_unwind(AssertUnwindSafe(operation)) {
+            Ok(result) => Stage::Done(result),
+            Err(_) => Stage::Panicked,
+        };
+        let waiter = {
+            let mut state = self.lock();
+            state.stage = stage;
+            state.waiter.take()
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+}
+
+/// The future of an operation's result.
+struct Outcome<F, T>(Arc<Operation<F, T>>);
+
+impl<F, T> Future for Outcome<F, T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // Cloning and dropping a waker is foreign code, so neither happens under our lock.
+        let waker = context.waker().clone();
+        let mut state = self.0.lock();
+        match std::mem::replace(&mut state.stage, Stage::Taken) {
+            Stage::Done(result) => return Poll::Ready(result),
+            Stage::Panicked => {
+                drop(state);
+                panic!("an I/O operation panicked; its own message stands above");
+            }
+            Stage::Taken => unreachable!("an I/O future was polled after it had given its result"),
+            pending => state.stage = pending,
+        }
+        let before = state.waiter.replace(waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+}

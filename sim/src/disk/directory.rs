@@ -1,0 +1,93 @@
+//! One directory: the names as processes see them, the names that are durable, and the changes between.
+//!
+//! Every change binds one name to an inode or to nothing, and is unsynced until the directory is synced. After a
+//! power loss each name has its durable binding or any one that it was given since, independently of every other
+//! name; a rename is two changes, so both names, or neither, may be left.
+
+use std::collections::BTreeMap;
+
+use super::survivors::SurvivorChoice;
+
+/// Number of a file or directory on one disk.
+pub(crate) type InodeNumber = u64;
+
+/// A name was bound to an inode, or to nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Binding {
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    pub(crate) inode: Option<InodeNumber>,
+}
+
+/// See the module's header.
+#[derive(Clone, Default)]
+pub(crate) struct Directory {
+    pub(crate) names: BTreeMap<String, InodeNumber>,
+    pub(crate) durable: BTreeMap<String, InodeNumber>,
+    pub(crate) changes: Vec<Binding>,
+}
+
+/// Inodes that lost one durable or pending reference each.
+pub(crate) type Released = Vec<InodeNumber>;
+
+impl Directory {
+    /// Binds a name as processes see it. Gives the inode that the name had.
+    pub(crate) fn bind(
+        &mut self,
+        number: u64,
+        name: &str,
+        inode: Option<InodeNumber>,
+    ) -> Option<InodeNumber> {
+        let before = match inode {
+            Some(inode) => self.names.insert(name.to_owned(), inode),
+            None => self.names.remove(name),
+        };
+        self.changes.push(Binding { number, name: name.to_owned(), inode });
+        before
+    }
+
+    /// Makes every change up to `watermark` durable.
+    pub(crate) fn settle(&mut self, watermark: u64) -> Released {
+        let count = self.changes.partition_point(|change| change.number <= watermark);
+        let changes: Vec<Binding> = self.changes.drain(..count).collect();
+        changes.into_iter().filter_map(|change| self.set_durable(change.name, change.inode)).collect()
+    }
+
+    /// Each name changed up to `watermark` gets, for good, its durable binding or one of the later ones.
+    pub(crate) fn survive(
+        &mut self,
+        watermark: u64,
+        number: InodeNumber,
+        choice: &mut dyn SurvivorChoice,
+    ) -> Released {
+        let count = self.changes.partition_point(|change| change.number <= watermark);
+        let mut by_name: BTreeMap<String, Vec<Option<InodeNumber>>> = BTreeMap::new();
+        for change in self.changes.drain(..count) {
+            by_name.entry(change.name).or_default().push(change.inode);
+        }
+        let mut released = Vec::new();
+        for (name, bindings) in by_name {
+            let mut candidates = vec![self.durable.get(&name).copied()];
+            candidates.extend(bindings);
+            let pick = choice.name(number, &name, &candidates).min(candidates.len() - 1);
+            let picked = candidates[pick];
+            released.extend(
+                candidates[1..]
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(position, binding)| if position + 1 == pick { None } else { *binding }),
+            );
+            if pick > 0 {
+                released.extend(self.set_durable(name, picked));
+            }
+        }
+        released
+    }
+
+    fn set_durable(&mut self, name: String, inode: Option<InodeNumber>) -> Option<InodeNumber> {
+        match inode {
+            Some(inode) => self.durable.insert(name, inode),
+            None => self.durable.remove(&name),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The disk as a test sees it, from outside of every process: look, damage, copy, restrict, and ask for faults.
+//!
+//! Nothing here counts as a disk call, takes time, or can fail by an injected fault.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use holdfast::env::{DirEntry, FreeSpace, Metadata};
+
+use super::inode::{Change, ChangeKind};
+use super::{DiskState, Node, Refusal, Route, Space};
+use crate::fault::{FaultClass, Trigger};
+use crate::options::Ratio;
+use crate::state::Shared;
+use crate::trace::Event;
+
+/// One disk of the world.
+#[derive(Clone)]
+pub struct SimDisk {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) disk: usize,
+}
+
+/// A whole disk at one moment, unsynced changes included. Cheap: shares every page with the disk.
+#[derive(Clone)]
+pub struct DiskImage {
+    nodes: std::collections::BTreeMap<u64, Node>,
+    space: Space,
+}
+
+impl DiskImage {
+    /// A hash over every name and byte that a process would see; equal images have equal hashes.
+    pub fn hash(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut mix = |word: u64| {
+            hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 31;
+        };
+        for (number, node) in &self.nodes {
+            mix(*number);
+            match node {
+                Node::File(file) => {
+                    mix(file.size);
+                    let mut bytes =
+                        vec![0; usize::try_from(file.size).expect("a simulated file fits memory")];
+                    file.content.read(0, &mut bytes);
+                    mix(u64::from(crc32fast::hash(&bytes)));
+                }
+                Node::Directory(directory) => {
+                    for (name, inode) in &directory.names {
+                        mix(u64::from(crc32fast::hash(name.as_bytes())));
+                        mix(*inode);
+                    }
+                }
+            }
+        }
+        hash
+    }
+}
+
+/// What a test gets when it names something that is not there: a bug of the test.
+fn expect<T>(what: &str, path: &Path, result: Result<T, Refusal>) -> T {
+    match result {
+        Ok(value) => value,
+        Err((_, detail)) => panic!("{what} {}: {detail}", path.display()),
+    }
+}
+
+impl SimDisk {
+    fn with<T>(&self, run: impl FnOnce(&mut DiskState) -> T) -> T {
+        run(&mut self.shared.state.lock().disks[self.disk].1)
+    }
+
+    /// Asks for a fault at calls on any file.
+    pub fn inject(&self, class: FaultClass, trigger: Trigger) {
+        self.inject_on(class, "", trigger);
+    }
+
+    /// Asks for a fault at calls on files (or, for `SpawnRefused`, tasks) whose name contains `name_part`.
+    pub fn inject_on(&self, class: FaultClass, name_part: &str, trigger: Trigger) {
+        self.with(|disk| disk.faults.inject(class, name_part, trigger));
+    }
+
+    /// Lets a fault fire at random.
+    pub fn set_fault_rate(&self, class: FaultClass, rate: Ratio) {
+        self.with(|disk| disk.faults.set_rate(class, rate));
+    }
+
+    /// Ends every fault, asked for or at random.
+    pub fn clear_faults(&self) {
+        self.with(|disk| disk.faults.clear());
+    }
+
+    /// How often the class fired on this disk.
+    pub fn faults_fired(&self, class: FaultClass) -> u64 {
+        self.with(|disk| disk.faults.fired(class))
+    }
+
+    /// Writes refused because a file was written through the page cache and around it: a bug of the kernel.
+    pub fn mixed_writes(&self) -> u64 {
+        self.with(|disk| disk.mixed_writes)
+    }
+
+    /// Sets how much fits. What is stored stays, even above it.
+    pub fn set_capacity(&self, bytes: u64, inodes: u64) {
+        self.with(|disk| disk.set_capacity(bytes, inodes));
+    }
+
+    /// Room left.
+    pub fn free_space(&self) -> FreeSpace {
+        self.with(|disk| disk.free_space())
+    }
+
+    /// With `true`, cached writes learn of a full disk only at their sync.
+    pub fn set_delayed_allocation(&self, delayed: bool) {
+        self.with(|disk| disk.set_delayed_allocation(delayed));
+    }
+
+    /// The bytes of a file as processes see them.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn read_file(&self, path: impl AsRef<Path>) -> Vec<u8> {
+        let path = path.as_ref();
+        self.with(|disk| {
+            let inode = expect("read_file", path, disk.resolve(path));
+            let file = disk.file(inode);
+            let mut bytes = vec![0; usize::try_from(file.size).expect("a simulated file fits memory")];
+            file.content.read(0, &mut bytes);
+            bytes
+        })
+    }
+
+    /// The bytes of a file that are durable, whatever its name is.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn read_durable(&self, path: impl AsRef<Path>) -> Vec<u8> {
+        let path = path.as_ref();
+        self.with(|disk| {
+            let inode = expect("read_durable", path, disk.resolve(path));
+            let file = disk.file(inode);
+            let mut bytes =
+                vec![0; usize::try_from(file.durable_size).expect("a simulated file fits memory")];
+            file.durable.read(0, &mut bytes);
+            bytes
+        })
+    }
+
+    /// True if something has this path.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.with(|disk| disk.resolve(path.as_ref()).is_ok())
+    }
+
+    /// Facts about a file or directory; `None` if there is none.
+    pub fn metadata(&self, path: impl AsRef<Path>) -> Option<Metadata> {
+        self.with(|disk| disk.metadata(path.as_ref()).ok())
+    }
+
+    /// The entries of a directory, sorted.
+    ///
+    /// # Panics
+    /// If there is no such directory.
+    pub fn list(&self, path: impl AsRef<Path>) -> Vec<DirEntry> {
+        let path = path.as_ref();
+        self.with(|disk| expect("list", path, disk.list(path)))
+    }
+
+    /// Creates a durable directory, and its parents as needed.
+    ///
+    /// # Panics
+    /// If a file is in the way.
+    pub fn create_dir_all(&self, path: impl AsRef<Path>) {
+        let mut at = std::path::PathBuf::from("/");
+        for component in path.as_ref().components() {
+            at.push(component);
+            self.with(|disk| {
+                if disk.resolve(&at).is_err() {
+                    expect("create_dir_all", &at, disk.create_dir(&at));
+                    disk.settle_parent(&at);
+                }
+            });
+        }
+    }
+
+    /// Puts a durable file in place, name and bytes, replacing what was there.
+    ///
+    /// # Panics
+    /// If its directory is not there.
+    pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) {
+        let path = path.as_ref();
+        let mut state = self.shared.state.lock();
+        state.trace.event(Event::Outside, 1, bytes.len() as u64);
+        state.trace.bytes(bytes);
+        let disk = &mut state.disks[self.disk].1;
+        if disk.resolve(path).is_err() {
+            let inode = expect("write_file", path, disk.open(path, true));
+            disk.close(inode);
+            disk.settle_parent(path);
+        }
+        let inode = expect("write_file", path, disk.resolve(path));
+        disk.truncate(inode, 0);
+        let number = disk.number();
+        if !bytes.is_empty() {
+            let kind = ChangeKind::Write(bytes.into());
+            let change = Change { number, offset: 0, len: bytes.len() as u64, kind, route: Route::Cached };
+            disk.make_change(inode, change, false);
+        }
+        disk.settle(inode, u64::MAX);
+    }
+
+    /// Removes a file for good.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn remove_file(&self, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        self.with(|disk| {
+            expect("remove_file", path, disk.remove(path));
+            disk.settle_parent(path);
+        });
+    }
+
+    /// Changes bytes at rest, behind everybody's back: `damage` gets `len` bytes of the file from `offset`.
+    ///
+    /// # Panics
+    /// If there is no such file or it has no such bytes.
+    pub fn corrupt(&self, path: impl AsRef<Path>, offset: u64, len: usize, damage: impl FnOnce(&mut [u8])) {
+        let path = path.as_ref();
+        let mut state = self.shared.state.lock();
+        let disk = &mut state.disks[self.disk].1;
+        let inode = expect("corrupt", path, disk.resolve(path));
+        let file = disk.file_mut(inode);
+        assert!(offset + len as u64 <= file.size, "corrupt {}: no such bytes", path.display());
+        let mut bytes = vec![0; len];
+        file.content.read(offset, &mut bytes);
+        damage(&mut bytes);
+        file.content.write(offset, &bytes);
+        if offset + len as u64 <= file.durable_size {
+            file.durable.write(offset, &bytes);
+        }
+        state.trace.event(Event::Outside, 2, offset);
+        state.trace.bytes(&bytes);
+        state.trace.log(|| format!("corrupt {} at {offset}+{len}", path.display()));
+    }
+
+    /// Flips one bit at rest.
+    ///
+    /// # Panics
+    /// If there is no such file or it has no such byte.
+    pub fn flip_bit(&self, path: impl AsRef<Path>, offset: u64, bit: u32) {
+        self.corrupt(path, offset, 1, |bytes| bytes[0] ^= 1 << (bit % 8));
+    }
+
+    /// An image of the whole disk.
+    pub fn snapshot(&self) -> DiskImage {
+        self.with(|disk| DiskImage { nodes: disk.nodes.clone(), space: disk.space })
+    }
+
+    /// Puts an image back.
+    ///
+    /// # Panics
+    /// If a living process has a file of this disk open, or holds a lock on it.
+    pub fn restore(&self, image: &DiskImage) {
+        let mut state = self.shared.state.lock();
+        let busy = state
+            .processes
+            .iter()
+            .any(|process| process.alive && process.disk == self.disk && !process.open_files.is_empty());
+        assert!(!busy, "restore: a living process has files open; kill it first");
+        state.trace.event(Event::Outside, 3, image.hash());
+        let disk = &mut state.disks[self.disk].1;
+        assert!(disk.locks.is_empty(), "restore: a living process holds a lock; kill it first");
+        disk.restore(image);
+    }
+
+    /// Makes everything durable, as an orderly shutdown of the machine would.
+    pub fn sync_everything(&self) {
+        self.with(DiskState::settle_everything);
+    }
+}
+
+impl DiskState {
+    fn settle_parent(&mut self, path: &Path) {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let inode = expect("settle", parent, self.resolve(parent));
+        self.settle_dir(inode, u64::MAX);
+    }
+
+    fn settle_everything(&mut self) {
+        let inodes: Vec<u64> = self.nodes.keys().copied().collect();
+        for inode in inodes {
+            self.settle(inode, u64::MAX);
+            self.settle_dir(inode, u64::MAX);
+        }
+    }
+
+    /// Numbers go on from the greater of both, so that nothing in flight can be mistaken for something else.
+    fn restore(&mut self, image: &DiskImage) {
+        self.nodes = image.nodes.clone();
+        self.space = Space {
+            capacity_bytes: self.space.capacity_bytes,
+            capacity_inodes: self.space.capacity_inodes,
+            delayed_allocation: self.space.delayed_allocation,
+            ..image.space
+        };
+        self.in_flight.clear();
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = node {
+                file.opens = 0;
+            }
+        }
+        self.recount();
+    }
+}

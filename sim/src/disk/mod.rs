@@ -1,0 +1,383 @@
+//! The simulated disk: an inode-based file system in memory that knows what is durable and what is not.
+//!
+//! Personality `strict`, the adversary. A sync of a file makes its bytes and size durable and not its name; each
+//! change of a directory entry is separate and durable only by a sync of that directory; a `dsync` write makes
+//! only itself durable. At power loss any legal survivor set remains ([`survivors`]).
+//!
+//! This module is plain state and plain functions: no time, no tasks. [`handle`] puts it behind the kernel's
+//! traits, [`inspect`] behind an interface for tests.
+
+mod content;
+mod directory;
+pub(crate) mod handle;
+mod inode;
+pub(crate) mod inspect;
+mod namespace;
+mod power;
+mod space;
+pub(crate) mod survivors;
+
+use std::collections::BTreeMap;
+
+use holdfast::env::{IoErrorKind, LockKind};
+
+use crate::fault::{FaultClass, Faults};
+use crate::schedule::Who;
+use crate::stream::{Stream, StreamClass};
+use directory::{Directory, InodeNumber};
+pub use inode::SECTOR;
+use inode::{Change, ChangeKind, Inode, Route};
+
+/// Why the disk refuses: the kind, and what it says.
+pub(crate) type Refusal = (IoErrorKind, &'static str);
+
+/// A file or a directory.
+#[derive(Clone)]
+pub(crate) enum Node {
+    File(Box<Inode>),
+    Directory(Directory),
+}
+
+/// A held lock of a directory.
+pub(crate) struct HeldLock {
+    number: u64,
+    directory: InodeNumber,
+    name: String,
+    kind: LockKind,
+    who: Who,
+}
+
+/// A write that will act on its file when it completes.
+struct InFlight {
+    number: u64,
+    inode: InodeNumber,
+    who: Who,
+    change: Change,
+    puts_off: bool,
+}
+
+/// Room on the disk.
+#[derive(Clone, Copy)]
+struct Space {
+    capacity_bytes: u64,
+    capacity_inodes: u64,
+    used_pages: u64,
+    used_inodes: u64,
+    delayed_allocation: bool,
+}
+
+/// The whole state of one disk.
+pub(crate) struct DiskState {
+    nodes: BTreeMap<InodeNumber, Node>,
+    next_inode: InodeNumber,
+    next_number: u64,
+    space: Space,
+    locks: Vec<HeldLock>,
+    in_flight: Vec<InFlight>,
+    pub(crate) faults: Faults,
+    short_lengths: Stream,
+    failed_syncs: Stream,
+    power_losses: Stream,
+    kills: Stream,
+    /// Writes refused because cached and direct access were mixed: a bug of whoever wrote.
+    pub(crate) mixed_writes: u64,
+}
+
+/// Number of the root directory.
+const ROOT: InodeNumber = 0;
+
+/// How a write reaches the file.
+#[derive(Clone, Copy)]
+pub(crate) struct WriteMode {
+    pub(crate) route: Route,
+    pub(crate) dsync: bool,
+    /// Act on the file only when [`DiskState::land`] is called.
+    pub(crate) late: Option<Who>,
+}
+
+/// What a write did at its start.
+pub(crate) struct Written {
+    /// Bytes taken.
+    pub(crate) count: usize,
+    /// Number of the change, to settle when a `dsync` write completes.
+    pub(crate) number: u64,
+}
+
+impl DiskState {
+    /// An empty disk. `disk_number` keeps the streams of several disks apart.
+    pub(crate) fn new(seed: u64, disk_number: u64) -> Self {
+        let seed = seed ^ disk_number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self {
+            nodes: BTreeMap::from([(ROOT, Node::Directory(Directory::default()))]),
+            next_inode: ROOT + 1,
+            next_number: 1,
+            space: Space {
+                capacity_bytes: 1 << 40,
+                capacity_inodes: 1 << 32,
+                used_pages: 0,
+                used_inodes: 0,
+                delayed_allocation: false,
+            },
+            locks: Vec::new(),
+            in_flight: Vec::new(),
+            faults: Faults::new(seed),
+            short_lengths: Stream::new(seed, StreamClass::ShortLength),
+            failed_syncs: Stream::new(seed, StreamClass::FailedSync),
+            power_losses: Stream::new(seed, StreamClass::PowerLoss),
+            kills: Stream::new(seed, StreamClass::Kill),
+            mixed_writes: 0,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    fn file(&self, inode: InodeNumber) -> &Inode {
+        match self.nodes.get(&inode) {
+            Some(Node::File(file)) => file,
+            _ => unreachable!("a handle or a name refers to a file that is not there"),
+        }
+    }
+
+    fn file_mut(&mut self, inode: InodeNumber) -> &mut Inode {
+        match self.nodes.get_mut(&inode) {
+            Some(Node::File(file)) => file,
+            _ => unreachable!("a handle or a name refers to a file that is not there"),
+        }
+    }
+
+    /// Reads; gives the count.
+    pub(crate) fn read(
+        &mut self,
+        inode: InodeNumber,
+        name: &str,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<usize, Refusal> {
+        if self.faults.fires(FaultClass::ReadError, name) {
+            return Err((IoErrorKind::Medium, "injected read error"));
+        }
+        let left = self.file(inode).size.saturating_sub(offset);
+        let mut count = usize::try_from(left).map_or(into.len(), |left| left.min(into.len()));
+        if count > 1 && self.faults.fires(FaultClass::ShortRead, name) {
+            count = self.shorter(count, 1);
+        }
+        self.file(inode).content.read(offset, &mut into[..count]);
+        Ok(count)
+    }
+
+    /// A length from `unit` to `len`, not `len` itself if it can be helped, in whole units.
+    fn shorter(&mut self, len: usize, unit: usize) -> usize {
+        let units = (len / unit) as u64;
+        if units < 2 {
+            return len;
+        }
+        let taken = 1 + self.short_lengths.below(units - 1);
+        usize::try_from(taken).expect("a part of a length in memory") * unit
+    }
+
+    /// Starts a write. It acts on the page cache at once, or, if `late`, when [`Self::land`] is called for it.
+    pub(crate) fn write(
+        &mut self,
+        inode: InodeNumber,
+        name: &str,
+        offset: u64,
+        parts: &[&[u8]],
+        mode: WriteMode,
+    ) -> Result<Written, Refusal> {
+        if self.faults.fires(FaultClass::WriteError, name) {
+            return Err((IoErrorKind::Medium, "injected write error"));
+        }
+        let mut count: usize = parts.iter().map(|part| part.len()).sum();
+        let unit = if mode.route == Route::Direct { crate::DIRECT_ALIGNMENT } else { 1 };
+        if count > unit && self.faults.fires(FaultClass::ShortWrite, name) {
+            count = self.shorter(count, unit);
+        }
+        if self.file(inode).is_mixed_by(mode.route) {
+            self.mixed_writes += 1;
+            return Err((
+                IoErrorKind::Other,
+                "direct and cached writes are mixed: the file has unsynced writes of the other kind",
+            ));
+        }
+        self.reserve_for_write(inode, name, offset, count as u64, mode)?;
+        if mode.dsync && self.faults.fires(FaultClass::SyncError, name) {
+            return self.fail_dsync(inode, offset, joined(parts, count), mode);
+        }
+        let number = self.number();
+        if count > 0 {
+            let change = Change {
+                number,
+                offset,
+                len: count as u64,
+                kind: ChangeKind::Write(joined(parts, count)),
+                route: mode.route,
+            };
+            let puts_off = self.puts_off(mode);
+            match mode.late {
+                Some(who) => self.in_flight.push(InFlight { number, inode, who, change, puts_off }),
+                None => self.make_change(inode, change, puts_off),
+            }
+        }
+        Ok(Written { count, number })
+    }
+
+    /// Some part of a failed `dsync` write is on the medium; the rest never will be.
+    fn fail_dsync(
+        &mut self,
+        inode: InodeNumber,
+        offset: u64,
+        bytes: Box<[u8]>,
+        mode: WriteMode,
+    ) -> Result<Written, Refusal> {
+        let number = self.number();
+        let len = bytes.len() as u64;
+        if len > 0 {
+            let change = Change { number, offset, len, kind: ChangeKind::Write(bytes), route: mode.route };
+            self.make_change(inode, change, false);
+            let reads_old = mode.route == Route::Direct || self.failed_syncs.below(2) == 1;
+            let before = self.file(inode).content.allocated_pages();
+            let mut stream = self.take_failed_syncs();
+            let mut choice = survivors::Drawn::new(&mut stream);
+            self.file_mut(inode).fail_only(number, inode, &mut choice, reads_old);
+            self.failed_syncs = stream;
+            self.account(inode, before, false);
+        }
+        Err((IoErrorKind::Medium, "injected sync error of a dsync write"))
+    }
+
+    /// Takes the stream out, so that a choice can draw from it beside a file of this disk.
+    fn take_failed_syncs(&mut self) -> Stream {
+        std::mem::replace(&mut self.failed_syncs, Stream::new(0, StreamClass::FailedSync))
+    }
+
+    /// Makes a change and keeps the account of allocated pages.
+    fn make_change(&mut self, inode: InodeNumber, change: Change, puts_off: bool) {
+        let before = self.file(inode).content.allocated_pages();
+        self.file_mut(inode).change(change);
+        self.account(inode, before, puts_off);
+    }
+
+    /// Lets a late write act on its file, unless that is gone. Gives the number that the change has now.
+    pub(crate) fn land(&mut self, number: u64) -> u64 {
+        let Some(position) = self.in_flight.iter().position(|write| write.number == number) else {
+            return number;
+        };
+        let InFlight { inode, mut change, puts_off, .. } = self.in_flight.swap_remove(position);
+        if matches!(self.nodes.get(&inode), Some(Node::File(_))) {
+            // Changes are numbered in the order in which they act. A `dsync` write settles under this number.
+            change.number = self.number();
+            let landed = change.number;
+            self.make_change(inode, change, puts_off);
+            return landed;
+        }
+        number
+    }
+
+    /// Makes the range read as zeros by written blocks.
+    pub(crate) fn zero(
+        &mut self,
+        inode: InodeNumber,
+        name: &str,
+        offset: u64,
+        len: u64,
+        mode: WriteMode,
+    ) -> Result<Written, Refusal> {
+        if self.faults.fires(FaultClass::WriteError, name) {
+            return Err((IoErrorKind::Medium, "injected write error"));
+        }
+        self.reserve_for_write(inode, name, offset, len, WriteMode { dsync: true, ..mode })?;
+        let number = self.number();
+        if len > 0 {
+            let change = Change { number, offset, len, kind: ChangeKind::Zero, route: mode.route };
+            self.make_change(inode, change, false);
+        }
+        Ok(Written { count: 0, number })
+    }
+
+    /// Gives blocks back; never changes the size.
+    pub(crate) fn punch(&mut self, inode: InodeNumber, offset: u64, len: u64) {
+        let len = len.min(self.file(inode).size.saturating_sub(offset));
+        let number = self.number();
+        if len > 0 {
+            let change = Change { number, offset, len, kind: ChangeKind::Punch, route: Route::Cached };
+            self.make_change(inode, change, false);
+        }
+    }
+
+    /// Reserves blocks and extends the size.
+    pub(crate) fn allocate(
+        &mut self,
+        inode: InodeNumber,
+        name: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Refusal> {
+        let mode = WriteMode { route: Route::Cached, dsync: true, late: None };
+        self.reserve_for_write(inode, name, offset, len, mode)?;
+        let before = self.file(inode).content.allocated_pages();
+        let number = self.number();
+        let file = self.file_mut(inode);
+        file.content.allocate(offset, len);
+        file.durable.allocate(offset, len);
+        if offset + len > file.size {
+            file.resize(number, offset + len);
+        }
+        self.account(inode, before, false);
+        Ok(())
+    }
+
+    /// Sets the size.
+    pub(crate) fn truncate(&mut self, inode: InodeNumber, len: u64) {
+        let before = self.file(inode).content.allocated_pages();
+        let number = self.number();
+        self.file_mut(inode).resize(number, len);
+        self.account(inode, before, false);
+    }
+
+    /// Starts a sync; gives the number of the last change that it covers.
+    pub(crate) fn start_sync(&mut self, inode: InodeNumber, name: &str) -> Result<u64, Refusal> {
+        if self.faults.fires(FaultClass::SyncError, name) {
+            return Err((IoErrorKind::Medium, "injected sync error"));
+        }
+        self.charge_delayed(inode, name)?;
+        Ok(self.file(inode).last_number())
+    }
+
+    /// A sync failed: a part of what it covered is on the medium, the rest never will be.
+    pub(crate) fn fail_sync(&mut self, inode: InodeNumber, reads_old: Option<bool>) {
+        let reads_old = reads_old.unwrap_or_else(|| self.failed_syncs.below(2) == 1);
+        let before = self.file(inode).content.allocated_pages();
+        let mut stream = self.take_failed_syncs();
+        let file = self.file_mut(inode);
+        let watermark = file.last_number();
+        file.fail_sync(watermark, inode, &mut survivors::Drawn::new(&mut stream), reads_old);
+        self.failed_syncs = stream;
+        self.account(inode, before, false);
+    }
+
+    /// A sync completed.
+    pub(crate) fn settle(&mut self, inode: InodeNumber, watermark: u64) {
+        if let Some(Node::File(file)) = self.nodes.get_mut(&inode) {
+            file.settle(watermark);
+        }
+    }
+
+    /// A `dsync` write completed.
+    pub(crate) fn settle_only(&mut self, inode: InodeNumber, number: u64) {
+        if let Some(Node::File(file)) = self.nodes.get_mut(&inode) {
+            file.settle_only(number);
+        }
+    }
+}
+
+fn joined(parts: &[&[u8]], count: usize) -> Box<[u8]> {
+    if let [only] = parts {
+        return only[..count].into();
+    }
+    let mut bytes = parts.concat();
+    bytes.truncate(count);
+    bytes.into_boxed_slice()
+}

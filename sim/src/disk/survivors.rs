@@ -1,0 +1,262 @@
+//! Who decides what survives a power loss or a failed sync.
+//!
+//! The disk asks a [`SurvivorChoice`] one question for each unsynced change, always in the same order: per file its
+//! changes of content in the order they were made, then its size; then name by name the directory entries. Every
+//! answer is legal, so an explorer that enumerates answers enumerates exactly the legal survivor sets
+//! ([`Odometer`]).
+
+use std::ops::Range;
+
+use crate::options::Ratio;
+use crate::stream::Stream;
+use crate::trace::{Event, Trace};
+
+/// A change of content that is not durable.
+#[derive(Clone, Copy, Debug)]
+pub struct UnsyncedContent {
+    /// Number of the file, the same in every run of a seed.
+    pub file: u64,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Sectors it touches.
+    pub sectors: u64,
+    /// It makes zeros, so tearing it rarely shows.
+    pub is_zero: bool,
+}
+
+/// What becomes of an unsynced change of content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Survival {
+    /// No sector of it reached the medium.
+    Gone,
+    /// All of it did.
+    Whole,
+    /// These runs of sectors did, counted from the first sector that it touches.
+    Torn(Vec<Range<u64>>),
+}
+
+/// Answers for each unsynced change whether it survives. Must not call back into the world.
+pub trait SurvivorChoice: Send {
+    /// What remains of a change of content.
+    fn content(&mut self, change: &UnsyncedContent) -> Survival;
+
+    /// Which size the file has; `candidates[0]` is the durable one, the others in the order they were set.
+    fn size(&mut self, file: u64, candidates: &[u64]) -> usize;
+
+    /// What a name is bound to; `candidates[0]` is the durable binding, the others in the order they were made.
+    /// `None` is no binding.
+    fn name(&mut self, directory: u64, name: &str, candidates: &[Option<u64>]) -> usize;
+}
+
+/// Everything survives, as if it had been synced.
+#[derive(Clone, Copy, Debug)]
+pub struct EverythingSurvives;
+
+impl SurvivorChoice for EverythingSurvives {
+    fn content(&mut self, _: &UnsyncedContent) -> Survival {
+        Survival::Whole
+    }
+
+    fn size(&mut self, _: u64, candidates: &[u64]) -> usize {
+        candidates.len() - 1
+    }
+
+    fn name(&mut self, _: u64, _: &str, candidates: &[Option<u64>]) -> usize {
+        candidates.len() - 1
+    }
+}
+
+/// Only what is durable survives.
+#[derive(Clone, Copy, Debug)]
+pub struct NothingSurvives;
+
+impl SurvivorChoice for NothingSurvives {
+    fn content(&mut self, _: &UnsyncedContent) -> Survival {
+        Survival::Gone
+    }
+
+    fn size(&mut self, _: u64, _: &[u64]) -> usize {
+        0
+    }
+
+    fn name(&mut self, _: u64, _: &str, _: &[Option<u64>]) -> usize {
+        0
+    }
+}
+
+/// Draws from a stream. Each power loss draws a temper first, so that nearly everything and nearly nothing
+/// survive about as often as a mixture.
+pub(crate) struct Drawn<'a> {
+    stream: &'a mut Stream,
+    survives: Ratio,
+}
+
+impl<'a> Drawn<'a> {
+    pub(crate) fn new(stream: &'a mut Stream) -> Self {
+        let eighths = u32::try_from(stream.below(9)).expect("below 9");
+        Self { stream, survives: Ratio::new(eighths, 8) }
+    }
+}
+
+impl SurvivorChoice for Drawn<'_> {
+    fn content(&mut self, change: &UnsyncedContent) -> Survival {
+        if change.sectors > 1 && self.stream.chance(Ratio::new(1, 3)) {
+            return Survival::Torn(torn(self.stream, change.sectors));
+        }
+        if self.stream.chance(self.survives) { Survival::Whole } else { Survival::Gone }
+    }
+
+    fn size(&mut self, _: u64, candidates: &[u64]) -> usize {
+        self.pick(candidates.len())
+    }
+
+    fn name(&mut self, _: u64, _: &str, candidates: &[Option<u64>]) -> usize {
+        self.pick(candidates.len())
+    }
+}
+
+impl Drawn<'_> {
+    /// The last candidate when the power loss is mild, any candidate otherwise.
+    fn pick(&mut self, candidates: usize) -> usize {
+        if self.stream.chance(self.survives) {
+            return candidates - 1;
+        }
+        usize::try_from(self.stream.below(candidates as u64)).expect("an index fits memory")
+    }
+}
+
+/// Half of the time a prefix, as disks mostly tear; otherwise any subset of up to 64 sectors, or random runs.
+fn torn(stream: &mut Stream, sectors: u64) -> Vec<Range<u64>> {
+    if stream.chance(Ratio::new(1, 2)) {
+        let prefix = 0..stream.below(sectors);
+        return vec![prefix];
+    }
+    if sectors <= 64 {
+        return runs_of_mask(stream.next_u64(), sectors);
+    }
+    (0..=stream.below(8))
+        .map(|_| {
+            let start = stream.below(sectors);
+            start..start + 1 + stream.below(sectors - start)
+        })
+        .collect()
+}
+
+/// The runs of set bits among the lowest `sectors` bits.
+fn runs_of_mask(mask: u64, sectors: u64) -> Vec<Range<u64>> {
+    (0..sectors).filter(|sector| mask >> sector & 1 == 1).map(|sector| sector..sector + 1).collect()
+}
+
+/// Notes each answer in the trace.
+pub(crate) struct Traced<'a> {
+    pub(crate) choice: &'a mut dyn SurvivorChoice,
+    pub(crate) trace: &'a mut Trace,
+}
+
+impl SurvivorChoice for Traced<'_> {
+    fn content(&mut self, change: &UnsyncedContent) -> Survival {
+        let survival = self.choice.content(change);
+        self.trace.event(Event::Survivor, change.file, change.offset);
+        match &survival {
+            Survival::Gone => self.trace.event(Event::Survivor, 0, change.len),
+            Survival::Whole => self.trace.event(Event::Survivor, 1, change.len),
+            Survival::Torn(runs) => {
+                for run in runs {
+                    self.trace.event(Event::Survivor, run.start, run.end);
+                }
+            }
+        }
+        self.trace.log(|| {
+            format!("survivor: file {} at {}+{}: {survival:?}", change.file, change.offset, change.len)
+        });
+        survival
+    }
+
+    fn size(&mut self, file: u64, candidates: &[u64]) -> usize {
+        let pick = self.choice.size(file, candidates);
+        self.trace.event(Event::Survivor, file, pick as u64);
+        self.trace.log(|| format!("survivor: size of file {file}: {pick} of {candidates:?}"));
+        pick
+    }
+
+    fn name(&mut self, directory: u64, name: &str, candidates: &[Option<u64>]) -> usize {
+        let pick = self.choice.name(directory, name, candidates);
+        self.trace.event(Event::Survivor, directory, pick as u64);
+        self.trace.bytes(name.as_bytes());
+        self.trace.log(|| format!("survivor: name {name}: {pick} of {candidates:?}"));
+        pick
+    }
+}
+
+/// Enumerates survivor sets: each run through the questions uses one row of digits; [`Odometer::advance`] goes to
+/// the next row.
+///
+/// A change of `n` sectors has 2^n answers up to `sectors_max`; a larger one has gone, whole, and the prefixes at
+/// `sectors_max` even steps. The number of rows is the product of the answers over all questions.
+#[derive(Clone, Debug)]
+pub struct Odometer {
+    /// Digit and number of answers of each question so far.
+    digits: Vec<(u64, u64)>,
+    next: usize,
+    sectors_max: u64,
+}
+
+impl Odometer {
+    /// Starts at the row in which nothing survives. `sectors_max` is 1 to 16.
+    pub fn new(sectors_max: u64) -> Self {
+        Self { digits: Vec::new(), next: 0, sectors_max: sectors_max.clamp(1, 16) }
+    }
+
+    /// Goes to the next row and back to the first question. False when all rows were seen.
+    pub fn advance(&mut self) -> bool {
+        self.digits.truncate(self.next);
+        self.next = 0;
+        while let Some((digit, answers)) = self.digits.pop() {
+            if digit + 1 < answers {
+                self.digits.push((digit + 1, answers));
+                return true;
+            }
+        }
+        false
+    }
+
+    fn answer(&mut self, answers: u64) -> u64 {
+        if self.next == self.digits.len() {
+            self.digits.push((0, answers));
+        }
+        let (digit, expected) = self.digits[self.next];
+        assert_eq!(answers, expected, "the same questions come in the same order in every row");
+        self.next += 1;
+        digit
+    }
+}
+
+impl SurvivorChoice for Odometer {
+    fn content(&mut self, change: &UnsyncedContent) -> Survival {
+        if change.sectors <= self.sectors_max {
+            let mask = self.answer(1 << change.sectors);
+            return match mask {
+                0 => Survival::Gone,
+                mask => Survival::Torn(runs_of_mask(mask, change.sectors)),
+            };
+        }
+        match self.answer(self.sectors_max + 1) {
+            0 => Survival::Gone,
+            step if step == self.sectors_max => Survival::Whole,
+            step => {
+                let prefix = 0..change.sectors * step / self.sectors_max;
+                Survival::Torn(vec![prefix])
+            }
+        }
+    }
+
+    fn size(&mut self, _: u64, candidates: &[u64]) -> usize {
+        usize::try_from(self.answer(candidates.len() as u64)).expect("an index fits memory")
+    }
+
+    fn name(&mut self, _: u64, _: &str, candidates: &[Option<u64>]) -> usize {
+        usize::try_from(self.answer(candidates.len() as u64)).expect("an index fits memory")
+    }
+}

@@ -1,0 +1,63 @@
+//! The simulated world: a seeded scheduler, clock and disk behind the kernel's `Env`, with faults, crashes and a
+//! trace.
+//!
+//! ```
+//! use holdfast::env::{Buf, OpenOptions};
+//!
+//! let outcome = holdfast_sim::run(42, |world| async move {
+//!     let process = world.process("db");
+//!     let env = process.env();
+//!     let written = process.run(async move {
+//!         let file = env.disk().open("/log".as_ref(), OpenOptions::create()).await?;
+//!         file.write_at(0, Buf::copy_of(b"hello")).await.0?;
+//!         file.sync_data().await?;
+//!         env.disk().sync_dir("/".as_ref()).await
+//!     });
+//!     written.await.expect("nobody killed it").expect("no fault was asked for");
+//!     process.power_loss();
+//!     process.disk().read_file("/log")
+//! });
+//! assert_eq!(outcome.result, b"hello");
+//! ```
+//!
+//! The same seed and options do the same things, in every build and on every thread: [`Outcome::hash`] covers every
+//! event with its content. Nothing here uses floating point, the real clock or the real disk.
+//!
+//! What runs inside a process belongs there: use [`Process::run`] and [`Process::spawn`], so that a crash drops it.
+//! A future that the test polls itself, with handles of a process that died, waits for ever, and the run fails with
+//! "nothing can go on".
+
+#[cfg(not(madsim))]
+compile_error!(
+    "holdfast-sim needs madsim's flag: put `rustflags = [\"--cfg\", \"madsim\"]` under `[build]` into .cargo/config.toml"
+);
+
+mod disk;
+mod env;
+mod fault;
+mod join;
+mod options;
+mod process;
+mod run;
+mod schedule;
+mod state;
+mod stream;
+mod timers;
+mod trace;
+mod world;
+
+/// Offsets and lengths of direct I/O on a simulated disk are multiples of this.
+pub const DIRECT_ALIGNMENT: usize = 512;
+
+pub use disk::SECTOR;
+pub use disk::inspect::{DiskImage, SimDisk};
+pub use disk::survivors::{
+    EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
+};
+pub use env::WALL_START_US;
+pub use fault::{FaultClass, Trigger};
+pub use join::{Died, Join};
+pub use options::{FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
+pub use process::{Crash, Process};
+pub use run::{Crashes, Outcome, run};
+pub use world::World;

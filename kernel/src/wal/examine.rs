@@ -1,0 +1,225 @@
+//! Examination: every sector of every segment that the manifest names, those too that replay never reads.
+//!
+//! Replay stops at the first bad byte and looks at no more than it needs. This goes on, says of each segment what is
+//! wrong and which of its bytes nothing depends on, and changes nothing:
+//!
+//! ```text
+//! in the chain     header | groups, surveyed as replay does | behind the end: zeros, earlier uses, a torn group
+//! let go, spare    header | nothing needs it, yet each sector must be zeros or valid in its place
+//! ```
+
+use std::ops::Range;
+
+use super::chain::{Found, Link, chain};
+use super::header::SegmentState;
+use super::replay::{BatchSink, LogFile, Progress, ReplayRequest};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::record::{
+    FIRST_SECTOR, FrameDecoder, FrameKind, HEADER_REGION, SECTOR, SectorReader, SectorUse, Survey,
+    Unreadable, Verdict, judge,
+};
+use crate::types::{FileNo, Lsn};
+
+/// Bad sectors of one segment that are named one by one.
+const NAMED_MAX: usize = 64;
+
+/// What was found in one segment.
+#[derive(Debug)]
+pub struct ExaminedSegment {
+    /// Its number.
+    pub no: FileNo,
+    /// What is wrong, and whether nothing depends on the bytes in question.
+    pub problems: Vec<(Error, bool)>,
+    /// Bytes that nothing depends on, and why.
+    pub unused: Vec<(Range<u64>, &'static str)>,
+}
+
+/// What was found in the log.
+#[derive(Debug, Default)]
+pub struct Examined {
+    /// One for each segment that the manifest names, in that order.
+    pub segments: Vec<ExaminedSegment>,
+    /// What is wrong with the log as a whole: a gap, segments that contradict each other.
+    pub problems: Vec<Error>,
+}
+
+/// Examines the log. `sink` gets every batch that replay would give, if the log as a whole is sound; `progress` is told
+/// the bytes read.
+///
+/// # Errors
+/// None that lies in a file: those are the result. What `sink` answers in [`BatchSink::pause`].
+pub async fn examine(
+    env: &dyn Env,
+    request: &ReplayRequest<'_>,
+    sink: &mut dyn BatchSink,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Examined> {
+    let mut examined = Examined::default();
+    let mut files = Vec::new();
+    for (no, id) in request.segments {
+        let mut segment = ExaminedSegment { no: *no, problems: Vec::new(), unused: Vec::new() };
+        match LogFile::open(env, request, *no, *id).await {
+            Ok(file) => files.push((examined.segments.len(), file)),
+            Err(error) => segment.problems.push((error, false)),
+        }
+        examined.segments.push(segment);
+    }
+    // With a segment unread it cannot be told which of the others are needed.
+    let mut links = Vec::new();
+    if files.len() == request.segments.len() {
+        let found: Vec<Found> = files.iter().map(|(_, file)| file.found.clone()).collect();
+        match chain(&found, request.first_needed, request.known_durable) {
+            Ok(chained) => links = chained,
+            Err(broken) => {
+                let path = broken.index.and_then(|index| files.get(index)).map(|(_, file)| &*file.path);
+                let error = Error::corrupt_at(path.unwrap_or(request.dir), 0, broken.what);
+                examined.problems.push(error);
+            }
+        }
+    }
+    for (index, (at, file)) in files.iter().enumerate() {
+        let link = links.iter().find(|link| link.index == index);
+        let Some(segment) = examined.segments.get_mut(*at) else { continue };
+        let sound = examine_file(env, file, link, request, segment, progress).await;
+        if let (Ok(Some(end)), Some(_)) = (&sound, link)
+            && *end > request.first_needed
+            && let Err(error) = file.deliver(env, *end, request, sink, &mut Progress::new(env)).await
+        {
+            segment.problems.push((error, false));
+        }
+        if let Err(error) = sound {
+            segment.problems.push((error, false));
+        }
+    }
+    Ok(examined)
+}
+
+/// Judges every sector. Gives where the log ends in this segment, if it is in the chain and sound.
+async fn examine_file(
+    env: &dyn Env,
+    file: &LogFile,
+    link: Option<&Link>,
+    request: &ReplayRequest<'_>,
+    segment: &mut ExaminedSegment,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Option<Lsn>> {
+    progress(HEADER_REGION as u64);
+    let header = &file.found.header;
+    let len = HEADER_REGION as u64 + header.capacity;
+    let Some((of, limit)) = header.sector_use() else {
+        segment.unused.push((HEADER_REGION as u64..len, "a segment that waits to be used"));
+        return examine_spare(env, file, segment, progress).await.map(|()| None);
+    };
+    let sectors = header.capacity / SECTOR as u64;
+    // Without a link nothing is needed, and every sector is judged by itself.
+    let needed =
+        link.map_or(0, |link| link.named_end.map_or(sectors, |end| end.since(of.base) / SECTOR as u64));
+    let mut survey = Survey::new(of, needed);
+    let mut number = FIRST_SECTOR;
+    let mut reader = SectorReader::new(file.file.as_ref(), &file.path, of.base, limit);
+    let mut sound = true;
+    while let Some((start, bytes)) = reader.next(env).await? {
+        for (index, sector) in bytes.chunks_exact(SECTOR).enumerate() {
+            let lsn = start.advance((index * SECTOR) as u64);
+            let is_needed = number - FIRST_SECTOR < needed;
+            let outcome = if is_needed {
+                survey.sector(sector).map_err(|bad| bad.what)
+            } else {
+                match judge(sector, number, lsn, &of) {
+                    Verdict::Corrupt(what) => Err(what),
+                    Verdict::New(..) | Verdict::Old => Ok(()),
+                }
+            };
+            if let Err(what) = outcome {
+                sound &= !is_needed;
+                segment.note(file, number, what, !is_needed);
+            }
+            number += 1;
+        }
+        progress(bytes.len() as u64);
+    }
+    let Some(link) = link else {
+        segment.unused.push((HEADER_REGION as u64..len, "a segment that was let go"));
+        return Ok(None);
+    };
+    if !sound {
+        return Ok(None);
+    }
+    let surveyed = file.end_of(survey, link, request)?;
+    let why = match (link.named_end, surveyed.torn) {
+        (Some(_), _) => "behind the end that the next segment names",
+        (None, true) => "behind the end of the log: a group that was being written when the writer died",
+        (None, false) => "behind the end of the log",
+    };
+    // The end may be the very end of the room, whose offset is no place in the file.
+    let end = HEADER_REGION as u64 + surveyed.end.since(of.base);
+    if link.named_end.is_none() && is_sealed(env, file, &of, surveyed.durable, surveyed.end).await? {
+        let seal = HEADER_REGION as u64 + surveyed.durable.since(of.base);
+        segment
+            .unused
+            .push((seal..end, "the seal of what stands before: nothing but that evidence depends on it"));
+    }
+    if end < len {
+        segment.unused.push((end..len, why));
+    }
+    Ok(Some(surveyed.end))
+}
+
+/// True if everything in `start..end`, which are ends of groups, is a seal or the log's end.
+async fn is_sealed(env: &dyn Env, file: &LogFile, of: &SectorUse, start: Lsn, end: Lsn) -> Result<bool> {
+    if start < of.base || start >= end || end.since(start) > HEADER_REGION as u64 {
+        return Ok(false);
+    }
+    let mut decoder = FrameDecoder::new();
+    let mut is_seal = true;
+    let mut reader = SectorReader::new(file.file.as_ref(), &file.path, of.base, end);
+    while let Some((first, bytes)) = reader.next(env).await? {
+        for (index, sector) in bytes.chunks_exact(SECTOR).enumerate() {
+            let lsn = first.advance((index * SECTOR) as u64);
+            let number = FIRST_SECTOR + lsn.since(of.base) / SECTOR as u64;
+            if lsn < start {
+                continue;
+            }
+            let Verdict::New(head, payload) = judge(sector, number, lsn, of) else { return Ok(false) };
+            let decoded = decoder.sector::<Unreadable>(lsn, head, payload, &mut |frame| {
+                is_seal &= matches!(frame.kind, FrameKind::Seal | FrameKind::End);
+                Ok(())
+            });
+            is_seal &= decoded.is_ok();
+        }
+    }
+    Ok(is_seal)
+}
+
+/// A segment that was never used holds zeros only.
+async fn examine_spare(
+    env: &dyn Env,
+    file: &LogFile,
+    segment: &mut ExaminedSegment,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<()> {
+    debug_assert!(file.found.header.state == SegmentState::Unused, "only of a segment without a use");
+    let end = Lsn::new(file.found.header.capacity);
+    let mut reader = SectorReader::new(file.file.as_ref(), &file.path, Lsn::ZERO, end);
+    let mut number = FIRST_SECTOR;
+    while let Some((_, bytes)) = reader.next(env).await? {
+        for sector in bytes.chunks_exact(SECTOR) {
+            if sector.iter().any(|byte| *byte != 0) {
+                segment.note(file, number, "sector: not zeros in a segment that was never used", true);
+            }
+            number += 1;
+        }
+        progress(bytes.len() as u64);
+    }
+    Ok(())
+}
+
+impl ExaminedSegment {
+    fn note(&mut self, file: &LogFile, number: u64, what: &'static str, harmless: bool) {
+        if self.problems.len() < NAMED_MAX {
+            let error = Error::corrupt_at(&file.path, number * SECTOR as u64, what);
+            self.problems.push((error, harmless));
+        }
+    }
+}

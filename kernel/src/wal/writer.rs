@@ -1,0 +1,526 @@
+//! The one writer of the log. It belongs to one task at a time: whoever leads a group of commits.
+//!
+//! What is acknowledged but not durable stays in memory: `buffered` frames were not written yet, `unsynced` ones
+//! were written and wait for a sync. Should the disk turn out to be full in between, so that what was written is
+//! not there, they are written anew in the next segment before anything else. That costs a copy and at most 1 MiB
+//! (an append that would exceed it is synced instead, about 0.4 ms a mebibyte); the other choice, stopping, would
+//! break the promise that writes resume by themselves once there is room.
+//!
+//! Written anew, such frames stand at greater positions than [`Appended`] said. That changes no comparison with
+//! [`Wal::durable_lsn`] (both only grow), but it means: the boundary of a freeze must be the position that
+//! [`Wal::seal`] returned, for what stands before a seal is durable and does not move.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::header::{Predecessor, SegmentState};
+use super::segment::{InUse, Released, Segment, SegmentSize};
+use super::spares::{FIRST_BYTES, Spares};
+use crate::check::mark;
+use crate::env::{Buf, Env, File, IoError, IoErrorKind};
+use crate::error::{Error, Result};
+use crate::options::Durability;
+use crate::record::{
+    EncodedFrames, Frame, FrameKind, GroupEncoder, GroupLayout, HEADER_REGION, SectorUse, WRITE_CHUNK,
+    encode_frames, write_full,
+};
+use crate::types::Lsn;
+
+/// `Buffered` appends beyond this many bytes are written.
+const BUFFERED_BYTES_MAX: usize = 256 << 10;
+/// Frames that were written and not synced are kept up to this many bytes; then they are synced.
+const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
+/// Every segment keeps this much room for its seal.
+const SEAL_ROOM: u64 = HEADER_REGION as u64;
+
+/// Where frames went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// They start at or after this position.
+    pub start: Lsn,
+    /// They are durable once [`Wal::durable_lsn`] is at least this.
+    pub end: Lsn,
+}
+
+/// Why the log did not do what was asked.
+#[derive(Clone, Debug)]
+pub enum WalError {
+    /// No waiting segment has room. Nothing was written or acknowledged: make a segment of this size, name it in
+    /// the manifest, [`Spares::offer`] it, and ask again. If it cannot be made, its error is the answer.
+    NeedsSegment(SegmentSize),
+    /// [`Error::DiskFull`]: the frames are not in the log and will not appear in it; the log goes on.
+    /// [`Error::Stopped`]: the frames may or may not appear, whole; the log takes no more in this opening.
+    Failed(Error),
+}
+
+impl From<Error> for WalError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Result of an operation of the log.
+pub type WalResult<T> = std::result::Result<T, WalError>;
+
+/// How to start a log.
+pub struct WalStart {
+    /// The world.
+    pub env: Arc<dyn Env>,
+    /// Where to take further segments from.
+    pub spares: Arc<Spares>,
+    /// Greater than every epoch seen before.
+    pub epoch: u32,
+    /// Position of the first group; beyond every position of every segment seen before.
+    pub base: Lsn,
+    /// Where the previous log ended; `None` only for a new database.
+    pub predecessor: Option<Predecessor>,
+    /// The first segment.
+    pub segment: Segment,
+}
+
+/// The writer. Every future it gives must be driven to its end: if one is dropped midway it is unknown what the
+/// device did, and the log stops.
+pub struct Wal {
+    env: Arc<dyn Env>,
+    spares: Arc<Spares>,
+    epoch: u32,
+    current: InUse,
+    /// Ended segments and where they ended, oldest first.
+    older: VecDeque<(InUse, Lsn)>,
+    /// Waiting segments that got a second name, so that they cannot be used.
+    unusable: Vec<Released>,
+    /// Where the next group goes.
+    end: Lsn,
+    /// Every byte of the log below is durable.
+    durable: Lsn,
+    /// Where the first acknowledged frame that is not durable was to go; `None` if all are durable.
+    waiting_from: Option<Lsn>,
+    buffered: EncodedFrames,
+    unsynced: EncodedFrames,
+    /// True if nothing stands between the last seal, or the segment's start, and `end`.
+    sealed: bool,
+    /// Set while an operation is under way; found set by the next one if its future was dropped.
+    under_way: bool,
+    stopped: Option<Error>,
+    /// Reused from group to group.
+    chunk: Buf,
+}
+
+/// A group that did not become what it should.
+enum Failure {
+    Write(IoError),
+    Sync(IoError),
+}
+
+impl Wal {
+    /// Starts a log: the segment's header is durable when it returns.
+    ///
+    /// # Errors
+    /// The header could not be written; nothing else was touched.
+    pub async fn start(start: WalStart) -> Result<Self> {
+        let WalStart { env, spares, epoch, base, predecessor, segment } = start;
+        assert!(base.get().is_multiple_of(HEADER_REGION as u64), "a base is aligned for direct I/O");
+        assert!(predecessor.is_none_or(|p| p.end <= base && p.epoch < epoch), "an opening has a new epoch");
+        segment.write_header(SegmentState::InUse { epoch, base, predecessor }).await?;
+        spares.note_used();
+        let of = SectorUse { id: segment.id, epoch, base };
+        Ok(Self {
+            env,
+            spares,
+            epoch,
+            current: InUse { segment, of },
+            older: VecDeque::new(),
+            unusable: Vec::new(),
+            end: base,
+            durable: base,
+            waiting_from: None,
+            buffered: EncodedFrames::default(),
+            unsynced: EncodedFrames::default(),
+            sealed: true,
+            under_way: false,
+            stopped: None,
+            chunk: Buf::default(),
+        })
+    }
+
+    /// Everything below is durable.
+    pub fn durable_lsn(&self) -> Lsn {
+        // A change of segment may have moved `durable` beyond the ends promised to frames that still wait.
+        self.waiting_from.map_or(self.durable, |from| self.durable.min(from))
+    }
+
+    /// Where the next group goes.
+    pub fn end_lsn(&self) -> Lsn {
+        self.end
+    }
+
+    /// The epoch of this opening.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Why the log takes no more, if so.
+    pub fn stopped(&self) -> Option<&Error> {
+        self.stopped.as_ref()
+    }
+
+    /// Appends `frames` as one group, which survives a crash whole or not at all. `Sync`: every byte of the log
+    /// below the end is durable on return. `Flush`: written to the operating system. `Buffered`: kept in memory
+    /// until a stronger append, [`Wal::flush_buffered`], or 256 KiB of them.
+    ///
+    /// # Errors
+    /// See [`WalError`].
+    pub async fn append(&mut self, frames: &[Frame<'_>], durability: Durability) -> WalResult<Appended> {
+        self.begin()?;
+        let outcome = self.append_group(frames, durability).await;
+        self.under_way = false;
+        outcome
+    }
+
+    async fn append_group(&mut self, frames: &[Frame<'_>], durability: Durability) -> WalResult<Appended> {
+        let bytes = GroupLayout::new(&self.buffered, frames, self.current.segment.align).bytes();
+        self.require_room(bytes)?;
+        let payload: u64 = frames.iter().map(Frame::body_len).sum();
+        let held = self.buffered.len() as u64 + payload;
+        match durability {
+            Durability::Buffered if held <= BUFFERED_BYTES_MAX as u64 => {
+                self.waiting_from.get_or_insert(self.end);
+                encode_frames(frames, &mut self.buffered);
+                Ok(Appended { start: self.end, end: self.end.advance(bytes) })
+            }
+            Durability::Sync => self.write_group(frames, true).await,
+            Durability::Buffered | Durability::Flush => {
+                let sync = self.unsynced.len() as u64 + held > UNSYNCED_BYTES_MAX;
+                self.write_group(frames, sync).await
+            }
+        }
+    }
+
+    /// Writes what is buffered to the operating system.
+    ///
+    /// # Errors
+    /// See [`WalError`]; what was buffered stays so, and is tried again with the next append.
+    pub async fn flush_buffered(&mut self) -> WalResult<()> {
+        self.begin()?;
+        let mut outcome = Ok(());
+        if !self.buffered.is_empty() {
+            outcome = self.write_group(&[], false).await.map(drop);
+        }
+        self.under_way = false;
+        outcome
+    }
+
+    /// Makes everything appended so far durable.
+    ///
+    /// # Errors
+    /// See [`WalError`].
+    pub async fn sync(&mut self) -> WalResult<Lsn> {
+        self.begin()?;
+        let outcome = self.sync_all().await;
+        self.under_way = false;
+        outcome
+    }
+
+    async fn sync_all(&mut self) -> WalResult<Lsn> {
+        if !self.buffered.is_empty() {
+            self.write_group(&[], true).await?;
+        } else if self.durable < self.end {
+            self.sync_current().await?;
+        }
+        Ok(self.durable_lsn())
+    }
+
+    /// Makes everything durable and writes down that it is, so that a later loss of it is noticed. Everything
+    /// appended before stands below the position returned, everything after stands at or above.
+    ///
+    /// # Errors
+    /// See [`WalError`].
+    pub async fn seal(&mut self) -> WalResult<Lsn> {
+        self.begin()?;
+        let outcome = self.write_seal(FrameKind::Seal).await;
+        self.under_way = false;
+        outcome
+    }
+
+    async fn write_seal(&mut self, kind: FrameKind) -> WalResult<Lsn> {
+        self.sync_all().await?;
+        let body = self.durable.get().to_le_bytes();
+        let frames = [Frame::new(kind, &body, &[])];
+        let bytes = GroupLayout::new(&self.buffered, &frames, self.current.segment.align).bytes();
+        if !self.sealed && self.end.advance(bytes) <= self.current.limit() {
+            self.write_group_here(&frames, true).await?;
+            self.sealed = true;
+        }
+        Ok(self.end)
+    }
+
+    /// Seals the log and goes on in a small segment, unless that is where it is already. Let go of what stands before
+    /// with [`Wal::release_before`], and of the waiting segments with [`Wal::release_spares`].
+    ///
+    /// # Errors
+    /// See [`WalError`].
+    pub async fn shrink(&mut self) -> WalResult<()> {
+        self.begin()?;
+        let outcome = self.go_on_small().await;
+        self.under_way = false;
+        outcome
+    }
+
+    async fn go_on_small(&mut self) -> WalResult<()> {
+        self.write_seal(FrameKind::Seal).await?;
+        if self.current.segment.capacity <= FIRST_BYTES {
+            return Ok(());
+        }
+        let large = self.spares.begin_small();
+        self.unusable.extend(large.iter().map(Segment::released));
+        self.rotate(SEAL_ROOM).await
+    }
+
+    /// Gives the waiting segments back, to be taken out of the manifest and removed.
+    pub fn release_spares(&mut self) -> Vec<Released> {
+        self.spares.take_all().iter().map(Segment::released).collect()
+    }
+
+    /// Seals the log for good and gives the waiting segments back, to be taken out of the manifest and removed.
+    /// Every later call answers [`Error::Closed`].
+    ///
+    /// # Errors
+    /// See [`WalError`]; then the log is not closed.
+    pub async fn close(&mut self) -> WalResult<Vec<Released>> {
+        self.begin()?;
+        let outcome = self.write_seal(FrameKind::End).await;
+        self.under_way = false;
+        outcome?;
+        self.stopped = Some(Error::Closed);
+        let mut released = std::mem::take(&mut self.unusable);
+        released.extend(self.release_spares());
+        Ok(released)
+    }
+
+    /// Lets go of the segments that end at or below `lsn`, which must be the log start of the *durable* manifest:
+    /// a segment may be used anew at once. Those that are not worth keeping are returned, to be taken out of the
+    /// manifest and removed. The caller answers for pins (change feed, backup); a file with a second name is not
+    /// used anew.
+    pub async fn release_before(&mut self, lsn: Lsn) -> Vec<Released> {
+        let mut released = std::mem::take(&mut self.unusable);
+        while let Some((in_use, _)) = self.older.pop_front_if(|(_, end)| *end <= lsn) {
+            let segment = in_use.segment;
+            if self.spares.would_keep(segment.capacity) && self.has_one_name(&segment).await {
+                mark!("log_recycled");
+                self.spares.offer(segment);
+            } else {
+                released.push(segment.released());
+            }
+        }
+        released
+    }
+
+    async fn has_one_name(&self, segment: &Segment) -> bool {
+        self.env.disk().metadata(&segment.path).await.is_ok_and(|metadata| metadata.links == 1)
+    }
+
+    fn begin(&mut self) -> WalResult<()> {
+        if self.under_way {
+            self.stop("an operation of the log was abandoned midway".to_string());
+        }
+        if let Some(reason) = &self.stopped {
+            return Err(WalError::Failed(reason.clone()));
+        }
+        self.under_way = true;
+        Ok(())
+    }
+
+    fn stop(&mut self, why: String) -> WalError {
+        let reason = self.stopped.get_or_insert(Error::Stopped(why)).clone();
+        tracing::error!(%reason, "the log takes no more writes");
+        WalError::Failed(reason)
+    }
+
+    fn fits_here(&self, bytes: u64) -> bool {
+        self.end.advance(bytes + SEAL_ROOM) <= self.current.limit()
+    }
+
+    /// A waiting segment may want wider groups than the current one, so its room is counted generously.
+    fn room_elsewhere(bytes: u64) -> u64 {
+        bytes.next_multiple_of(HEADER_REGION as u64) + SEAL_ROOM
+    }
+
+    fn require_room(&self, bytes: u64) -> WalResult<()> {
+        let elsewhere = Self::room_elsewhere(bytes);
+        if self.fits_here(bytes) || self.spares.has(elsewhere) {
+            return Ok(());
+        }
+        Err(WalError::NeedsSegment(self.spares.size_for(elsewhere)))
+    }
+
+    /// Writes what is buffered and `frames` as one group, in the next segment if need be.
+    async fn write_group(&mut self, frames: &[Frame<'_>], sync: bool) -> WalResult<Appended> {
+        let bytes = GroupLayout::new(&self.buffered, frames, self.current.segment.align).bytes();
+        if !self.fits_here(bytes) {
+            self.rotate(Self::room_elsewhere(bytes)).await?;
+        }
+        self.write_group_here(frames, sync).await
+    }
+
+    async fn write_group_here(&mut self, frames: &[Frame<'_>], sync: bool) -> WalResult<Appended> {
+        let buffered = std::mem::take(&mut self.buffered);
+        let outcome = self.write(&buffered, frames, sync).await;
+        self.buffered = buffered;
+        let start = match outcome {
+            Ok(start) => start,
+            Err(failure) => return Err(self.failed(failure).await),
+        };
+        if sync {
+            self.unsynced.clear();
+            self.waiting_from = None;
+        } else {
+            self.waiting_from.get_or_insert(start);
+            self.unsynced.extend(&self.buffered);
+            encode_frames(frames, &mut self.unsynced);
+        }
+        self.buffered.clear();
+        Ok(Appended { start, end: self.end })
+    }
+
+    /// Writes one group at the end and gives its start. On failure `end` stays, and nothing may be written there
+    /// in this segment any more.
+    async fn write(
+        &mut self,
+        encoded: &EncodedFrames,
+        frames: &[Frame<'_>],
+        sync: bool,
+    ) -> std::result::Result<Lsn, Failure> {
+        let segment = &self.current.segment;
+        let layout = GroupLayout::new(encoded, frames, segment.align);
+        let (start, end) = (self.end, self.end.advance(layout.bytes()));
+        assert!(end <= self.current.limit(), "room was made for the group");
+        let mut encoder = GroupEncoder::new(self.current.of, start, self.durable, layout, encoded, frames);
+        // A write that is durable on return makes only its own bytes durable, so all earlier ones must be.
+        let at_once = sync && self.durable == start && layout.bytes() <= WRITE_CHUNK as u64;
+        let dsync = segment.dsync.as_ref().filter(|_| at_once);
+        let file: &Arc<dyn File> = dsync.unwrap_or(&segment.plain);
+        let mut offset = self.current.offset(start);
+        let mut chunk = std::mem::take(&mut self.chunk);
+        while encoder.next_chunk(&mut chunk) {
+            let len = chunk.len() as u64;
+            let (outcome, back) = write_full(file.as_ref(), &segment.path, offset, chunk).await;
+            outcome.map_err(Failure::Write)?;
+            chunk = back;
+            offset += len;
+        }
+        self.chunk = chunk;
+        if sync && dsync.is_none() {
+            segment.plain.sync_data().await.map_err(Failure::Sync)?;
+        }
+        self.end = end;
+        self.sealed = false;
+        if sync {
+            self.durable = end;
+        }
+        Ok(start)
+    }
+
+    async fn sync_current(&mut self) -> WalResult<()> {
+        if let Err(error) = self.current.segment.plain.sync_data().await {
+            return Err(self.failed(Failure::Sync(error)).await);
+        }
+        self.durable = self.end;
+        self.unsynced.clear();
+        self.note_nothing_unsynced();
+        Ok(())
+    }
+
+    /// Goes on in a waiting segment that has `room`.
+    async fn rotate(&mut self, room: u64) -> WalResult<()> {
+        // Everything below the end that the successor will name must be durable first.
+        if self.durable < self.end {
+            self.sync_current().await?;
+        }
+        match self.take_spare(room).await {
+            Some(segment) => self.switch_to(segment).await,
+            None => Err(WalError::NeedsSegment(self.spares.size_for(room))),
+        }
+    }
+
+    fn note_nothing_unsynced(&mut self) {
+        if self.buffered.is_empty() {
+            self.waiting_from = None;
+        }
+    }
+
+    async fn take_spare(&mut self, room: u64) -> Option<Segment> {
+        while let Some(segment) = self.spares.take(room) {
+            // A backup may have given it a second name since it was released.
+            if self.has_one_name(&segment).await {
+                return Some(segment);
+            }
+            self.unusable.push(segment.released());
+        }
+        None
+    }
+
+    /// Ends the current segment at the last durable position, and goes on in `segment`.
+    async fn switch_to(&mut self, segment: Segment) -> WalResult<()> {
+        let ended = self.durable;
+        let base = self.current.limit();
+        let predecessor = Predecessor { id: self.current.of.id, epoch: self.epoch, end: ended };
+        let state = SegmentState::InUse { epoch: self.epoch, base, predecessor: Some(predecessor) };
+        if let Err(error) = segment.write_header(state).await {
+            // The header may be there or not, so no other segment can follow the current one either.
+            mark!("log_write_failed");
+            return Err(self.stop(error.to_string()));
+        }
+        let of = SectorUse { id: segment.id, epoch: self.epoch, base };
+        let before = std::mem::replace(&mut self.current, InUse { segment, of });
+        self.older.push_back((before, ended));
+        self.spares.note_used();
+        (self.end, self.durable, self.sealed) = (base, base, true);
+        Ok(())
+    }
+
+    async fn failed(&mut self, failure: Failure) -> WalError {
+        let (Failure::Write(error) | Failure::Sync(error)) = &failure;
+        if matches!(error.kind, IoErrorKind::Full | IoErrorKind::Quota) {
+            return match self.abandon_segment(error).await {
+                Ok(()) => WalError::Failed(Error::DiskFull(error.clone())),
+                Err(stopped) => stopped,
+            };
+        }
+        match &failure {
+            Failure::Write(_) => mark!("log_write_failed"),
+            Failure::Sync(_) => mark!("log_sync_failed"),
+        }
+        self.stop(error.to_string())
+    }
+
+    /// The disk was full after all: what was written since the last sync is not there. Ends the segment where it
+    /// was durable, and writes anew what was acknowledged beyond. When this returns the failed group is dead.
+    async fn abandon_segment(&mut self, error: &IoError) -> WalResult<()> {
+        loop {
+            mark!("log_segment_abandoned");
+            let bytes = GroupLayout::new(&self.unsynced, &[], HEADER_REGION as u64).bytes();
+            let Some(segment) = self.take_spare(Self::room_elsewhere(bytes)).await else {
+                return Err(self.stop(format!("{error}, and no segment is left to go on in")));
+            };
+            self.switch_to(segment).await?;
+            if self.unsynced.is_empty() {
+                break;
+            }
+            let unsynced = std::mem::take(&mut self.unsynced);
+            let outcome = self.write(&unsynced, &[], true).await;
+            self.unsynced = unsynced;
+            match outcome {
+                Ok(_) => break,
+                Err(Failure::Write(again) | Failure::Sync(again))
+                    if matches!(again.kind, IoErrorKind::Full | IoErrorKind::Quota) => {}
+                Err(Failure::Write(again) | Failure::Sync(again)) => {
+                    mark!("log_write_failed");
+                    return Err(self.stop(again.to_string()));
+                }
+            }
+        }
+        self.unsynced.clear();
+        self.note_nothing_unsynced();
+        Ok(())
+    }
+}

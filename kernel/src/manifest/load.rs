@@ -1,0 +1,182 @@
+//! Reading the manifest in force. It changes nothing on disk.
+//!
+//! As with the log there are two passes: one that surveys every sector of the file and decides where it ends, one
+//! that applies the edits. Bad bytes anywhere refuse, naming file and offset.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+use std::path::Path;
+
+use super::current::{Current, CurrentState, InForce};
+use super::file::ManifestFile;
+use super::{Edit, Version};
+use crate::check::mark;
+use crate::env::{Env, IoErrorKind};
+use crate::error::{Error, Result};
+use crate::record::{
+    FrameDecoder, FrameKind, FrameRef, SECTOR, SectorReader, Survey, Surveyed, Unreadable, Verdict, judge,
+    sector_bytes, sectors_in,
+};
+use crate::types::{FileId, FileNo, Lsn, file_name};
+
+/// What is in a directory.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// No file of ours, or no directory.
+    Nothing,
+    /// A creation was begun and not finished: the database never held anything.
+    Unfinished {
+        /// Random identity of the database.
+        database: u64,
+    },
+    /// A database.
+    Database(Loaded),
+}
+
+/// A manifest that was read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Random identity of the database.
+    pub database: u64,
+    /// Number of the manifest.
+    pub no: FileNo,
+    /// Its identity.
+    pub id: FileId,
+    /// The state it describes.
+    pub version: Version,
+    /// Offset in it behind the last whole edit: what follows is room for edits to come.
+    pub unused_from: u64,
+    /// True if an edit was being written when the writer died. It was not acknowledged.
+    pub torn: bool,
+}
+
+/// Reads `CURRENT` and the manifest it names.
+///
+/// # Errors
+/// [`Error::Corrupt`] naming file and offset, also if `CURRENT` is missing beside files of ours;
+/// [`Error::Invalid`] for an unfinished checkpoint; [`Error::NewerFormat`]; [`Error::Io`].
+pub async fn load(env: &dyn Env, dir: &Path) -> Result<Found> {
+    let Some(current) = Current::read(env, dir).await? else {
+        refuse_lost_current(env, dir).await?;
+        return Ok(Found::Nothing);
+    };
+    let database = current.database;
+    let in_force = match current.state {
+        CurrentState::InForce(in_force) => in_force,
+        CurrentState::Creating => return Ok(Found::Unfinished { database }),
+        CurrentState::Copying => {
+            return Err(Error::Invalid(format!(
+                "{} is an unfinished checkpoint: it was interrupted, or is being made right now; if nobody is making it, \
+                 remove the directory and make the checkpoint anew",
+                dir.display()
+            )));
+        }
+    };
+    let file = ManifestFile::open(env, dir, database, in_force.no, in_force.id).await?;
+    let surveyed = survey(env, &file, in_force).await?;
+    let (version, edits_end) = replay(env, &file, surveyed.end).await?;
+    // On the seal behind the last edit nothing depends but the evidence that the edit was there.
+    let unused_from = file.offset(edits_end);
+    let (no, id, torn) = (in_force.no, in_force.id, surveyed.torn);
+    Ok(Found::Database(Loaded { database, no, id, version, unused_from, torn }))
+}
+
+async fn refuse_lost_current(env: &dyn Env, dir: &Path) -> Result<()> {
+    let entries = match env.disk().list(dir).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind == IoErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match entries.iter().find(|entry| file_name::parse(&entry.name).is_some()) {
+        None => Ok(()),
+        Some(entry) => Err(Error::corrupt_at(
+            dir.join(file_name::CURRENT),
+            0,
+            format!("the file is missing, but {} shows that there was a database", entry.name),
+        )),
+    }
+}
+
+async fn survey(env: &dyn Env, file: &ManifestFile, in_force: InForce) -> Result<Surveyed> {
+    let mut survey = Survey::new(file.of, sectors_in(file.capacity));
+    let end = Lsn::new(file.capacity);
+    let mut sectors = SectorReader::new(file.file.as_ref(), &file.path, Lsn::ZERO, end);
+    while let Some((lsn, bytes)) = sectors.next(env).await? {
+        for (index, sector) in bytes.chunks_exact(SECTOR).enumerate() {
+            let offset = file.offset(lsn.advance(sector_bytes(index as u64)));
+            survey.sector(sector).map_err(|bad| Error::corrupt(&file.path, offset, &bad))?;
+        }
+    }
+    let surveyed = survey.finish(in_force.durable).map_err(|vouched| {
+        let what = format!(
+            "the good edits end at {}, but everything below {} was durable",
+            vouched.end, vouched.durable
+        );
+        Error::corrupt_at(&file.path, file.offset(vouched.end), what)
+    })?;
+    if surveyed.torn {
+        mark!("manifest_torn_tail");
+        let offset = file.offset(surveyed.end);
+        tracing::warn!(file = %file.path.display(), offset, "the manifest's tail is torn: an edit was under way");
+    }
+    Ok(surveyed)
+}
+
+/// The state after the edits below `end`, and where the last of them ends.
+async fn replay(env: &dyn Env, file: &ManifestFile, end: Lsn) -> Result<(Version, Lsn)> {
+    let mut version = Version::default();
+    let mut edits = 0u64;
+    let mut edits_end = Lsn::ZERO;
+    let mut decoder = FrameDecoder::new();
+    let mut sectors = SectorReader::new(file.file.as_ref(), &file.path, Lsn::ZERO, end);
+    while let Some((start, bytes)) = sectors.next(env).await? {
+        for (index, sector) in bytes.chunks_exact(SECTOR).enumerate() {
+            let lsn = start.advance(sector_bytes(index as u64));
+            let offset = file.offset(lsn);
+            let Verdict::New(head, payload) = judge(sector, sectors_in(offset), lsn, &file.of) else {
+                let what = "sector: two reads of it gave different bytes";
+                return Err(Error::corrupt_at(&file.path, offset, what));
+            };
+            let end_of_sector = lsn.advance(SECTOR as u64);
+            let mut take = |frame: FrameRef<'_>| -> std::result::Result<(), Halt> {
+                if frame.kind == FrameKind::Seal && frame.stream == 0 {
+                    return Ok(());
+                }
+                edits_end = end_of_sector;
+                if frame.kind != FrameKind::Edit || frame.stream != 0 {
+                    return Err(Unreadable::Newer(format!("a frame of kind {:?}", frame.kind)).into());
+                }
+                let edit = Edit::decode(frame.body)?;
+                version = version.apply(&edit).map_err(|refused| Halt::Refused(refused.to_string()))?;
+                edits = edits.saturating_add(1);
+                Ok(())
+            };
+            decoder.sector(lsn, head, payload, &mut take).map_err(|halt| match halt {
+                Halt::Unreadable(unreadable) => unreadable.in_file(&file.path, offset),
+                Halt::Refused(what) => Error::corrupt_at(&file.path, offset, what),
+            })?;
+        }
+    }
+    if edits == 0 {
+        return Err(Error::corrupt_at(&file.path, file.offset(Lsn::ZERO), "the manifest holds no snapshot"));
+    }
+    Ok((version, edits_end))
+}
+
+/// Why an edit was not taken.
+enum Halt {
+    Unreadable(Unreadable),
+    Refused(String),
+}
+
+impl From<Unreadable> for Halt {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Unreadable(unreadable)
+    }
+}

@@ -1,0 +1,229 @@
+//! Tables as the tree holds them: opened when first needed, closed when too many are open, deleted when unneeded.
+//!
+//! Invariants:
+//! - A [`TableHandle`] belongs to at most one state lineage; when the last state that lists it is gone *and* it was
+//!   marked obsolete, its file number lands in the [`Graveyard`], from which maintenance deletes files. Nothing
+//!   else deletes a table, so a reader's table never goes away under it.
+//! - At most `open_files_max` readers are kept by handles; readers in use by cursors may exceed that for as long as
+//!   the cursors live.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cache::BlockCache;
+use crate::check::mark;
+use crate::env::{Env, IoErrorKind};
+use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, Notify};
+use crate::table::{TableMeta, TableReader};
+use crate::types::FileNo;
+
+/// Files that no state lists any more.
+#[derive(Default)]
+pub(crate) struct Graveyard {
+    dead: Mutex<Vec<FileNo>>,
+    /// Wakes the cleaner.
+    pub changed: Notify,
+}
+
+impl Graveyard {
+    pub fn bury(&self, no: FileNo) {
+        self.dead.lock().push(no);
+        self.changed.notify_one();
+    }
+
+    /// Takes everything buried so far.
+    pub fn take(&self) -> Vec<FileNo> {
+        std::mem::take(&mut *self.dead.lock())
+    }
+}
+
+/// One table of a state.
+pub(crate) struct TableHandle {
+    meta: Arc<TableMeta>,
+    reader: Mutex<Option<Arc<TableReader>>>,
+    /// Tick of the last use, for closing the least recently used.
+    used_at: AtomicU64,
+    obsolete: AtomicBool,
+    quarantined: AtomicBool,
+    graveyard: Arc<Graveyard>,
+}
+
+impl TableHandle {
+    pub fn new(meta: Arc<TableMeta>, graveyard: Arc<Graveyard>) -> Arc<Self> {
+        Arc::new(Self {
+            meta,
+            reader: Mutex::new(None),
+            used_at: AtomicU64::new(0),
+            obsolete: AtomicBool::new(false),
+            quarantined: AtomicBool::new(false),
+            graveyard,
+        })
+    }
+
+    pub fn meta(&self) -> &Arc<TableMeta> {
+        &self.meta
+    }
+
+    /// True if its file is open.
+    pub fn is_open(&self) -> bool {
+        self.reader.lock().is_some()
+    }
+
+    /// Its file may be deleted once nobody reads it.
+    pub fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    /// A block of it was found corrupt: compaction leaves it and its range alone from now on.
+    pub fn quarantine(&self) {
+        self.quarantined.store(true, Ordering::Release);
+    }
+
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::Acquire)
+    }
+
+    /// True if the table may hold entries or deleted ranges of `key`.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        *self.meta.smallest <= *key && !self.ends_before(key)
+    }
+
+    /// True if everything in the table sorts before `key`.
+    pub fn ends_before(&self, key: &[u8]) -> bool {
+        let largest: &[u8] = &self.meta.largest;
+        if self.meta.largest_is_exclusive { largest <= key } else { largest < key }
+    }
+}
+
+impl Drop for TableHandle {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            self.graveyard.bury(self.meta.no);
+        }
+    }
+}
+
+/// Opens tables and bounds how many stay open.
+pub(crate) struct Tables {
+    env: Arc<dyn Env>,
+    dir: PathBuf,
+    cache: Arc<BlockCache>,
+    paranoid: bool,
+    /// Files belong to another process, which may delete them at any time.
+    foreign: bool,
+    open_max: usize,
+    tick: AtomicU64,
+    open: Mutex<Vec<std::sync::Weak<TableHandle>>>,
+}
+
+impl Tables {
+    pub fn new(
+        env: Arc<dyn Env>,
+        dir: PathBuf,
+        cache: Arc<BlockCache>,
+        paranoid: bool,
+        open_max: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self::with(env, dir, cache, paranoid, open_max, false))
+    }
+
+    /// The same over files that another process owns: one that is missing makes the view stale.
+    pub fn of_another_process(
+        env: Arc<dyn Env>,
+        dir: PathBuf,
+        cache: Arc<BlockCache>,
+        paranoid: bool,
+        open_max: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self::with(env, dir, cache, paranoid, open_max, true))
+    }
+
+    fn with(
+        env: Arc<dyn Env>,
+        dir: PathBuf,
+        cache: Arc<BlockCache>,
+        paranoid: bool,
+        open_max: u64,
+        foreign: bool,
+    ) -> Self {
+        Self {
+            env,
+            dir,
+            cache,
+            paranoid,
+            foreign,
+            open_max: usize::try_from(open_max).unwrap_or(usize::MAX).max(1),
+            tick: AtomicU64::new(1),
+            open: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub fn cache(&self) -> &Arc<BlockCache> {
+        &self.cache
+    }
+
+    /// The reader of a table, opened if need be.
+    ///
+    /// # Errors
+    /// What opening gives: corruption naming the file, or the disk's error.
+    pub async fn reader(&self, handle: &Arc<TableHandle>) -> Result<Arc<TableReader>> {
+        if let Some(reader) = self.opened(handle) {
+            return Ok(reader);
+        }
+        let opened = TableReader::open(&self.env, &self.cache, &self.dir, &handle.meta, self.paranoid).await;
+        let opened = match opened {
+            Err(Error::Io(gone)) if self.foreign && gone.kind == IoErrorKind::NotFound => {
+                mark!("view_stale");
+                return Err(Error::Stale(gone.path.display().to_string()));
+            }
+            opened => opened?,
+        };
+        let reader = {
+            let mut slot = handle.reader.lock();
+            if let Some(raced) = slot.as_ref() {
+                return Ok(raced.clone());
+            }
+            *slot = Some(opened.clone());
+            opened
+        };
+        self.note_opened(handle);
+        Ok(reader)
+    }
+
+    fn opened(&self, handle: &TableHandle) -> Option<Arc<TableReader>> {
+        let reader = handle.reader.lock().clone()?;
+        // A plain load and store: a lost update costs one tick of recency.
+        handle.used_at.store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+        Some(reader)
+    }
+
+    fn note_opened(&self, handle: &Arc<TableHandle>) {
+        let tick = self.tick.fetch_add(1, Ordering::Relaxed);
+        handle.used_at.store(tick, Ordering::Relaxed);
+        let mut closed = Vec::new();
+        let mut open = self.open.lock();
+        open.push(Arc::downgrade(handle));
+        if open.len() <= self.open_max {
+            return;
+        }
+        // Close the older half at once, so that the sort is paid once per many openings.
+        let mut alive: Vec<(u64, Arc<TableHandle>)> = open
+            .drain(..)
+            .filter_map(|weak| weak.upgrade())
+            .map(|handle| (handle.used_at.load(Ordering::Relaxed), handle))
+            .collect();
+        alive.sort_by_key(|(used_at, _)| std::cmp::Reverse(*used_at));
+        let keep = self.open_max.div_ceil(2).max(1);
+        for (at, (_, handle)) in alive.iter().enumerate() {
+            if at < keep {
+                open.push(Arc::downgrade(handle));
+            } else {
+                closed.push(handle.reader.lock().take());
+            }
+        }
+        drop(open);
+        drop(alive);
+    }
+}

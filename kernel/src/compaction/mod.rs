@@ -1,0 +1,10 @@
+//! Compaction: merges tables down the levels, so that reads ask few of them and dead versions give their space back.
+//!
+//! [`pick`] decides, as a pure function of a state; [`retain`] judges versions; [`run`] carries a job out in slices;
+//! nothing is changed until the edit it gives is durable in the manifest.
+
+pub(crate) mod pace;
+pub(crate) mod pick;
+pub(crate) mod retain;
+pub(crate) mod rewrite;
+pub(crate) mod run;

@@ -1,0 +1,231 @@
+//! From merged entries to new tables: what flush and compaction have in common.
+//!
+//! Entries arrive in order with every version; [`retain`](super::retain) says which stay. Tables are cut between
+//! keys, never between versions of one key, and range tombstones are cut with them:
+//!
+//! ```text
+//! entries      a a b │ d e │ g h
+//! tombstone      [b──┼─────┼─g)        [b,i) becomes [b,d) [d,g) [g,i)
+//! tables       1     │ 2   │ 3         ranges [a,d) [d,g) [g,i): no key lies in two of them
+//! ```
+//! Invariant: outputs are synced, with their directory, before they are returned. Half-made tables are removed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::pace::{Pace, SLICE_ENTRIES};
+use super::retain::{KeyJudge, Readers, Verdict};
+use crate::check::mark;
+use crate::env::Env;
+use crate::error::Result;
+use crate::table::{BuildOptions, TableBuilder, TableMeta};
+use crate::tree::Merge;
+use crate::types::{FileId, FileNo, Fragmented, OpKind, RangeTombstone, file_name};
+
+/// What a rewrite needs of its surroundings.
+pub(crate) struct Workshop<'a> {
+    pub env: &'a Arc<dyn Env>,
+    pub dir: &'a Path,
+    /// Numbers never given before.
+    pub next_file_no: &'a (dyn Fn() -> FileNo + Send + Sync),
+    pub pace: &'a Pace,
+}
+
+/// Answers for a key range, whose end is the second key or, if that is missing, the end of all keys.
+pub(crate) type AnythingBelow<'a> = dyn Fn(&[u8], Option<&[u8]>) -> bool + Send + Sync + 'a;
+
+/// What is to be made.
+pub(crate) struct Plan<'a> {
+    pub build: BuildOptions,
+    /// Cut at this size; `None` makes one table.
+    pub table_bytes: Option<u64>,
+    pub readers: &'a Readers,
+    /// All range tombstones of the inputs.
+    pub tombstones: Fragmented,
+    /// True if an older entry of a key in `start..=end` may lie below the output.
+    pub anything_below: &'a AnythingBelow<'a>,
+    /// True if the output should be cut before this key, beside the reason of size.
+    pub cut_before: &'a mut (dyn FnMut(&[u8]) -> bool + Send),
+}
+
+/// What was made and what was forgotten.
+#[derive(Default, Debug)]
+pub(crate) struct Made {
+    pub tables: Vec<TableMeta>,
+    pub entries_in: u64,
+    pub versions_dropped: u64,
+    pub tombstones_dropped: u64,
+}
+
+/// Writes everything `merge` has to say into new tables.
+///
+/// # Errors
+/// Corruption or a failed read of an input, a failed write or a full disk for an output, `Closed` at shutdown.
+/// Outputs made so far are removed.
+pub(crate) async fn rewrite(workshop: &Workshop<'_>, plan: Plan<'_>, mut merge: Merge) -> Result<Made> {
+    let mut rewriter = Rewriter { workshop, plan, builder: None, from: None, made: Made::default() };
+    let result = match rewriter.run(&mut merge).await {
+        Ok(()) if rewriter.made.tables.is_empty() => Ok(()),
+        Ok(()) => workshop.env.disk().sync_dir(workshop.dir).await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => Ok(rewriter.made),
+        Err(error) => {
+            mark!("table_abandoned");
+            rewriter.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+struct Rewriter<'a, 'b> {
+    workshop: &'a Workshop<'a>,
+    plan: Plan<'b>,
+    builder: Option<TableBuilder>,
+    /// First key that the current table may hold; `None` for the first table.
+    from: Option<Vec<u8>>,
+    made: Made,
+}
+
+impl Rewriter<'_, '_> {
+    async fn run(&mut self, merge: &mut Merge) -> Result<()> {
+        merge.seek_first().await?;
+        let mut key: Option<Vec<u8>> = None;
+        let mut judge = KeyJudge::default();
+        let (mut entries, mut bytes) = (0, 0);
+        while merge.valid() {
+            if key.as_deref() != Some(merge.key()) {
+                let next = merge.key().to_vec();
+                if self.is_full() || (self.plan.cut_before)(&next) {
+                    self.finish_table(Some(&next)).await?;
+                }
+                key = Some(next);
+                judge = KeyJudge::default();
+            }
+            self.take(merge, &mut judge).await?;
+            entries += 1;
+            bytes += (merge.key().len() + merge.value().len() + 16) as u64;
+            if entries >= SLICE_ENTRIES || bytes >= 64 << 10 {
+                self.workshop.pace.spend(bytes).await?;
+                (entries, bytes) = (0, 0);
+            }
+            merge.advance().await?;
+        }
+        self.finish_table(None).await
+    }
+
+    /// Judges the entry `merge` stands on and writes it if it stays.
+    async fn take(&mut self, merge: &Merge, judge: &mut KeyJudge) -> Result<()> {
+        let (key, seq, kind) = (merge.key(), merge.seq(), merge.kind());
+        let readers = self.plan.readers;
+        self.made.entries_in += 1;
+        let deleted_at = match self.plan.tombstones.is_empty() {
+            true => None,
+            false => self.plan.tombstones.newest_covering(key, readers.stripe_end(seq)),
+        };
+        let is_delete = kind == OpKind::Delete;
+        let bottom = is_delete && readers.all_see(seq) && !(self.plan.anything_below)(key, Some(key));
+        match judge.judge(readers, seq, is_delete, deleted_at, bottom) {
+            Verdict::Keep => {
+                let value = merge.value();
+                self.builder().await?.add(key, seq, kind, value).await
+            }
+            Verdict::Superseded => {
+                mark!("compaction_drops_version");
+                self.made.versions_dropped += 1;
+                Ok(())
+            }
+            Verdict::NothingToHide => {
+                mark!("compaction_drops_tombstone");
+                self.made.tombstones_dropped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        match (&self.builder, self.plan.table_bytes) {
+            (Some(builder), Some(limit)) => builder.estimated_bytes() >= limit,
+            _ => false,
+        }
+    }
+
+    async fn builder(&mut self) -> Result<&mut TableBuilder> {
+        if self.builder.is_none() {
+            let Workshop { env, dir, next_file_no, .. } = *self.workshop;
+            let id = FileId::new(env.random_u64());
+            self.builder = Some(TableBuilder::create(env, dir, next_file_no(), id, self.plan.build).await?);
+        }
+        Ok(self.builder.as_mut().expect("made above"))
+    }
+
+    /// Ends the current table at `cut` (exclusive; `None` at the end of all), with its share of the range tombstones.
+    async fn finish_table(&mut self, cut: Option<&[u8]>) -> Result<()> {
+        let from = self.from.take();
+        let share = self.tombstones_between(from.as_deref(), cut);
+        self.from = cut.map(<[u8]>::to_vec);
+        if self.builder.is_none() && share.is_empty() {
+            return Ok(());
+        }
+        let builder = self.builder().await?;
+        for tombstone in share {
+            builder.add_range_tombstone(tombstone);
+        }
+        let builder = self.builder.take().expect("made above");
+        let meta = builder.finish().await?;
+        self.workshop.pace.spend(meta.bytes / 8).await?;
+        self.made.tables.push(meta);
+        Ok(())
+    }
+
+    /// The range tombstones still needed, cut to `from..to`.
+    fn tombstones_between(&mut self, from: Option<&[u8]>, to: Option<&[u8]>) -> Vec<RangeTombstone> {
+        let mut share = Vec::new();
+        let mut last: Option<(Arc<[u8]>, u64)> = None;
+        for tombstone in self.plan.tombstones.iter() {
+            let start =
+                from.filter(|from| **from > *tombstone.start).map_or(tombstone.start.clone(), Arc::from);
+            let end = to.filter(|to| **to < *tombstone.end).map_or(tombstone.end.clone(), Arc::from);
+            if start >= end {
+                continue;
+            }
+            // Of the tombstones over one piece, newest first, only the newest of each stripe is seen by anyone.
+            let stripe = self.plan.readers.stripe(tombstone.seq);
+            if last.as_ref().is_some_and(|(piece, newest)| *piece == tombstone.start && *newest == stripe) {
+                continue;
+            }
+            last = Some((tombstone.start.clone(), stripe));
+            let hides_something = stripe > 0 || (self.plan.anything_below)(&start, Some(&end));
+            if hides_something {
+                share.push(RangeTombstone { start, end, seq: tombstone.seq });
+            } else {
+                mark!("compaction_drops_tombstone");
+                self.made.tombstones_dropped += 1;
+            }
+        }
+        share
+    }
+
+    async fn abandon(&mut self) {
+        if let Some(builder) = self.builder.take() {
+            builder.abandon().await;
+        }
+        for table in self.made.tables.drain(..) {
+            let path = file_name::path(self.workshop.dir, file_name::FileKind::Table, table.no);
+            // What cannot be removed now is an orphan, and the next opening removes it.
+            drop(self.workshop.env.disk().remove(&path).await);
+        }
+    }
+}
+
+/// Range tombstones of several tables or memtables as one.
+pub(crate) fn gather<'a>(parts: impl Iterator<Item = &'a Fragmented>) -> Fragmented {
+    let all: Vec<RangeTombstone> = parts.flat_map(|part| part.iter().collect::<Vec<_>>()).collect();
+    Fragmented::new(all)
+}
+
+/// A `cut_before` that never cuts.
+pub(crate) fn never_cut(_: &[u8]) -> bool {
+    false
+}

@@ -1,0 +1,482 @@
+//! What only the leader holds, and the five steps it takes a group through.
+//!
+//! ```text
+//! validate   each transaction against the conflict window, in queue order
+//! sequence   the next Seq and timestamp; recorded in the window, so that later members of the group see it
+//! log        one append for all, as durable as the most demanding member asks
+//! apply      into the memtables, one pass a commit
+//! publish    the last Seq becomes visible, then everyone is answered
+//! ```
+
+use std::sync::Arc;
+
+use super::queue::Pending;
+use super::{Check, Committer, Outcome, Work};
+use crate::check::mark;
+use crate::clock::HybridClock;
+use crate::conflict::{Clash, RecentWrites};
+use crate::error::{Conflict, Error, Result};
+use crate::manifest::Change;
+use crate::memtable::Memtable;
+use crate::options::Durability;
+use crate::record::{Frame, FrameKind};
+use crate::sync::atomic::Ordering;
+use crate::tree::{State, pressure};
+use crate::types::{KeyspaceId, Lsn, OpKind, RangeTombstone, Seq, Timestamp, WriteBatch, escaped};
+use crate::wal::{Appended, Spares, Wal, WalError};
+
+/// Requests taken at once, at most.
+pub(super) const GROUP_REQUESTS: usize = 256;
+/// Bytes of batches taken at once; the first request is taken whatever its size.
+pub(super) const GROUP_BYTES: u64 = 4 << 20;
+/// Encoding memory kept between groups, in bytes.
+const BODIES_KEPT_BYTES: usize = 1 << 20;
+/// Sequences reserved in the manifest at once for commits that may be seen before they are durable.
+const RESERVE_SEQS: u64 = 1 << 20;
+
+/// Settings the leader needs.
+#[derive(Clone, Debug)]
+pub(crate) struct DeskOptions {
+    pub memtable_bytes: u64,
+    pub memory_limit_bytes: u64,
+    pub slow_operation_us: u64,
+}
+
+/// What a desk begins with.
+pub(crate) struct DeskStart {
+    pub wal: Wal,
+    pub spares: Arc<Spares>,
+    pub clock: HybridClock,
+    pub recent: RecentWrites,
+    pub last_seq: Seq,
+    pub reserved: Seq,
+    pub options: DeskOptions,
+}
+
+/// The leader's own things.
+pub(crate) struct Desk {
+    wal: Wal,
+    clock: HybridClock,
+    recent: RecentWrites,
+    last_seq: Seq,
+    /// Every `Seq` below may be shown before it is durable; the manifest says so.
+    reserved: Seq,
+    spares: Arc<Spares>,
+    /// Set while nothing was appended since the log was sealed.
+    sealed_at: Option<Lsn>,
+    /// Encoded frames, reused from group to group.
+    bodies: Vec<u8>,
+    memtables_made: u64,
+    options: DeskOptions,
+}
+
+/// A commit that passed validation.
+struct Accepted {
+    pending: Pending<Work, Outcome>,
+    seq: Seq,
+    batch: Arc<WriteBatch>,
+}
+
+impl Desk {
+    pub fn new(start: DeskStart) -> Self {
+        let DeskStart { wal, spares, clock, recent, last_seq, reserved, options } = start;
+        let sealed_at = Some(wal.end_lsn());
+        Self {
+            wal,
+            clock,
+            recent,
+            last_seq,
+            reserved,
+            spares,
+            sealed_at,
+            bodies: Vec::new(),
+            memtables_made: 0,
+            options,
+        }
+    }
+
+    /// End of the log.
+    pub fn log_end(&self) -> Lsn {
+        self.wal.end_lsn()
+    }
+
+    /// The last `Seq` given, failed commits included; at first the end of what was reserved before.
+    pub fn last_given(&self) -> Seq {
+        self.last_seq
+    }
+
+    /// True while nothing was appended since the log was sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed_at.is_some()
+    }
+
+    /// The option for the size of memtables.
+    pub fn memtable_bytes(&self) -> u64 {
+        self.options.memtable_bytes
+    }
+
+    /// The last timestamp given.
+    pub fn last_timestamp(&self) -> Timestamp {
+        self.clock.last()
+    }
+
+    /// Does everything the group asks, in order, and answers every member.
+    pub async fn process(&mut self, committer: &Committer, group: Vec<Pending<Work, Outcome>>) {
+        let mut commits = Vec::with_capacity(group.len());
+        let mut rest = Vec::new();
+        for pending in group {
+            match pending.request() {
+                Work::Commit { .. } => commits.push(pending),
+                _ => rest.push(pending),
+            }
+        }
+        if !commits.is_empty() {
+            self.commit(committer, commits).await;
+        }
+        for pending in rest {
+            let outcome = self.serve(committer, pending.request()).await;
+            pending.complete(outcome);
+        }
+    }
+
+    async fn commit(&mut self, committer: &Committer, commits: Vec<Pending<Work, Outcome>>) {
+        let began = committer.env.now();
+        let before = self.last_seq;
+        let (accepted, durability) = self.sequence(committer, commits);
+        let Some(last) = accepted.last().map(|accepted| accepted.seq) else { return };
+        match self.log(committer, &accepted, durability).await {
+            Ok((start, end)) => {
+                let state = committer.published.load();
+                for accepted in &accepted {
+                    apply(&state, accepted.seq, &accepted.batch, start, end);
+                }
+                committer.last_timestamp.store(self.clock.last().get(), Ordering::Release);
+                committer.published.publish_seq(last);
+                self.answer(committer, accepted);
+                self.forget(committer, last);
+                self.freeze_full(committer, &state).await;
+                let took_us = committer.env.now().since(began) / 1000;
+                if took_us > self.options.slow_operation_us {
+                    tracing::warn!(took_us, ?durability, seq = last.get(), "slow commit group");
+                }
+            }
+            Err(error) => {
+                // The sequences were never seen by anybody; they are skipped all the same, so that no two commits
+                // ever carry the same one, not even in dead bytes of the log.
+                self.recent.retract_after(before);
+                match &error {
+                    Error::DiskFull(_) => mark!("commit_disk_full"),
+                    Error::Stopped(why) => committer.gate.stop(why),
+                    // No segment could be made: nothing was written, the next commit tries again.
+                    _ => {}
+                }
+                accepted.into_iter().for_each(|accepted| accepted.pending.complete(Err(error.clone())));
+            }
+        }
+    }
+
+    /// Validates and numbers the commits of a group; answers those that may not commit.
+    fn sequence(
+        &mut self,
+        committer: &Committer,
+        commits: Vec<Pending<Work, Outcome>>,
+    ) -> (Vec<Accepted>, Durability) {
+        let mut accepted = Vec::with_capacity(commits.len());
+        let mut strongest = Durability::Buffered;
+        for pending in commits {
+            let Work::Commit { batch, check, durability } = pending.request() else { continue };
+            let (batch, durability) = (batch.clone(), *durability);
+            let verdict =
+                committer.gate.check().and_then(|()| self.validate(committer, &batch, check.as_ref()));
+            if let Err(error) = verdict {
+                committer.recorder.conflicts.add(u64::from(matches!(error, Error::Conflict(_))));
+                pending.complete(Err(error));
+                continue;
+            }
+            self.last_seq = self.last_seq.next();
+            assert!(self.last_seq <= Seq::LIMIT, "sequence numbers are used up");
+            self.recent.record(self.last_seq, batch.clone());
+            strongest = strongest.max(durability);
+            accepted.push(Accepted { pending, seq: self.last_seq, batch });
+        }
+        (accepted, strongest)
+    }
+
+    fn validate(&mut self, committer: &Committer, batch: &WriteBatch, check: Option<&Check>) -> Result<()> {
+        let state = committer.published.load();
+        if let Some(gone) = batch.iter().map(|op| op.keyspace).find(|id| state.keyspace(*id).is_none()) {
+            return Err(Error::Invalid(format!("keyspace number {gone} does not exist (any more)")));
+        }
+        let Some(check) = check else { return Ok(()) };
+        self.recent
+            .validate(check.read_seq, batch, check.reads.as_ref())
+            .map_err(|clash| Error::Conflict(conflict(&state, check.read_seq, clash)))
+    }
+
+    async fn log(
+        &mut self,
+        committer: &Committer,
+        accepted: &[Accepted],
+        durability: Durability,
+    ) -> Result<(Lsn, Lsn)> {
+        if durability < Durability::Sync {
+            self.reserve(committer).await?;
+        }
+        let mut bodies = std::mem::take(&mut self.bodies);
+        bodies.clear();
+        let mut ends = Vec::with_capacity(accepted.len());
+        for accepted in accepted {
+            let timestamp = self.clock.tick(committer.env.wall_now());
+            encode_body(accepted.seq, timestamp, &accepted.batch, &mut bodies);
+            ends.push(bodies.len());
+        }
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let frames: Vec<Frame<'_>> = starts
+            .zip(&ends)
+            .map(|(start, end)| Frame::new(FrameKind::Batch, &bodies[start..*end], &[]))
+            .collect();
+        let began = committer.env.now();
+        let appended = self.append(committer, &frames, durability).await;
+        drop(frames);
+        if bodies.capacity() <= BODIES_KEPT_BYTES {
+            self.bodies = bodies;
+        }
+        let appended = appended?;
+        if durability == Durability::Sync {
+            committer.recorder.sync.record_ns(committer.env.now().since(began));
+        }
+        committer.recorder.log_bytes_written.add(appended.end.since(appended.start));
+        committer.recorder.groups.add(1);
+        if self.sealed_at.take().is_some() || self.spares.wanted().is_some() {
+            // Before the wake-up: a keeper that still found the log sealed would sleep until the next seal.
+            committer.sealed.store(false, Ordering::Release);
+            committer.log_changed.notify_one();
+        }
+        Ok((appended.start, appended.end))
+    }
+
+    async fn append(
+        &mut self,
+        committer: &Committer,
+        frames: &[Frame<'_>],
+        durability: Durability,
+    ) -> Result<Appended> {
+        loop {
+            match self.wal.append(frames, durability).await {
+                Ok(appended) => return Ok(appended),
+                Err(WalError::Failed(error)) => return Err(error),
+                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
+            }
+        }
+    }
+
+    /// Makes sure that no `Seq` shown before it is durable can be given again after a crash.
+    async fn reserve(&mut self, committer: &Committer) -> Result<()> {
+        if self.last_seq < self.reserved {
+            return Ok(());
+        }
+        let until = Seq::new(self.last_seq.get() + RESERVE_SEQS);
+        committer.door.change(vec![Change::SeqReserved { until }]).await?;
+        self.reserved = until;
+        Ok(())
+    }
+
+    fn answer(&self, committer: &Committer, accepted: Vec<Accepted>) {
+        let bytes: usize = accepted.iter().map(|accepted| accepted.batch.byte_size()).sum();
+        committer.recorder.user_bytes_written.add(bytes as u64);
+        committer.recorder.commits.add(accepted.len() as u64);
+        for accepted in accepted {
+            accepted.pending.complete(Ok(accepted.seq));
+        }
+    }
+
+    /// Forgets commits that no live transaction can clash with.
+    fn forget(&mut self, committer: &Committer, visible: Seq) {
+        let oldest = committer.snapshots.oldest().map_or(visible, |oldest| oldest.min(visible));
+        self.recent.forget_through(oldest);
+    }
+
+    async fn freeze_full(&mut self, committer: &Committer, state: &Arc<State>) {
+        for keyspace in state.keyspaces.values() {
+            if keyspace.active.table.bytes() >= committer.freeze_bytes.load(Ordering::Relaxed)
+                && let Err(error) = self.freeze(committer, keyspace.id).await
+            {
+                // The commits of this group stand; the memtable grows on until the log has room for a seal.
+                tracing::warn!(%error, keyspace = &*keyspace.name, "could not freeze a full memtable");
+                if let Error::Stopped(why) = &error {
+                    committer.gate.stop(why);
+                }
+            }
+        }
+    }
+
+    /// Freezes the active memtable. The log is sealed first: what stands before a seal is durable and never moves, so
+    /// the seal is a boundary that recovery can tell frozen from later entries by.
+    async fn freeze(&mut self, committer: &Committer, id: KeyspaceId) -> Result<()> {
+        let state = committer.published.load();
+        let Some(active) = state.keyspace(id).map(|keyspace| keyspace.active.clone()) else { return Ok(()) };
+        if active.first_lsn().is_none() {
+            return Ok(());
+        }
+        let boundary = self.seal(committer).await?;
+        active.end_at(boundary, committer.published.visible());
+        self.memtables_made += 1;
+        let memtable = Memtable::new(self.memtables_made);
+        let frozen = committer.published.update(|state| state.with_frozen(id, memtable));
+        if let Some(state) = frozen {
+            committer.throttle.set(pressure(&state, self.options.memory_limit_bytes));
+            committer.changed.notify_one();
+            tracing::debug!(keyspace = id.get(), boundary = boundary.get(), "memtable frozen");
+        }
+        Ok(())
+    }
+
+    async fn seal(&mut self, committer: &Committer) -> Result<Lsn> {
+        loop {
+            match self.wal.seal().await {
+                Ok(boundary) => {
+                    self.sealed_at = Some(boundary);
+                    return Ok(boundary);
+                }
+                Err(WalError::Failed(error)) => return Err(error),
+                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
+            }
+        }
+    }
+
+    /// Everything but commits.
+    async fn serve(&mut self, committer: &Committer, work: &Work) -> Outcome {
+        let result = match work {
+            Work::Commit { .. } => Err(Error::Invalid("a commit among the controls".into())),
+            Work::Sync => self.sync(committer).await,
+            Work::FlushBuffered => self.flush_buffered(committer).await,
+            Work::Seal { idle_since } if self.wal.end_lsn() > *idle_since => Ok(()),
+            Work::Seal { .. } => self.seal(committer).await.map(drop),
+            Work::Freeze(id) => self.freeze(committer, *id).await,
+            Work::Release(lsn) => {
+                let released = self.wal.release_before(*lsn).await;
+                committer.segments.bury(released);
+                Ok(())
+            }
+            Work::Shrink => self.shrink(committer).await,
+            Work::Close => self.close(committer).await,
+        };
+        match result {
+            Ok(()) => Ok(committer.published.visible()),
+            Err(error) => {
+                if let Error::Stopped(why) = &error {
+                    committer.gate.stop(why);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn sync(&mut self, committer: &Committer) -> Result<()> {
+        loop {
+            match self.wal.sync().await {
+                Ok(_) => return Ok(()),
+                Err(WalError::Failed(error)) => return Err(error),
+                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
+            }
+        }
+    }
+
+    async fn flush_buffered(&mut self, committer: &Committer) -> Result<()> {
+        loop {
+            match self.wal.flush_buffered().await {
+                Ok(()) => return Ok(()),
+                Err(WalError::Failed(error)) => return Err(error),
+                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
+            }
+        }
+    }
+
+    /// Gives the space of an idle log back. All groups are applied here, so what memtables do not pin is in tables.
+    async fn shrink(&mut self, committer: &Committer) -> Result<()> {
+        loop {
+            match self.wal.shrink().await {
+                Ok(()) => break,
+                Err(WalError::Failed(error)) => return Err(error),
+                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
+            }
+        }
+        self.sealed_at = Some(self.wal.end_lsn());
+        let state = committer.published.load();
+        let pinned = state.keyspaces.values().filter_map(|keyspace| keyspace.pinned_lsn()).min();
+        let start = pinned.unwrap_or(self.wal.end_lsn());
+        let version = committer
+            .door
+            .change_with(move |version| Ok(vec![Change::LogStart { lsn: start.max(version.log_start) }]))
+            .await?;
+        let mut released = self.wal.release_before(version.log_start).await;
+        released.extend(self.wal.release_spares());
+        committer.segments.bury(released);
+        committer.log_changed.notify_one();
+        Ok(())
+    }
+
+    async fn close(&mut self, committer: &Committer) -> Result<()> {
+        loop {
+            match self.wal.close().await {
+                Ok(released) => {
+                    committer.segments.bury(released);
+                    return Ok(());
+                }
+                Err(WalError::Failed(error)) => return Err(error),
+                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
+            }
+        }
+    }
+}
+
+/// The body of a batch frame: `seq u64 | timestamp u64 | batch`.
+fn encode_body(seq: Seq, timestamp: Timestamp, batch: &WriteBatch, out: &mut Vec<u8>) {
+    out.extend_from_slice(&seq.get().to_le_bytes());
+    out.extend_from_slice(&timestamp.get().to_le_bytes());
+    batch.encode(out);
+}
+
+fn apply(state: &State, seq: Seq, batch: &WriteBatch, start: Lsn, end: Lsn) {
+    let mut current: Option<(KeyspaceId, &crate::tree::KeyspaceState)> = None;
+    for op in batch.iter() {
+        if current.is_none_or(|(id, _)| id != op.keyspace) {
+            // A keyspace that was dropped since validation takes its entries with it.
+            current = state.keyspace(op.keyspace).map(|keyspace| (op.keyspace, &**keyspace));
+            if let Some((_, keyspace)) = current {
+                keyspace.active.note_group(start, end);
+            }
+        }
+        let Some((_, keyspace)) = current else { continue };
+        let memtable = &keyspace.active.table;
+        match op.kind {
+            OpKind::Put | OpKind::Delete => memtable.insert(op.key, seq, op.kind, op.value),
+            OpKind::DeleteRange => {
+                memtable.add_range_tombstone(RangeTombstone {
+                    start: op.key.into(),
+                    end: op.value.into(),
+                    seq,
+                });
+            }
+        }
+    }
+}
+
+fn conflict(state: &State, read_seq: Seq, clash: Clash) -> Conflict {
+    let name = |id| state.keyspace(id).map_or_else(|| id.to_string(), |keyspace| keyspace.name.to_string());
+    match clash {
+        Clash::Key { keyspace, key, by } => {
+            mark!("commit_conflict_point");
+            let cut = &key[..key.len().min(64)];
+            Conflict::Key { keyspace: name(keyspace), key: escaped::escape(cut), by }
+        }
+        Clash::Range { keyspace, by } => {
+            mark!("commit_conflict_range");
+            Conflict::Range { keyspace: name(keyspace), by }
+        }
+        Clash::WindowExceeded { oldest } => {
+            mark!("transaction_window_exceeded");
+            Conflict::WindowExceeded { began: read_seq, oldest }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! One open database: the parts that transactions, maintenance and the public API share.
+//!
+//! No algorithm lives here. The parts are made by `recovery` and wired by `db`.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::cache::{BlockCache, Budget};
+use crate::check::mark;
+use crate::commit::{Check, Committer, Work};
+use crate::compaction::pace::Pace;
+use crate::compaction::retain::Readers;
+use crate::env::{DirLock, Env, IoError};
+use crate::error::{Error, Result};
+use crate::gate::Gate;
+use crate::manifest::FileNumbers;
+use crate::manifest::door::Door;
+use crate::metrics::Recorder;
+use crate::options::{Durability, Options};
+use crate::sync::atomic::Ordering;
+use crate::sync::{Mutex, Notify};
+use crate::tree::{
+    Direction, Graveyard, KeyRange, KeyspaceState, Pressure, Published, SnapshotRegistry, State, Tables,
+    Throttle, VisibleIter, memory_pressure, pressure,
+};
+use crate::types::{FileNo, KeyspaceId, Seq, Value, WriteBatch};
+
+/// How long a stopped writer waits before it is told that the database is busy.
+const STOPPED_WAIT_NS: u64 = 30_000_000_000;
+/// How often a stopped writer looks again by itself.
+const STOPPED_POLL_NS: u64 = 100_000_000;
+
+/// The parts of an open database.
+pub(crate) struct Engine {
+    pub env: Arc<dyn Env>,
+    pub dir: PathBuf,
+    pub options: Options,
+    pub database_id: u64,
+    pub published: Arc<Published<State>>,
+    pub snapshots: Arc<SnapshotRegistry>,
+    pub gate: Arc<Gate>,
+    pub throttle: Arc<Throttle>,
+    pub committer: Arc<Committer>,
+    pub door: Arc<Door>,
+    pub tables: Arc<Tables>,
+    pub cache: Arc<BlockCache>,
+    pub budget: Arc<Budget>,
+    pub recorder: Arc<Recorder>,
+    pub graveyard: Arc<Graveyard>,
+    pub pace: Arc<Pace>,
+    /// Wakes maintenance.
+    pub changed: Arc<Notify>,
+    pub numbers: Arc<FileNumbers>,
+    /// The error of a flush that found no room; cleared when one succeeds.
+    pub disk_full: Mutex<Option<IoError>>,
+    /// Held until the last task has ended.
+    pub lock: Mutex<Option<Box<dyn DirLock>>>,
+}
+
+impl Engine {
+    /// A file number never given before.
+    pub fn next_file_no(&self) -> FileNo {
+        self.numbers.take()
+    }
+
+    /// Who reads what, as of now; for flush and compaction.
+    pub fn readers(&self) -> Readers {
+        let now = self.snapshots.readers(&self.published, self.options.retain_commits);
+        Readers::new(now.registered, now.visible, now.kept_from)
+    }
+
+    /// Looks again whether writers must be slowed.
+    pub fn judge_pressure(&self) {
+        let verdict = pressure(&self.published.load(), self.options.memory_limit_bytes);
+        self.pace.urgent.store(verdict != Pressure::None, Ordering::Relaxed);
+        self.throttle.set(verdict);
+    }
+
+    /// The newest visible state of now.
+    pub fn now(&self) -> (Arc<State>, Seq) {
+        self.published.read_view()
+    }
+
+    /// The value of `key` as of `seq`, counted and timed.
+    pub async fn get(&self, state: &State, id: KeyspaceId, key: &[u8], seq: Seq) -> Result<Option<Value>> {
+        self.gate.check_read()?;
+        let began = self.env.now();
+        let keyspace = keyspace(state, id)?;
+        let found = crate::tree::get(keyspace, &self.tables, key, seq).await;
+        self.recorder.get.record_ns(self.env.now().since(began));
+        if let Ok(Some(value)) = &found {
+            self.recorder.user_bytes_read.add((key.len() + value.len()) as u64);
+        }
+        found
+    }
+
+    /// A walk over `range` as of `seq`.
+    pub async fn walk(
+        &self,
+        state: &State,
+        id: KeyspaceId,
+        range: KeyRange,
+        seq: Seq,
+        direction: Direction,
+    ) -> Result<VisibleIter> {
+        self.gate.check_read()?;
+        VisibleIter::new(keyspace(state, id)?, &self.tables, range, seq, direction).await
+    }
+
+    /// Commits a batch in canonical form.
+    ///
+    /// # Errors
+    /// `Conflict` if `check` says so; `DiskFull`, `Busy`, `Stopped`, `Closed`. Nothing was written in any of these.
+    pub async fn commit(
+        &self,
+        batch: WriteBatch,
+        check: Option<Check>,
+        durability: Durability,
+    ) -> Result<Seq> {
+        self.gate.check()?;
+        let began = self.env.now();
+        self.admit().await?;
+        let work = Work::Commit { batch: Arc::new(batch), check, durability };
+        let outcome = self.committer.submit(work).await;
+        if outcome.is_ok() {
+            self.recorder.commit.record_ns(self.env.now().since(began));
+        }
+        outcome
+    }
+
+    /// Holds a writer back while flush and compaction are behind.
+    async fn admit(&self) -> Result<()> {
+        match self.throttle.get() {
+            Pressure::None => Ok(()),
+            Pressure::Slow(delay_us) => {
+                mark!("write_slowed");
+                let began = self.env.now();
+                self.env.sleep_until(began.after(delay_us * 1000)).await;
+                self.recorder.stall.record_ns(self.env.now().since(began));
+                Ok(())
+            }
+            Pressure::Stop => self.wait_until_eased().await,
+        }
+    }
+
+    async fn wait_until_eased(&self) -> Result<()> {
+        mark!("write_stopped");
+        let began = self.env.now();
+        while self.throttle.get() == Pressure::Stop {
+            self.gate.check()?;
+            if let Some(full) = self.disk_full.lock().clone() {
+                let memory = memory_pressure(&self.published.load(), self.options.memory_limit_bytes);
+                // Where only a compaction lacks room, writers go on: a flush may have all the room it needs.
+                return if memory == Pressure::Stop { Err(Error::DiskFull(full)) } else { Ok(()) };
+            }
+            let now = self.env.now();
+            if now.since(began) > STOPPED_WAIT_NS {
+                mark!("memory_over_budget");
+                return Err(Error::Busy("flush and compaction are behind the writers".into()));
+            }
+            either(self.throttle.eased.notified(), self.env.sleep_until(now.after(STOPPED_POLL_NS))).await;
+            // A verdict is given by whoever changed the state, so of two that change it at once the one that looked
+            // first may speak last; with every writer stopped nothing would ever correct it.
+            self.judge_pressure();
+        }
+        self.recorder.stall.record_ns(self.env.now().since(began));
+        Ok(())
+    }
+}
+
+/// The keyspace of this number.
+pub(crate) fn keyspace(state: &State, id: KeyspaceId) -> Result<&Arc<KeyspaceState>> {
+    state.keyspace(id).ok_or_else(|| Error::Invalid(format!("keyspace number {id} was dropped")))
+}
+
+/// Waits for whichever comes first; the other is dropped.
+pub(crate) async fn either<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    std::future::poll_fn(|context| {
+        if a.as_mut().poll(context).is_ready() || b.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}

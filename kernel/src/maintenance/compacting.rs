@@ -1,0 +1,287 @@
+//! Picks compactions and runs them, one keyspace at a time; full compactions that were asked for come first.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::{Crew, RETRY_NS, Reaction, judge_urgency, list_tables, pause, react, remove_tables};
+use crate::check::{Phase, mark};
+use crate::compaction::pick::{self, Job, LAST_LEVEL};
+use crate::compaction::rewrite::{Made, Workshop};
+use crate::compaction::run as job_run;
+use crate::engine::Engine;
+use crate::env::IoErrorKind;
+use crate::error::{Error, Result};
+use crate::manifest::Change;
+use crate::manifest::door::Note;
+use crate::options::LEVELS;
+use crate::sync::atomic::Ordering;
+use crate::sync::oneshot;
+use crate::tree::{KeyspaceState, State, TableHandle};
+use crate::types::file_name::{self, FileKind};
+use crate::types::{FileNo, KeyspaceId};
+
+/// Where jobs of a keyspace go on, per level.
+type Cursor = [Vec<u8>; LEVELS];
+
+/// What the compaction tasks agree on.
+pub(crate) struct Agenda {
+    /// Keyspaces that a task works on.
+    busy: BTreeSet<KeyspaceId>,
+    cursors: BTreeMap<KeyspaceId, Cursor>,
+    /// `None` once no task is left to serve it.
+    asked: Option<VecDeque<Asked>>,
+    /// Keyspaces whose last job failed; left alone until something changes.
+    given_up: BTreeSet<KeyspaceId>,
+}
+
+struct Asked {
+    keyspace: KeyspaceId,
+    answer: oneshot::Sender<Result<()>>,
+}
+
+impl Default for Agenda {
+    fn default() -> Self {
+        Self {
+            busy: BTreeSet::new(),
+            cursors: BTreeMap::new(),
+            asked: Some(VecDeque::new()),
+            given_up: BTreeSet::new(),
+        }
+    }
+}
+
+impl Agenda {
+    /// Something changed: keyspaces that were given up are worth another try.
+    pub fn try_again(&mut self) {
+        self.given_up.clear();
+    }
+
+    /// Asks for a full compaction of a keyspace.
+    pub fn ask(&mut self, keyspace: KeyspaceId) -> oneshot::Receiver<Result<()>> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(asked) = self.asked.as_mut() {
+            asked.push_back(Asked { keyspace, answer });
+        }
+        answered
+    }
+}
+
+/// The task.
+pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
+    loop {
+        let wanted = crew.compaction_wanted.notified();
+        if crew.stopping() {
+            break;
+        }
+        if let Some(asked) = next_asked(&crew) {
+            let outcome = working(&crew, compact_fully(&engine, &crew, asked.keyspace)).await;
+            release(&crew, asked.keyspace);
+            let _ = asked.answer.send(outcome);
+            continue;
+        }
+        let Some((keyspace, job)) = next_job(&engine, &crew) else {
+            wanted.await;
+            continue;
+        };
+        let outcome = working(&crew, run_job(&engine, &crew, &keyspace, &job)).await;
+        advance_cursor(&crew, &job);
+        release(&crew, keyspace.id);
+        judge_urgency(&engine, &crew);
+        crew.progress.notify_all();
+        if let Err(error) = outcome {
+            match after_failure(&engine, &crew, &job, &error).await {
+                Reaction::End => break,
+                Reaction::Retry => pause(&engine, &crew.stopped, RETRY_NS).await,
+                Reaction::GiveUp => {}
+            }
+        } else {
+            engine.disk_full.lock().take();
+        }
+    }
+    // Whoever still waits for a full compaction learns that it will not happen.
+    let unanswered = crew.compaction.lock().asked.take();
+    drop(unanswered);
+    crew.compaction_wanted.notify_one();
+}
+
+async fn working<T>(crew: &Crew, job: impl Future<Output = T>) -> T {
+    crew.working.fetch_add(1, Ordering::AcqRel);
+    let outcome = job.await;
+    crew.working.fetch_sub(1, Ordering::AcqRel);
+    outcome
+}
+
+fn next_asked(crew: &Crew) -> Option<Asked> {
+    let mut agenda = crew.compaction.lock();
+    let at = agenda.asked.iter().flatten().position(|asked| !agenda.busy.contains(&asked.keyspace))?;
+    let asked = agenda.asked.as_mut()?.remove(at)?;
+    agenda.busy.insert(asked.keyspace);
+    Some(asked)
+}
+
+fn next_job(engine: &Engine, crew: &Crew) -> Option<(Arc<KeyspaceState>, Job)> {
+    let state = engine.published.load();
+    let mut agenda = crew.compaction.lock();
+    let (keyspace, job) = due(engine, &agenda, &state)?;
+    agenda.busy.insert(keyspace.id);
+    Some((keyspace, job))
+}
+
+/// The first job due in any keyspace that nobody works on.
+fn due(engine: &Engine, agenda: &Agenda, state: &State) -> Option<(Arc<KeyspaceState>, Job)> {
+    let readers = engine.readers();
+    let nothing_busy = |_: &TableHandle| false;
+    state
+        .keyspaces
+        .values()
+        .filter(|keyspace| !agenda.busy.contains(&keyspace.id) && !agenda.given_up.contains(&keyspace.id))
+        .find_map(|keyspace| {
+            let fresh = Cursor::default();
+            let cursor = agenda.cursors.get(&keyspace.id).unwrap_or(&fresh);
+            pick::pick(keyspace, &readers, &nothing_busy, cursor).map(|job| (keyspace.clone(), job))
+        })
+}
+
+/// True if a compaction is asked for or due.
+pub(crate) fn is_due(engine: &Engine, crew: &Crew, state: &State) -> bool {
+    let agenda = crew.compaction.lock();
+    agenda.asked.iter().flatten().next().is_some() || due(engine, &agenda, state).is_some()
+}
+
+fn release(crew: &Crew, keyspace: KeyspaceId) {
+    crew.compaction.lock().busy.remove(&keyspace);
+    crew.compaction_wanted.notify_one();
+}
+
+fn advance_cursor(crew: &Crew, job: &Job) {
+    let largest = job.upper.iter().map(|table| table.meta().largest.to_vec()).max().unwrap_or_default();
+    let mut agenda = crew.compaction.lock();
+    agenda.cursors.entry(job.keyspace).or_default()[job.level] = largest;
+}
+
+/// Runs one job up to the answer of the manifest.
+async fn run_job(engine: &Arc<Engine>, crew: &Crew, keyspace: &Arc<KeyspaceState>, job: &Job) -> Result<()> {
+    let began = engine.env.now();
+    let _phase = Phase::begin("compaction");
+    let readers = engine.readers();
+    let made = match job.is_move() {
+        true => None,
+        false => {
+            let next_file_no = || engine.next_file_no();
+            let workshop = Workshop {
+                env: &engine.env,
+                dir: &engine.dir,
+                next_file_no: &next_file_no,
+                pace: &engine.pace,
+            };
+            Some(job_run::run(&workshop, &engine.tables, keyspace, job, &readers).await?)
+        }
+    };
+    let mut changes =
+        made.as_ref().map_or_else(|| job_run::move_changes(job), |made| job_run::changes(job, made));
+    changes.push(Change::RetainedFrom(readers.kept_from()));
+    let tables = made.as_ref().map_or(&[][..], |made| &made.tables);
+    let listed = list_tables(engine, crew, "compaction", keyspace.id, &Note::default(), &changes).await;
+    let dropped = listed.as_ref().is_ok_and(|version| !version.keyspaces.contains_key(&keyspace.id));
+    if dropped || matches!(listed, Err(Error::Invalid(_))) {
+        remove_tables(engine, tables).await;
+    }
+    listed?;
+    count(engine, job, made.as_ref());
+    let took_us = engine.env.now().since(began) / 1000;
+    tracing::info!(
+        keyspace = &*keyspace.name,
+        reason = ?job.reason,
+        from = job.level,
+        to = job.output_level,
+        inputs = job.inputs().count(),
+        bytes = job.input_bytes(),
+        took_us,
+        "compacted"
+    );
+    Ok(())
+}
+
+fn count(engine: &Engine, job: &Job, made: Option<&Made>) {
+    let recorder = &engine.recorder;
+    recorder.compactions.add(1);
+    if let Some(made) = made {
+        recorder.compaction_bytes_read.add(job.input_bytes());
+        recorder.compaction_bytes_written.add(made.tables.iter().map(|table| table.bytes).sum());
+        recorder.versions_dropped.add(made.versions_dropped);
+    }
+}
+
+async fn after_failure(engine: &Arc<Engine>, crew: &Crew, job: &Job, error: &Error) -> Reaction {
+    if let Some(table) = damaged(job, error) {
+        mark!("compaction_input_corrupt");
+        tracing::error!(%error, table = table.meta().no.get(), "a damaged table is left out of compaction from now on");
+        table.quarantine();
+        return Reaction::GiveUp;
+    }
+    let reaction = react(engine, crew, "compaction", error).await;
+    if matches!(reaction, Reaction::GiveUp) {
+        crew.compaction.lock().given_up.insert(job.keyspace);
+    }
+    reaction
+}
+
+/// The input that the error names.
+fn damaged<'a>(job: &'a Job, error: &Error) -> Option<&'a Arc<TableHandle>> {
+    let file = match error {
+        Error::Corrupt { file, .. } => file,
+        Error::Io(io) if io.kind == IoErrorKind::Medium => &io.path,
+        _ => return None,
+    };
+    let (kind, no): (FileKind, FileNo) = file_name::parse(file.file_name()?.to_str()?)?;
+    job.inputs().find(|table| kind == FileKind::Table && table.meta().no == no)
+}
+
+/// Pushes every level down until only the deepest holds tables, then rewrites those that still hold deletes.
+async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Result<()> {
+    let mut failure = None;
+    let nothing_busy = |_: &TableHandle| false;
+    for level in 0..LAST_LEVEL {
+        loop {
+            let state = engine.published.load();
+            let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
+            let Some(job) = pick::push_down(keyspace, level, &nothing_busy) else { break };
+            run_asked(engine, crew, keyspace, &job, &mut failure).await?;
+        }
+    }
+    let state = engine.published.load();
+    let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
+    let tables: Vec<Arc<TableHandle>> = keyspace.levels[LAST_LEVEL].clone();
+    for table in tables {
+        let meta = table.meta();
+        if meta.deletes + meta.range_tombstones == 0 || table.is_quarantined() {
+            continue;
+        }
+        let state = engine.published.load();
+        let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
+        let job = pick::rewrite(keyspace, LAST_LEVEL, table);
+        run_asked(engine, crew, keyspace, &job, &mut failure).await?;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Runs a job of a full compaction; a damaged input is left out and remembered, everything else ends it.
+async fn run_asked(
+    engine: &Arc<Engine>,
+    crew: &Crew,
+    keyspace: &Arc<KeyspaceState>,
+    job: &Job,
+    failure: &mut Option<Error>,
+) -> Result<()> {
+    let outcome = run_job(engine, crew, keyspace, job).await;
+    judge_urgency(engine, crew);
+    crew.progress.notify_all();
+    match outcome {
+        Err(error) if damaged(job, &error).is_some() => {
+            after_failure(engine, crew, job, &error).await;
+            failure.get_or_insert(error);
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,100 @@
+//! The keepers of the log: one runs what commit callers left behind, one makes segments, flushes and seals.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::{Crew, RETRY_NS, Reaction, pause, react};
+use crate::commit::{Orphans, Work};
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// Runs orphaned commit groups and delegated work. It ends only when there is none left, so nobody is stranded.
+///
+/// All of it runs side by side: delegated work may stand in the queue behind a leader that is an orphan itself.
+pub(crate) async fn orphans(engine: Arc<Engine>, crew: Arc<Crew>) {
+    let orphans = Closing(engine.committer.orphans.clone());
+    let mut running = Vec::new();
+    loop {
+        let mut arrived = pin!(orphans.0.arrived.notified());
+        running.extend(orphans.0.take());
+        if running.is_empty() && crew.stopping() {
+            if orphans.0.close_if_empty() {
+                return;
+            }
+            continue;
+        }
+        poll_fn(|context| {
+            running.retain_mut(|orphan| orphan.as_mut().poll(context).is_pending());
+            if running.is_empty() && crew.stopping() {
+                return Poll::Ready(());
+            }
+            arrived.as_mut().poll(context)
+        })
+        .await;
+    }
+}
+
+/// Closes the orphans' home when their task ends or is dropped: what comes later would wait for ever.
+struct Closing(Arc<Orphans>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Keeps a segment ready, removes those let go, flushes `Buffered` commits in time, and seals the log when idle.
+pub(crate) async fn keep_log(engine: Arc<Engine>, crew: Arc<Crew>) {
+    loop {
+        // Made before anything is looked at, so that what changes meanwhile is not missed. The same in every task.
+        let changed = engine.committer.log_changed.notified();
+        if crew.stopping() {
+            return;
+        }
+        match tidy_segments(&engine).await {
+            Ok(()) => drop(engine.disk_full.lock().take()),
+            Err(error) => match react(&engine, &crew, "log", &error).await {
+                Reaction::End => return,
+                Reaction::Retry | Reaction::GiveUp => {
+                    pause(&engine, &engine.committer.log_changed, RETRY_NS).await;
+                    continue;
+                }
+            },
+        }
+        if engine.committer.is_sealed() {
+            changed.await;
+            continue;
+        }
+        if settle(&engine, &crew).await.is_err() {
+            // The gate knows; the next append would say the same.
+            pause(&engine, &engine.committer.log_changed, RETRY_NS).await;
+        }
+    }
+}
+
+async fn tidy_segments(engine: &Arc<Engine>) -> Result<()> {
+    let segments = &engine.committer.segments;
+    if let Some(size) = segments.wanted() {
+        segments.make(size).await?;
+    }
+    segments.remove_released().await
+}
+
+/// Waits as long as `Buffered` commits may; flushes them; seals if nothing was appended meanwhile.
+async fn settle(engine: &Arc<Engine>, crew: &Arc<Crew>) -> Result<()> {
+    let before = engine.committer.end_lsn();
+    let options = &engine.options;
+    let wait_us = options.seal_idle_us.min(options.buffered_flush_us);
+    let wake_at = engine.env.now().after(wait_us * 1000);
+    engine.env.sleep_until(wake_at).await;
+    if crew.stopping() {
+        return Ok(());
+    }
+    engine.committer.submit(Work::FlushBuffered).await?;
+    if engine.committer.end_lsn() == before {
+        engine.committer.submit(Work::Seal { idle_since: before }).await?;
+    }
+    Ok(())
+}

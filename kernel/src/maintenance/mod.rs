@@ -1,0 +1,431 @@
+//! Background work: who does what, how it is woken, and how it ends.
+//!
+//! | task | does | woken by |
+//! |---|---|---|
+//! | structure | serves the manifest's door | a change asked for |
+//! | commit | runs commit groups whose leader went away, and controls of the log for background tasks | an orphan |
+//! | log | makes segments ahead, removes old ones, flushes `Buffered` commits, seals the idle log | first commit after a seal, a segment taken |
+//! | flush | frozen memtable → table; freezes what pins the log's oldest part | a freeze |
+//! | compaction | picks and runs jobs | a flush, a compaction |
+//! | cleaner | deletes tables that no state lists | the last reader leaving |
+//!
+//! Flush, compaction and cleaner run at background priority, raised while writers are held back. No background task
+//! leads a commit group ([`Committer::delegate`](crate::commit::Committer::delegate)).
+//!
+//! On a full disk a task says so once, gives the reserve free, and tries again every 50 ms; so writes resume by
+//! themselves within a fraction of a second of the space appearing.
+
+mod cleaner;
+mod compacting;
+mod flushing;
+mod keeper;
+mod reserve;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+pub(crate) use reserve::Reserve;
+
+use crate::commit::Work;
+use crate::engine::{Engine, either};
+use crate::env::{BoxFuture, IoErrorKind, Nanos, Task, TaskClass};
+use crate::error::{Error, Result};
+use crate::manifest::door::Note;
+use crate::manifest::{Change, ManifestWriter, Version};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, Notify};
+use crate::table::TableMeta;
+use crate::tree::{Memory, Pressure};
+use crate::types::KeyspaceId;
+use crate::types::file_name::{self, FileKind};
+
+/// How long background work waits before it tries again what found no room.
+pub(crate) const RETRY_NS: u64 = 50_000_000;
+/// How often waiters look again by themselves, should a wake-up be missed.
+const LOOK_AGAIN_NS: u64 = 5_000_000;
+
+/// What the tasks share beside the engine.
+pub(crate) struct Crew {
+    pub stop: AtomicBool,
+    /// Something was flushed, compacted or given up.
+    pub progress: Notify,
+    pub compaction_wanted: Notify,
+    /// Cuts pauses short when the crew stops.
+    pub stopped: Notify,
+    pub compaction: Mutex<compacting::Agenda>,
+    pub reserve: Reserve,
+    /// A flush or compaction under way.
+    pub working: AtomicU64,
+    running: AtomicU64,
+    ended: Notify,
+    background: Mutex<Vec<Arc<dyn Task>>>,
+}
+
+impl Crew {
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// The tasks of one opening.
+pub(crate) struct Maintenance {
+    crew: Arc<Crew>,
+}
+
+/// Parts that only the tasks need.
+pub(crate) struct Parts {
+    pub manifest: ManifestWriter,
+    pub reserve: Reserve,
+}
+
+impl Maintenance {
+    /// Starts all tasks.
+    ///
+    /// # Errors
+    /// `Busy` if the system refuses a thread; the tasks that were started end.
+    pub fn start(engine: &Arc<Engine>, parts: Parts) -> Result<Self> {
+        let crew = Arc::new(Crew {
+            stop: AtomicBool::new(false),
+            progress: Notify::new(),
+            compaction_wanted: Notify::new(),
+            stopped: Notify::new(),
+            compaction: Mutex::new(compacting::Agenda::default()),
+            reserve: parts.reserve,
+            working: AtomicU64::new(0),
+            running: AtomicU64::new(0),
+            ended: Notify::new(),
+            background: Mutex::new(Vec::new()),
+        });
+        let maintenance = Self { crew };
+        if let Err(error) = maintenance.start_tasks(engine, parts.manifest) {
+            maintenance.abandon(engine);
+            return Err(error);
+        }
+        Ok(maintenance)
+    }
+
+    fn start_tasks(&self, engine: &Arc<Engine>, manifest: ManifestWriter) -> Result<()> {
+        let crew = &self.crew;
+        let follower = {
+            let (published, graveyard) = (engine.published.clone(), engine.graveyard.clone());
+            Box::new(move |version: &Arc<_>, note: &Note| {
+                let flushed = note.flushed.clone().and_then(|memory| memory.downcast().ok());
+                published.update(|state| Some(state.following(version, flushed.as_ref(), &graveyard)));
+            })
+        };
+        let structure = engine.door.clone().serve(manifest, follower, engine.gate.clone());
+        self.start_task(engine, "holdfast-manifest", TaskClass::Foreground, Box::pin(structure))?;
+        self.start_task(
+            engine,
+            "holdfast-commit",
+            TaskClass::Foreground,
+            Box::pin(keeper::orphans(engine.clone(), crew.clone())),
+        )?;
+        self.start_task(
+            engine,
+            "holdfast-log",
+            TaskClass::Foreground,
+            Box::pin(keeper::keep_log(engine.clone(), crew.clone())),
+        )?;
+        self.start_task(
+            engine,
+            "holdfast-flush",
+            TaskClass::Background,
+            Box::pin(flushing::run(engine.clone(), crew.clone())),
+        )?;
+        for _ in 0..engine.options.compactions_max {
+            let task = compacting::run(engine.clone(), crew.clone());
+            self.start_task(engine, "holdfast-compact", TaskClass::Background, Box::pin(task))?;
+        }
+        self.start_task(
+            engine,
+            "holdfast-clean",
+            TaskClass::Background,
+            Box::pin(cleaner::run(engine.clone(), crew.clone())),
+        )
+    }
+
+    fn start_task(
+        &self,
+        engine: &Arc<Engine>,
+        name: &'static str,
+        class: TaskClass,
+        future: BoxFuture<'static, ()>,
+    ) -> Result<()> {
+        let crew = self.crew.clone();
+        crew.running.fetch_add(1, Ordering::AcqRel);
+        let counted = Box::pin(async move {
+            let _ended = Ended(crew);
+            future.await;
+        });
+        let task = engine.env.spawn(name, class, counted).map_err(|refused| {
+            Error::Busy(format!("the system refused to start the task {name}: {}", refused.detail))
+        })?;
+        if class == TaskClass::Background {
+            self.crew.background.lock().push(task);
+        }
+        Ok(())
+    }
+
+    /// Ends all tasks without waiting and without a further write; for the drop of the last handle.
+    pub fn abandon(&self, engine: &Engine) {
+        engine.gate.close();
+        self.stop_tasks(engine);
+        engine.door.close();
+    }
+
+    fn stop_tasks(&self, engine: &Engine) {
+        self.crew.stop.store(true, Ordering::Release);
+        engine.pace.stop.store(true, Ordering::Release);
+        // Each of these has one waiter, for whom a permit is stored if it is not waiting yet. Compaction tasks wake
+        // each other as they end.
+        engine.changed.notify_one();
+        engine.graveyard.changed.notify_one();
+        engine.committer.orphans.arrived.notify_one();
+        engine.committer.log_changed.notify_one();
+        self.crew.compaction_wanted.notify_one();
+        self.crew.stopped.notify_all();
+        self.crew.progress.notify_all();
+    }
+
+    /// Freezes and flushes everything, and waits for it.
+    pub async fn flush_all(&self, engine: &Engine) -> Result<()> {
+        let state = engine.published.load();
+        for &id in state.keyspaces.keys() {
+            engine.committer.delegate(Work::Freeze(id)).await?;
+        }
+        // What is frozen after this is not waited for, or writers could keep the caller here for ever.
+        let newest_frozen: BTreeMap<KeyspaceId, Weak<Memory>> = engine
+            .published
+            .load()
+            .keyspaces
+            .values()
+            .filter_map(|keyspace| Some((keyspace.id, Arc::downgrade(keyspace.frozen.first()?))))
+            .collect();
+        self.wait_until(engine, move |engine| {
+            let state = engine.published.load();
+            newest_frozen.iter().all(|(id, awaited)| {
+                let Some(keyspace) = state.keyspace(*id) else { return true };
+                !keyspace.frozen.iter().any(|memory| std::ptr::eq(Arc::as_ptr(memory), awaited.as_ptr()))
+            })
+        })
+        .await
+    }
+
+    /// Compacts every keyspace fully, and waits for it.
+    pub async fn compact_all(&self, engine: &Engine) -> Result<()> {
+        engine.gate.check()?;
+        self.flush_all(engine).await?;
+        let ids: Vec<_> = engine.published.load().keyspaces.keys().copied().collect();
+        let answers: Vec<_> = {
+            let mut agenda = self.crew.compaction.lock();
+            ids.into_iter().map(|id| agenda.ask(id)).collect()
+        };
+        self.crew.compaction_wanted.notify_one();
+        for answer in answers {
+            answer.await.unwrap_or(Err(Error::Closed))?;
+        }
+        self.shrink_log(engine).await
+    }
+
+    /// Waits until nothing is running or due.
+    pub async fn wait_idle(&self, engine: &Engine) -> Result<()> {
+        let crew = self.crew.clone();
+        self.wait_until(engine, move |engine| {
+            let state = engine.published.load();
+            let due = compacting::is_due(engine, &crew, &state);
+            if due {
+                // A reader that leaves makes deletes droppable and tells nobody: that would cost every transaction.
+                crew.compaction_wanted.notify_one();
+            }
+            crew.working.load(Ordering::Acquire) == 0
+                && state.keyspaces.values().all(|keyspace| keyspace.frozen.is_empty())
+                && !due
+        })
+        .await
+    }
+
+    async fn wait_until(&self, engine: &Engine, done: impl Fn(&Engine) -> bool) -> Result<()> {
+        loop {
+            if done(engine) {
+                return Ok(());
+            }
+            if let Some(why) = engine.gate.stopped() {
+                return Err(Error::Stopped(why));
+            }
+            if self.crew.stopping() {
+                return Err(Error::Closed);
+            }
+            if let Some(full) = engine.disk_full.lock().clone() {
+                return Err(Error::DiskFull(full));
+            }
+            let again = engine.env.now().after(LOOK_AGAIN_NS);
+            either(self.crew.progress.notified(), engine.env.sleep_until(again)).await;
+        }
+    }
+
+    /// Flushes, seals, ends all tasks, and lets go of the directory.
+    pub async fn close(&self, engine: &Arc<Engine>) -> Result<()> {
+        if !engine.gate.close() {
+            return Err(Error::Closed);
+        }
+        let mut result = match engine.gate.stopped() {
+            Some(why) => Err(Error::Stopped(why)),
+            None => self.flush_all(engine).await,
+        };
+        engine.pace.stop.store(true, Ordering::Release);
+        if engine.gate.stopped().is_none() {
+            let sealed = self.seal_log(engine).await;
+            result = result.and(sealed);
+        }
+        self.stop_tasks(engine);
+        engine.door.close();
+        while self.crew.running.load(Ordering::Acquire) > 0 {
+            let again = engine.env.now().after(LOOK_AGAIN_NS);
+            either(self.crew.ended.notified(), engine.env.sleep_until(again)).await;
+        }
+        engine.lock.lock().take();
+        tracing::info!(dir = %engine.dir.display(), "database closed");
+        result
+    }
+
+    /// Gives the space of the log back, as far as no memtable needs it.
+    async fn shrink_log(&self, engine: &Engine) -> Result<()> {
+        match engine.committer.delegate(Work::Shrink).await {
+            // A log that finds no room to shrink stays as it is.
+            Ok(_) | Err(Error::DiskFull(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn seal_log(&self, engine: &Arc<Engine>) -> Result<()> {
+        self.shrink_log(engine).await?;
+        engine.committer.delegate(Work::Close).await?;
+        engine.committer.segments.remove_released().await?;
+        let (last_seq, last_timestamp) = (engine.published.visible(), engine.committer.last_timestamp());
+        // What is left of the reservation is given back, but never a number that was shown and lost.
+        let last_given = engine.committer.last_given();
+        let changes = vec![
+            Change::LastSeq(last_seq),
+            Change::LastTimestamp(last_timestamp),
+            Change::SeqReserved { until: last_given },
+            Change::CleanClose,
+        ];
+        engine.door.change(changes).await?;
+        Ok(())
+    }
+}
+
+/// Counts a task out when its future ends or is dropped.
+struct Ended(Arc<Crew>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_one();
+    }
+}
+
+/// Looks again whether writers are held back, and lets background work be as urgent as that.
+pub(crate) fn judge_urgency(engine: &Engine, crew: &Crew) {
+    engine.judge_pressure();
+    let class =
+        if engine.throttle.get() == Pressure::None { TaskClass::Background } else { TaskClass::Foreground };
+    for task in crew.background.lock().iter() {
+        task.set_class(class);
+    }
+}
+
+/// What a background task does about an error.
+pub(crate) enum Reaction {
+    /// Wait and try again.
+    Retry,
+    /// Give this piece of work up; it is logged.
+    GiveUp,
+    /// End: the database is closing or has stopped.
+    End,
+}
+
+/// Judges the error of a background job; notes a full disk and gives the reserve free.
+pub(crate) async fn react(engine: &Engine, crew: &Crew, job: &'static str, error: &Error) -> Reaction {
+    match error {
+        Error::Closed => Reaction::End,
+        Error::Stopped(why) => {
+            engine.gate.stop(why);
+            crew.progress.notify_all();
+            Reaction::End
+        }
+        Error::DiskFull(full) => {
+            let first = engine.disk_full.lock().replace(full.clone()).is_none();
+            if first {
+                tracing::warn!(job, error = %full, "disk full; trying again until there is room");
+            }
+            crew.reserve.release(&*engine.env).await;
+            engine.throttle.eased.notify_all();
+            crew.progress.notify_all();
+            Reaction::Retry
+        }
+        Error::TooManyFiles(_) | Error::Busy(_) => {
+            tracing::warn!(job, %error, "background work must wait");
+            Reaction::Retry
+        }
+        Error::Io(io) if io.kind == IoErrorKind::Transient => Reaction::Retry,
+        error => {
+            tracing::error!(job, %error, "background work given up");
+            Reaction::GiveUp
+        }
+    }
+}
+
+/// Asks the door for changes that list finished tables, until it is certain whether they were made. A refusal for want
+/// of room may yet count at the next opening, so what the changes name is kept and the same changes are asked for again.
+///
+/// # Errors
+/// `Stopped`, `Closed`: unknown; `Invalid`: certainly not made.
+pub(crate) async fn list_tables(
+    engine: &Engine,
+    crew: &Crew,
+    job: &'static str,
+    keyspace: KeyspaceId,
+    note: &Note,
+    changes: &[Change],
+) -> Result<Arc<Version>> {
+    loop {
+        let asked = changes.to_vec();
+        let decide = move |version: &Version| {
+            if !version.keyspaces.contains_key(&keyspace) {
+                return Ok(Vec::new());
+            }
+            // The log may have been shrunk since the changes were thought of, and flushes of different keyspaces may
+            // end in another order than their memtables were frozen: nothing goes back.
+            let still_news = |change| match change {
+                Change::LogStart { lsn } => Some(Change::LogStart { lsn: lsn.max(version.log_start) }),
+                Change::LastSeq(seq) if seq <= version.last_seq => None,
+                change => Some(change),
+            };
+            Ok(asked.into_iter().filter_map(still_news).collect())
+        };
+        let error = match engine.door.change_noting(note.clone(), decide).await {
+            Ok(version) => return Ok(version),
+            Err(error) => error,
+        };
+        match react(engine, crew, job, &error).await {
+            Reaction::Retry if !crew.stopping() => pause(engine, &crew.stopped, RETRY_NS).await,
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Removes finished tables that no manifest can list.
+pub(crate) async fn remove_tables(engine: &Engine, tables: &[TableMeta]) {
+    for table in tables {
+        // What cannot be removed now is an orphan, and the next opening removes it.
+        drop(engine.env.disk().remove(&file_name::path(&engine.dir, FileKind::Table, table.no)).await);
+    }
+}
+
+/// Waits a little, or until the crew stops.
+pub(crate) async fn pause(engine: &Engine, wake: &Notify, nanos: u64) {
+    let deadline: Nanos = engine.env.now().after(nanos);
+    either(wake.notified(), engine.env.sleep_until(deadline)).await;
+}

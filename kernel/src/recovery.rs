@@ -1,0 +1,509 @@
+//! Recovery: from files to a live engine, and one switch in between.
+//!
+//! ```text
+//! 1 lock the directory, read CURRENT and the manifest it names            nothing is changed up to here
+//! 2 replay the log from the manifest's log start into memtables
+//! 3 flush them into new tables, make a new log segment                    files under fresh names only
+//! 4 write a new manifest that lists all of it, then CURRENT by rename     the switch
+//! 5 remove what the new manifest does not list
+//! ```
+//! Invariants:
+//! - Bytes that could be read are not trusted to be durable: everything replayed is written anew and synced before
+//!   the switch, and no commit is accepted before the switch.
+//! - Until the switch nothing that existed is overwritten, renamed, truncated or deleted; so recovery may be cut off
+//!   anywhere, any number of times, and the next one starts from the same files.
+//! - The logical state (keys, versions, `Seq`) is the same by every path.
+//! - Numbers found in the directory are never given again, orphans included.
+//! - A directory is only ever made into a database if it was empty: creation begins with a `CURRENT` that says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cache::{BlockCache, Budget};
+use crate::check::{Phase, mark};
+use crate::clock::HybridClock;
+use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments};
+use crate::compaction::pace::Pace;
+use crate::compaction::retain::Readers;
+use crate::compaction::rewrite::Workshop;
+use crate::conflict::RecentWrites;
+use crate::engine::Engine;
+use crate::env::{BoxFuture, DirEntry, DirLock, Disk, Env, IoErrorKind, LockKind};
+use crate::error::{Error, Result};
+use crate::flush;
+use crate::gate::Gate;
+use crate::maintenance::{Parts, Reserve};
+use crate::manifest::door::Door;
+use crate::manifest::{self, Change, Edit, FileNumbers, Found, Loaded, ManifestWriter, Version};
+use crate::metrics::Recorder;
+use crate::options::Options;
+use crate::reapply::{Progress, Reapplier};
+use crate::sync::{Mutex, Notify};
+use crate::tree::{Graveyard, KeyspaceState, Published, SnapshotRegistry, State, Tables, Throttle};
+use crate::types::file_name::{self, CURRENT, FileKind, LOCK, RESERVE, TMP_SUFFIX};
+use crate::types::{FileId, FileNo, KeyspaceId, Lsn, Seq};
+use crate::wal::{
+    self, BatchSink, LogPlace, Predecessor, ReplayRequest, Replayed, SegmentMaker, Spares, Wal, WalStart,
+};
+
+/// A disk with less free than this many times the reserve is nearly full.
+const TIGHT_RESERVES: u64 = 8;
+
+/// A live engine and what only its tasks need.
+pub(crate) struct Recovered {
+    pub engine: Arc<Engine>,
+    pub parts: Parts,
+}
+
+/// Opens or creates the database in `dir`; the options are valid.
+///
+/// # Errors
+/// As [`Db::open_in`](crate::Db::open_in).
+pub(crate) async fn open(env: Arc<dyn Env>, dir: &Path, options: Options) -> Result<Recovered> {
+    let began = env.now();
+    look(&*env, dir, &options).await?;
+    let lock = take_lock(&*env, dir).await?;
+    // Looked at again under the lock: another process may have changed it in between.
+    let found = look(&*env, dir, &options).await?;
+    let opening = Opening::new(env, dir, options, lock);
+    let _phase = Phase::begin("recovery");
+    let recovered = match found {
+        Found::Nothing => opening.create(None).await?,
+        Found::Unfinished { database } => opening.create(Some(database)).await?,
+        Found::Database(loaded) => opening.recover(loaded).await?,
+    };
+    let engine = &recovered.engine;
+    let took_us = engine.env.now().since(began) / 1000;
+    tracing::info!(dir = %dir.display(), seq = engine.published.visible().get(), took_us, "database open");
+    Ok(recovered)
+}
+
+/// Looks at the directory without changing anything in an existing one.
+async fn look(env: &dyn Env, dir: &Path, options: &Options) -> Result<Found> {
+    let disk = env.disk();
+    let missing = |what: &str| Error::NotFound { path: dir.to_path_buf(), what: what.to_string() };
+    let entries = match disk.list(dir).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind == IoErrorKind::NotFound && options.create_if_missing => {
+            disk.create_dir(dir).await?;
+            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                disk.sync_dir(parent).await?;
+            }
+            Vec::new()
+        }
+        Err(error) if error.kind == IoErrorKind::NotFound => {
+            return Err(missing("the directory does not exist"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let has_current = entries.iter().any(|entry| entry.name == CURRENT);
+    if let Some(foreign) = entries.iter().find(|entry| !is_ours(entry)).filter(|_| !has_current) {
+        return Err(Error::Invalid(format!(
+            "{} is no database and not empty: it holds {:?}; give an empty or a new directory",
+            dir.display(),
+            foreign.name
+        )));
+    }
+    let found = manifest::load(env, dir).await?;
+    if !matches!(found, Found::Database(_)) && !options.create_if_missing {
+        return Err(missing("the directory is empty"));
+    }
+    Ok(found)
+}
+
+pub(crate) fn is_ours(entry: &DirEntry) -> bool {
+    let name = entry.name.as_str();
+    let known = [CURRENT, LOCK, RESERVE].contains(&name);
+    !entry.is_dir && (known || name.ends_with(TMP_SUFFIX) || file_name::parse(name).is_some())
+}
+
+/// A table that the manifest names must be there, in its full length.
+pub(crate) async fn check_tables(disk: &dyn Disk, dir: &Path, version: &Version) -> Result<()> {
+    for table in version.keyspaces.values().flat_map(|keyspace| keyspace.tables()).map(|(_, table)| table) {
+        let path = file_name::path(dir, FileKind::Table, table.no);
+        match disk.metadata(&path).await {
+            Ok(metadata) if metadata.len == table.bytes => {}
+            Ok(metadata) => {
+                let what =
+                    format!("the table has {} bytes, but the manifest says {}", metadata.len, table.bytes);
+                return Err(Error::corrupt_at(path, metadata.len.min(table.bytes), what));
+            }
+            Err(error) if error.kind == IoErrorKind::NotFound => {
+                return Err(Error::corrupt_at(path, 0, "the manifest names this table, but it is missing"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// What the caller knows to have been acknowledged must be there.
+pub(crate) fn check_demands(options: &Options, progress: &Progress) -> Result<()> {
+    if progress.last_seq.get() >= options.at_least {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "the newest commit is {}, but option at_least demands {}: the directory is an older copy, or its disk lost \
+         acknowledged writes",
+        progress.last_seq, options.at_least
+    )))
+}
+
+async fn take_lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn DirLock>> {
+    match env.disk().lock(dir, LOCK, LockKind::Exclusive).await {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind == IoErrorKind::Locked => Err(Error::Locked(dir.to_path_buf())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Everything an opening collects before there is an engine.
+struct Opening {
+    env: Arc<dyn Env>,
+    dir: PathBuf,
+    options: Options,
+    lock: Box<dyn DirLock>,
+    budget: Arc<Budget>,
+    tables: Arc<Tables>,
+    graveyard: Arc<Graveyard>,
+    pace: Arc<Pace>,
+    numbers: Arc<FileNumbers>,
+}
+
+impl Opening {
+    fn new(env: Arc<dyn Env>, dir: &Path, options: Options, lock: Box<dyn DirLock>) -> Self {
+        let budget = Arc::new(Budget::new(options.memory_limit_bytes));
+        let cache = Arc::new(BlockCache::new(options.memory_limit_bytes / 2, budget.clone()));
+        let dir = dir.to_path_buf();
+        Self {
+            tables: Tables::new(
+                env.clone(),
+                dir.clone(),
+                cache,
+                options.paranoid_checks,
+                options.open_files_max,
+            ),
+            graveyard: Arc::new(Graveyard::default()),
+            // An opening is in a hurry: the limit on background bytes begins with the engine.
+            pace: Arc::new(Pace::new(env.clone(), 0)),
+            numbers: Arc::new(FileNumbers::new(FileNo::new(1))),
+            env,
+            dir,
+            options,
+            lock,
+            budget,
+        }
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        self.env.disk()
+    }
+
+    async fn create(mut self, begun: Option<u64>) -> Result<Recovered> {
+        self.begin_numbers(FileNo::new(1)).await?;
+        let database_id = match begun {
+            Some(database_id) => database_id,
+            None => {
+                let database_id = self.env.random_u64();
+                manifest::begin_creation(&*self.env, &self.dir, database_id).await?;
+                database_id
+            }
+        };
+        let log = LogStart { epoch: 1, base: Lsn::ZERO, predecessor: None };
+        tracing::info!(dir = %self.dir.display(), database_id, "creating a database");
+        self.switch(database_id, &Version::default(), Vec::new(), log, Progress::default()).await
+    }
+
+    async fn recover(mut self, loaded: Loaded) -> Result<Recovered> {
+        let version = loaded.version;
+        self.begin_numbers(version.next_file_no).await?;
+        check_tables(self.disk(), &self.dir, &version).await?;
+        self.give_reserve_free_if_tight().await;
+        let mut replayer = Replayer::new(&self, &version);
+        let segments: Vec<(FileNo, FileId)> =
+            version.log_segments.iter().map(|(no, id)| (*no, *id)).collect();
+        let request = ReplayRequest {
+            dir: &self.dir,
+            segments: &segments,
+            first_needed: version.log_start,
+            known_durable: version.known_durable,
+            direct: self.options.direct_log,
+        };
+        let replayed = wal::replay(&self.env, &request, &mut replayer).await?;
+        replayer.flush_all().await?;
+        let (changes, progress) = replayer.finish();
+        check_demands(&self.options, &progress)?;
+        tracing::info!(batches = replayed.batches, end = replayed.end.get(), torn = ?replayed.torn, "log replayed");
+        let log = self.next_log(&version, &replayed);
+        self.switch(loaded.database, &version, changes, log, progress).await
+    }
+
+    /// On a nearly full disk what was replayed may need the reserve to be written anew.
+    async fn give_reserve_free_if_tight(&self) {
+        let enough = self.options.reserve_bytes.saturating_mul(TIGHT_RESERVES);
+        let reserve = Reserve::new(&self.dir, self.options.reserve_bytes);
+        reserve.look(self.disk()).await;
+        if self.disk().free_space(&self.dir).await.is_ok_and(|free| free.bytes < enough) {
+            reserve.release(&*self.env).await;
+        }
+    }
+
+    /// Never gives a number again that the manifest or the directory knows.
+    async fn begin_numbers(&mut self, next: FileNo) -> Result<()> {
+        let entries = self.disk().list(&self.dir).await?;
+        let found = entries.iter().filter_map(|entry| file_name::parse(&entry.name)).map(|(_, no)| no.next());
+        self.numbers = Arc::new(FileNumbers::new(found.fold(next, FileNo::max)));
+        Ok(())
+    }
+
+    fn next_log(&self, version: &Version, replayed: &Replayed) -> LogStart {
+        LogStart {
+            epoch: version.epoch.max(replayed.epoch_max) + 1,
+            base: replayed.next_base,
+            predecessor: replayed.last,
+        }
+    }
+
+    /// Makes the new log and manifest, switches to them, and puts the engine together.
+    async fn switch(
+        self,
+        database_id: u64,
+        version: &Version,
+        mut changes: Vec<Change>,
+        log: LogStart,
+        progress: Progress,
+    ) -> Result<Recovered> {
+        let spares = Arc::new(Spares::new(self.options.log_segment_bytes_max));
+        let maker = SegmentMaker::new(self.env.clone(), &self.dir, &self.options);
+        let wal = self.start_log(&maker, &spares, &log, &mut changes).await?;
+        for no in version.log_segments.keys() {
+            changes.push(Change::RemoveLogSegment { no: *no });
+        }
+        for keyspace in version.keyspaces.values() {
+            changes.push(Change::KeyspaceFlushed { keyspace: keyspace.id, lsn: log.base });
+        }
+        changes.push(Change::LogStart { lsn: log.base });
+        changes.push(Change::Epoch(log.epoch));
+        changes.push(Change::LastSeq(progress.last_seq));
+        changes.push(Change::SeqReserved { until: version.seq_reserved.max(progress.last_seq) });
+        changes.push(Change::RetainedFrom(progress.retained_from));
+        changes.push(Change::LastTimestamp(progress.last_timestamp));
+        // Before the edit is applied: it names files made since the last one.
+        changes.insert(0, Change::NextFileNo(self.numbers.next()));
+        let version =
+            version.apply(&Edit::from(changes)).map_err(|refused| Error::Invalid(refused.to_string()))?;
+        let (env, numbers) = (self.env.clone(), self.numbers.clone());
+        let mut writer = ManifestWriter::create(env, &self.dir, database_id, numbers, version).await?;
+        writer.install_current().await?;
+        let version = writer.version().clone();
+        let manifest_no = writer.file().0;
+        self.sweep(&version, manifest_no).await?;
+        let reserve = Reserve::new(&self.dir, self.options.reserve_bytes);
+        reserve.look(self.disk()).await;
+        reserve.restore(&*self.env).await;
+        let engine = self.assemble(database_id, &version, wal, spares, maker, &progress);
+        Ok(Recovered { engine, parts: Parts { manifest: writer, reserve } })
+    }
+
+    async fn start_log(
+        &self,
+        maker: &SegmentMaker,
+        spares: &Arc<Spares>,
+        log: &LogStart,
+        changes: &mut Vec<Change>,
+    ) -> Result<Wal> {
+        let size =
+            spares.wanted().ok_or_else(|| Error::Invalid("a fresh log already has segments".into()))?;
+        let (no, id) = (self.numbers.take(), FileId::new(self.env.random_u64()));
+        let segment = maker.make(no, id, size).await?;
+        changes.push(Change::AddLogSegment { no, id });
+        let LogStart { epoch, base, predecessor } = *log;
+        let (env, spares) = (self.env.clone(), spares.clone());
+        Wal::start(WalStart { env, spares, epoch, base, predecessor, segment }).await
+    }
+
+    /// Removes files of ours that the manifest in force does not list. Nothing depends on its success.
+    async fn sweep(&self, version: &Version, manifest_no: FileNo) -> Result<()> {
+        let mut listed: Vec<(FileKind, FileNo)> = vec![(FileKind::Manifest, manifest_no)];
+        listed.extend(version.log_segments.keys().map(|no| (FileKind::Log, *no)));
+        let tables =
+            version.keyspaces.values().flat_map(|keyspace| keyspace.tables()).map(|(_, table)| table);
+        listed.extend(tables.map(|table| (FileKind::Table, table.no)));
+        for entry in self.disk().list(&self.dir).await? {
+            let needless = match file_name::parse(&entry.name) {
+                Some(file) => !listed.contains(&file),
+                None => entry.name.ends_with(TMP_SUFFIX),
+            };
+            if !needless || entry.is_dir {
+                if !is_ours(&entry) {
+                    tracing::warn!(name = entry.name, "a foreign file stands in the database directory");
+                }
+                continue;
+            }
+            mark!("recovery_orphan_removed");
+            if let Err(error) = self.disk().remove(&self.dir.join(&entry.name)).await {
+                tracing::warn!(%error, "a needless file could not be removed; the next opening will try again");
+            }
+        }
+        Ok(())
+    }
+
+    fn assemble(
+        self,
+        database_id: u64,
+        version: &Arc<Version>,
+        wal: Wal,
+        spares: Arc<Spares>,
+        maker: SegmentMaker,
+        progress: &Progress,
+    ) -> Arc<Engine> {
+        let Self { env, dir, options, lock, budget, tables, graveyard, numbers, .. } = self;
+        let state = State::default().following(version, None, &graveyard);
+        let visible = progress.last_seq;
+        let published = Arc::new(Published::new(Arc::new(state), visible));
+        let snapshots = SnapshotRegistry::new(version.retained_from);
+        let (gate, throttle, recorder) =
+            (Arc::<Gate>::default(), Arc::<Throttle>::default(), Arc::<Recorder>::default());
+        let door = Door::new();
+        let changed = Arc::new(Notify::new());
+        let segments = Segments::new(env.clone(), maker, spares.clone(), door.clone(), numbers.clone());
+        let reserved = version.seq_reserved;
+        let desk = Desk::new(DeskStart {
+            wal,
+            spares,
+            clock: HybridClock::after(progress.last_timestamp),
+            recent: RecentWrites::new(visible, options.conflict_window_bytes),
+            last_seq: visible.max(reserved),
+            reserved,
+            options: DeskOptions {
+                memtable_bytes: options.memtable_bytes,
+                memory_limit_bytes: options.memory_limit_bytes,
+                slow_operation_us: options.slow_operation_us,
+            },
+        });
+        let committer = Committer::new(
+            env.clone(),
+            published.clone(),
+            snapshots.clone(),
+            gate.clone(),
+            throttle.clone(),
+            recorder.clone(),
+            door.clone(),
+            segments,
+            changed.clone(),
+            desk,
+        );
+        Arc::new(Engine {
+            pace: Arc::new(Pace::new(env.clone(), options.background_bytes_per_s)),
+            cache: tables.cache().clone(),
+            lock: Mutex::new(Some(lock)),
+            disk_full: Mutex::new(None),
+            env,
+            dir,
+            options,
+            database_id,
+            published,
+            snapshots,
+            gate,
+            throttle,
+            committer,
+            door,
+            tables,
+            budget,
+            recorder,
+            graveyard,
+            changed,
+            numbers,
+        })
+    }
+}
+
+/// Where the new log begins.
+struct LogStart {
+    epoch: u32,
+    base: Lsn,
+    predecessor: Option<Predecessor>,
+}
+
+/// Takes batches out of the log into memtables, and flushes those that are full.
+struct Replayer<'a> {
+    opening: &'a Opening,
+    state: State,
+    log: Reapplier<'a>,
+    made: Vec<Change>,
+}
+
+impl<'a> Replayer<'a> {
+    fn new(opening: &'a Opening, version: &'a Version) -> Self {
+        Self {
+            opening,
+            state: State::default().following(version, None, &opening.graveyard),
+            log: Reapplier::new(version),
+            made: Vec::new(),
+        }
+    }
+
+    fn finish(self) -> (Vec<Change>, Progress) {
+        (self.made, self.log.progress)
+    }
+
+    async fn flush(&mut self, id: KeyspaceId) -> Result<()> {
+        let Some(memory) = self.log.memories.remove(&id) else { return Ok(()) };
+        let Some(keyspace) = self.state.keyspace(id).cloned() else { return Ok(()) };
+        let keyspace: Arc<KeyspaceState> = keyspace;
+        let progress = &mut self.log.progress;
+        let last = progress.last_seq;
+        let kept_from = Seq::new(last.get().saturating_sub(self.opening.options.retain_commits));
+        let kept_from = kept_from.max(progress.retained_from);
+        progress.retained_from = kept_from;
+        let readers = Readers::new(Vec::new(), last, kept_from);
+        let next_file_no = || self.opening.numbers.take();
+        let workshop = Workshop {
+            env: &self.opening.env,
+            dir: &self.opening.dir,
+            next_file_no: &next_file_no,
+            pace: &self.opening.pace,
+        };
+        let made = flush::run(&workshop, &keyspace, &memory, &readers).await?;
+        for table in made.tables {
+            self.made.push(Change::AddTable { keyspace: id, level: 0, table: Arc::new(table) });
+        }
+        Ok(())
+    }
+
+    async fn flush_all(&mut self) -> Result<()> {
+        let ids: Vec<KeyspaceId> = self.log.memories.keys().copied().collect();
+        for id in ids {
+            self.flush(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_full(&mut self) -> Result<()> {
+        let limit = self.opening.options.memtable_bytes;
+        let all = self.opening.options.memory_limit_bytes / 4;
+        let total = self.log.bytes();
+        let full: Vec<KeyspaceId> = self
+            .log
+            .memories
+            .iter()
+            .filter(|(_, memory)| memory.table.bytes() >= limit || total >= all)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in full {
+            mark!("recovery_flushed_midway");
+            self.flush(id).await?;
+        }
+        Ok(())
+    }
+}
+
+impl BatchSink for Replayer<'_> {
+    fn batch(&mut self, place: LogPlace<'_>, body: &[u8]) -> Result<()> {
+        self.log.batch(&place, body)
+    }
+
+    fn pause(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.flush_full())
+    }
+}

@@ -1,0 +1,379 @@
+//! Read-only openings: beside a live writer, over what a kill left, and never a byte written.
+
+#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use holdfast::env::Env;
+use holdfast::env::linux::{LinuxEnv, block_on};
+use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, ReadOnlyDb, Result, Scan, Seq, WriteBatch};
+use holdfast_sim::Process;
+
+const DIR: &str = "/db";
+
+fn options() -> Options {
+    Options {
+        memtable_bytes: 16 << 10,
+        log_segment_bytes_max: 64 << 10,
+        log_bytes_max: 128 << 10,
+        reserve_bytes: 0,
+        ..Options::default()
+    }
+}
+
+fn tiny() -> KeyspaceOptions {
+    KeyspaceOptions {
+        block_bytes: 256,
+        table_bytes: 16 << 10,
+        level1_bytes: 16 << 10,
+        level_ratio: 2,
+        level0_tables: 2,
+        ..KeyspaceOptions::default()
+    }
+}
+
+async fn create(env: Arc<dyn Env>) -> Result<Db> {
+    let db = Db::open_in(env, DIR, options()).await?;
+    db.create_keyspace("left", tiny()).await?;
+    db.create_keyspace("right", tiny()).await?;
+    Ok(db)
+}
+
+/// Commit `n` puts its number in both keyspaces and takes an old number out of the right one.
+async fn commit(db: &Db, n: u64, durability: Durability) -> Result<Seq> {
+    let (left, right) = (db.keyspace("left")?.id(), db.keyspace("right")?.id());
+    let mut batch = WriteBatch::new();
+    batch.put(left, format!("{n:08}").as_bytes(), &n.to_le_bytes())?;
+    batch.put(left, b"newest", &n.to_le_bytes())?;
+    batch.put(right, format!("{n:08}").as_bytes(), &[n as u8; 40])?;
+    if n > 100 {
+        batch.delete(right, format!("{:08}", n - 100).as_bytes())?;
+    }
+    db.write(batch, durability).await
+}
+
+/// Everything the view shows is exactly what `last_seq` commits make. `None` if a table went away.
+async fn check(view: &ReadOnlyDb) -> Result<u64> {
+    let n = view.last_seq().get();
+    let (left, right) = (view.keyspace("left")?, view.keyspace("right")?);
+    let numbers = left.scan(Scan::prefix("0")).await?.collect().await?;
+    assert_eq!(numbers.len() as u64, n, "the left keyspace at {n}");
+    assert!(numbers.iter().zip(1u64..).all(|((_, value), n)| value[..] == n.to_le_bytes()));
+    let newest = left.get("newest").await?;
+    assert_eq!(newest.map(|value| value.to_vec()), (n > 0).then(|| n.to_le_bytes().to_vec()));
+    let kept = right.scan(Scan::all().reverse()).await?.collect().await?;
+    assert_eq!(kept.len() as u64, n.min(100), "the right keyspace at {n}");
+    for ((key, value), n) in kept.iter().zip((1..=n).rev()) {
+        assert_eq!(
+            (key[..].to_vec(), value[..].to_vec()),
+            (format!("{n:08}").into_bytes(), vec![n as u8; 40])
+        );
+    }
+    Ok(n)
+}
+
+fn existing() -> Options {
+    Options { create_if_missing: false, ..options() }
+}
+
+async fn look(process: &Process, options: Options) -> Result<ReadOnlyDb> {
+    let env = process.env();
+    process.run(async move { Db::open_read_only_in(env, DIR, options).await }).await.unwrap()
+}
+
+#[test]
+fn a_reader_follows_a_writer_that_flushes_and_compacts() {
+    for seed in 0..8 {
+        let outcome = holdfast_sim::run(seed, move |world| async move {
+            let writing = world.process("writer");
+            let reading = world.process_on("reader", "writer");
+            let acknowledged = Arc::new(AtomicU64::new(0));
+            let stop = Arc::new(AtomicBool::new(false));
+            let (count, stopping, env) = (acknowledged.clone(), stop.clone(), writing.env());
+            let durability = [Durability::Sync, Durability::Flush][seed as usize % 2];
+            let writer = writing.spawn("writer", async move {
+                let db = create(env.clone()).await?;
+                let mut n = 0;
+                while !stopping.load(Ordering::Acquire) {
+                    n += 1;
+                    assert_eq!(commit(&db, n, durability).await?, Seq::new(n));
+                    count.store(n, Ordering::Release);
+                    if n.is_multiple_of(700) {
+                        db.compact().await?;
+                    }
+                }
+                let flushes = db.metrics().number("holdfast_flushes_total");
+                let compactions = db.metrics().number("holdfast_compactions_total");
+                db.close().await?;
+                Ok::<_, Error>((n, flushes, compactions))
+            });
+            world.sleep(20_000_000).await;
+            let env = reading.env();
+            let (seen, stopping) = (acknowledged.clone(), stop.clone());
+            let reader = reading.run(async move {
+                let before = seen.load(Ordering::Acquire);
+                let view = Db::open_read_only_in(env.clone(), DIR, existing()).await?;
+                assert!(view.last_seq() >= Seq::new(before));
+                let mut stale = 0u64;
+                for round in 0..60u64 {
+                    match check(&view).await {
+                        Ok(_) => {}
+                        Err(Error::Stale(_)) => stale += 1,
+                        Err(other) => return Err(other),
+                    }
+                    env.sleep_until(env.now().after(round * 40_000)).await;
+                    let (seq, before) = (view.last_seq(), seen.load(Ordering::Acquire));
+                    assert!(seq <= view.refresh().await?, "a view does not go back");
+                    assert!(view.last_seq() >= Seq::new(before), "what was acknowledged is in view");
+                }
+                let still = view.keyspace("left")?.scan(Scan::prefix("0")).await?;
+                let n = view.last_seq().get();
+                stopping.store(true, Ordering::Release);
+                Ok((view, still, n, stale))
+            });
+            let (view, mut still, n, stale) = reader.await.unwrap().unwrap();
+            let (commits, flushes, compactions) = writer.await.unwrap().unwrap();
+            let last = reading.run(async move {
+                // A cursor stays where it was; the view moves to the end.
+                assert_eq!(still.count().await?, n);
+                view.refresh().await?;
+                check(&view).await
+            });
+            assert_eq!(last.await.unwrap().unwrap(), commits);
+            (commits, flushes, compactions, stale)
+        });
+        let (commits, flushes, compactions, _) = outcome.result;
+        assert!(commits > 500 && flushes > 5 && compactions > 2, "{:?}", outcome.result);
+    }
+}
+
+#[test]
+fn closed_or_killed_it_shows_everything_and_writes_nothing() {
+    for close in [true, false] {
+        holdfast_sim::run(21, move |world| async move {
+            let process = world.process("db");
+            let env = process.env();
+            let filled = process.run(async move {
+                let db = create(env).await?;
+                for n in 1..=250 {
+                    commit(&db, n, Durability::Sync).await?;
+                }
+                if close { db.close().await } else { Ok(()) }
+            });
+            filled.await.unwrap().unwrap();
+            process.restart();
+            let before = process.disk().snapshot().hash();
+            let env = process.env();
+            let looked = process.run(async move {
+                let view = Db::open_read_only_in(env, DIR, existing()).await?;
+                assert_eq!(check(&view).await?, 250);
+                assert_eq!(view.refresh().await?, Seq::new(250));
+                let names: Vec<String> = view.keyspaces().into_iter().map(|keyspace| keyspace.name).collect();
+                assert_eq!(names, ["default", "left", "right"]);
+                assert_eq!(view.metrics().number("holdfast_last_sequence"), 250);
+                assert_eq!(view.default_keyspace()?.get("none").await?, None);
+                assert!(matches!(view.keyspace("no"), Err(Error::Invalid(_))));
+                check(&view).await
+            });
+            assert_eq!(looked.await.unwrap().unwrap(), 250);
+            assert_eq!(process.disk().snapshot().hash(), before, "not a byte was written");
+            let demanding = look(&process, Options { at_least: 251, ..existing() }).await;
+            assert!(matches!(demanding.map(drop), Err(Error::Invalid(what)) if what.contains("at_least")));
+        });
+    }
+}
+
+#[test]
+fn tables_that_went_away_make_a_view_stale_and_a_refresh_heals_it() {
+    let outcome = holdfast_sim::run(23, |world| async move {
+        let (writing, reading) = (world.process("writer"), world.process_on("reader", "writer"));
+        let env = writing.env();
+        let db = writing.run(async move {
+            let db = Db::open_in(env, DIR, options()).await?;
+            let lazy = KeyspaceOptions { level0_tables: 64, ..tiny() };
+            let keyspace = db.create_keyspace("many", lazy).await?;
+            for n in 0..40u64 {
+                keyspace.put(format!("{n:03}"), n.to_le_bytes()).await?;
+                db.flush().await?;
+            }
+            Ok::<_, Error>(db)
+        });
+        let db = db.await.unwrap().unwrap();
+        let env = reading.env();
+        let few = Options { open_files_max: 16, ..existing() };
+        let view = reading.run(async move { Db::open_read_only_in(env, DIR, few).await });
+        let view = view.await.unwrap().unwrap();
+        let tables: u64 = view.keyspaces().iter().map(|keyspace| keyspace.levels[0].tables).sum();
+        assert_eq!(tables, 40);
+        let compacted = writing.run({
+            let db = db.clone();
+            async move {
+                db.compact().await?;
+                db.wait_idle().await
+            }
+        });
+        compacted.await.unwrap().unwrap();
+        world.sleep(50_000_000).await;
+        let counts = reading.run(async move {
+            let keyspace = view.keyspace("many")?;
+            let (mut good, mut stale) = (0u64, 0u64);
+            for n in 0..40u64 {
+                match keyspace.get(format!("{n:03}")).await {
+                    Ok(Some(value)) => {
+                        assert_eq!(value[..], n.to_le_bytes());
+                        good += 1;
+                    }
+                    Ok(None) => panic!("a missing table is not a missing key"),
+                    Err(Error::Stale(what)) => {
+                        assert!(what.ends_with(".table"), "{what}");
+                        stale += 1;
+                    }
+                    Err(other) => return Err(other),
+                }
+            }
+            view.refresh().await?;
+            for n in 0..40u64 {
+                let value = keyspace.get(format!("{n:03}")).await?.unwrap();
+                assert_eq!(value[..], n.to_le_bytes());
+            }
+            Ok((good, stale))
+        });
+        let counts = counts.await.unwrap().unwrap();
+        drop(db);
+        counts
+    });
+    let (good, stale) = outcome.result;
+    assert!(good > 0 && stale > 0, "{good} good, {stale} stale");
+}
+
+#[test]
+fn rot_at_the_tail_is_corruption_and_a_torn_group_is_not() {
+    holdfast_sim::run(25, |world| async move {
+        let process = world.process("db");
+        let env = process.env();
+        let filled = process.run(async move {
+            let db = create(env).await?;
+            for n in 1..=30 {
+                commit(&db, n, Durability::Sync).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        filled.await.unwrap().unwrap();
+        process.restart();
+        let disk = process.disk();
+        let logs: Vec<String> =
+            disk.list(DIR).into_iter().map(|e| e.name).filter(|n| n.ends_with(".log")).collect();
+        // The last sector that is not zeros, in the segment in use.
+        let (path, at) = logs
+            .iter()
+            .map(|name| format!("{DIR}/{name}"))
+            .filter_map(|path| {
+                let bytes = disk.read_file(&path);
+                let last = bytes.chunks(512).rposition(|sector| sector.iter().any(|byte| *byte != 0))?;
+                (last >= 8).then_some((path, last as u64 * 512))
+            })
+            .next_back()
+            .unwrap();
+        let whole = disk.read_file(&path);
+        let sector = &whole[at as usize..at as usize + 512];
+        disk.flip_bit(&path, at + 100, 1);
+        match look(&process, existing()).await.map(drop) {
+            Err(Error::Corrupt { file, offset, .. }) => {
+                assert_eq!((file.as_path(), offset), (Path::new(&path), at));
+            }
+            other => panic!("a rotten sector must be named, not taken for unwritten: {other:?}"),
+        }
+        // The newest unsealed group wholly gone: what one disk cannot know.
+        disk.corrupt(&path, at, 512, |bytes| bytes.fill(0));
+        let view = look(&process, existing()).await.unwrap();
+        assert!(view.last_seq() >= Seq::new(29), "{}", view.last_seq());
+        drop(view);
+        disk.corrupt(&path, at, 512, |bytes| bytes.copy_from_slice(sector));
+        let view = look(&process, existing()).await.unwrap();
+        assert_eq!(view.last_seq(), Seq::new(30));
+    });
+}
+
+#[test]
+fn a_log_that_needs_too_much_memory_is_refused_by_name() {
+    holdfast_sim::run(27, |world| async move {
+        let process = world.process("db");
+        let env = process.env();
+        let filled = process.run(async move {
+            let large = Options { memtable_bytes: 32 << 20, ..Options::default() };
+            let db = Db::open_in(env, DIR, large).await?;
+            let keyspace = db.default_keyspace()?;
+            for n in 0..48u64 {
+                keyspace.put(n.to_be_bytes(), vec![n as u8; 128 << 10]).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        filled.await.unwrap().unwrap();
+        process.restart();
+        let small = Options { memory_limit_bytes: 8 << 20, memtable_bytes: 1 << 20, ..existing() };
+        let refused = look(&process, small).await.map(drop);
+        assert!(
+            matches!(&refused, Err(Error::Invalid(what)) if what.contains("memory_limit_bytes")),
+            "{refused:?}"
+        );
+        let view = look(&process, Options { memory_limit_bytes: 32 << 20, ..existing() }).await.unwrap();
+        assert_eq!(view.last_seq(), Seq::new(48));
+    });
+}
+
+#[test]
+fn what_is_no_database_is_not_made_one() {
+    holdfast_sim::run(29, |world| async move {
+        let process = world.process("db");
+        let missing = |outcome: Result<ReadOnlyDb>| matches!(outcome, Err(Error::NotFound { .. }));
+        assert!(missing(look(&process, options()).await));
+        process.disk().create_dir_all(DIR);
+        assert!(missing(look(&process, options()).await));
+        process.disk().write_file("/db/notes.txt", b"mine");
+        assert!(missing(look(&process, options()).await));
+        assert_eq!(process.disk().list(DIR).len(), 1);
+        let invalid = Options { memtable_bytes: 1, ..options() };
+        assert!(matches!(look(&process, invalid).await.map(drop), Err(Error::Invalid(_))));
+    });
+}
+
+#[test]
+fn on_a_real_disk_beside_the_writer_and_without_the_right_to_write() {
+    let dir = std::env::temp_dir().join(format!("holdfast-read-only-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    block_on(async {
+        let db = Db::open_in(LinuxEnv::new(), &dir, options()).await.unwrap();
+        db.create_keyspace("left", tiny()).await.unwrap();
+        db.create_keyspace("right", tiny()).await.unwrap();
+        let view = Db::open_read_only(&dir, existing()).await.unwrap();
+        for n in 1..=300 {
+            commit(&db, n, if n % 20 == 0 { Durability::Sync } else { Durability::Flush }).await.unwrap();
+            if n % 50 == 0 {
+                assert_eq!(view.refresh().await.unwrap(), Seq::new(n));
+                assert_eq!(check(&view).await.unwrap(), n);
+            }
+        }
+        let second = Db::open(&dir, existing()).await.map(drop);
+        assert!(matches!(second, Err(Error::Locked(_))), "{second:?}");
+        db.close().await.unwrap();
+        let names = || -> Vec<(std::ffi::OsString, u64)> {
+            let entries = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap());
+            let mut all: Vec<_> = entries.map(|e| (e.file_name(), e.metadata().unwrap().len())).collect();
+            all.sort();
+            all
+        };
+        let before = names();
+        let mut permissions = std::fs::metadata(&dir).unwrap().permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(&dir, permissions.clone()).unwrap();
+        let view = Db::open_read_only(&dir, existing()).await.unwrap();
+        assert_eq!(check(&view).await.unwrap(), 300);
+        assert_eq!(names(), before);
+        #[expect(clippy::permissions_set_readonly_false, reason = "the directory is removed next")]
+        permissions.set_readonly(false);
+        std::fs::set_permissions(&dir, permissions).unwrap();
+    });
+    std::fs::remove_dir_all(&dir).unwrap();
+}

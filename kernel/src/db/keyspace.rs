@@ -1,0 +1,156 @@
+//! A handle to one keyspace, with the operations that need no transaction.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use super::{Scan, Shared, TypedKeyspace};
+use crate::error::{Error, Result};
+use crate::options::{Durability, KeyspaceOptions};
+use crate::tree::{Extent, extent};
+use crate::txn::Cursor;
+use crate::types::{KeyspaceId, Seq, Value, WriteBatch};
+
+/// An independent ordered map inside a database. Cloning gives another handle.
+///
+/// Reads see the newest visible commit; each write is a commit of its own. For more than one operation at once use
+/// a [`Txn`](super::Txn), a [`WriteBatch`] or a [`Snapshot`](super::Snapshot).
+#[derive(Clone)]
+pub struct Keyspace {
+    shared: Arc<Shared>,
+    id: KeyspaceId,
+    name: Arc<str>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(shared: Arc<Shared>, id: KeyspaceId, name: Arc<str>) -> Self {
+        Self { shared, id, name }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number, for a [`WriteBatch`]. Never used again after a drop.
+    pub fn id(&self) -> KeyspaceId {
+        self.id
+    }
+
+    pub(crate) fn id_in(&self, shared: &Arc<Shared>) -> Result<KeyspaceId> {
+        if Arc::ptr_eq(&self.shared, shared) {
+            return Ok(self.id);
+        }
+        Err(Error::Invalid(format!("keyspace {:?} belongs to another opening of a database", self.name)))
+    }
+
+    /// The value of `key`, `None` if it has none.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` naming file and offset; `Invalid` if the keyspace was dropped; `Closed`.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let engine = &self.shared.engine;
+        let (state, seq) = engine.now();
+        engine.get(&state, self.id, key.as_ref(), seq).await
+    }
+
+    /// A walk over a range as of now.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn scan(&self, scan: Scan) -> Result<Cursor> {
+        let engine = &self.shared.engine;
+        let (state, seq) = engine.now();
+        let walk = scan.into_walk();
+        let base = engine.walk(&state, self.id, walk.range.clone(), seq, walk.direction).await?;
+        Ok(Cursor::new(base, walk.range, walk.direction, walk.limit, None, None))
+    }
+
+    /// Sets the value of `key`; durable when it returns.
+    ///
+    /// # Errors
+    /// `Invalid` over a limit; `DiskFull`, `Busy`, `Stopped`, `Closed`. Nothing was written in any of these.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Seq> {
+        let mut batch = WriteBatch::new();
+        batch.put(self.id, key.as_ref(), value.as_ref())?;
+        self.commit(batch).await
+    }
+
+    /// Removes `key`; durable when it returns. Removing what is not there is fine.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<Seq> {
+        let mut batch = WriteBatch::new();
+        batch.delete(self.id, key.as_ref())?;
+        self.commit(batch).await
+    }
+
+    /// Removes every key in `start..end`, in constant time; durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`]; `Invalid` if `start` does not sort before `end`.
+    pub async fn delete_range(&self, start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<Seq> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(self.id, start.as_ref(), end.as_ref())?;
+        self.commit(batch).await
+    }
+
+    async fn commit(&self, mut batch: WriteBatch) -> Result<Seq> {
+        batch.normalise();
+        self.shared.engine.commit(batch, None, Durability::Sync).await
+    }
+
+    /// About how many bytes the keys of a range take up: of files, so compressed, for what stands in tables, and of
+    /// keys and values for what is in memory yet. Nothing of the range itself is read: at most two index blocks for each
+    /// table that a bound falls into.
+    ///
+    /// Old versions, deletes and what they hide count until a compaction drops them. Each table that a bound falls
+    /// into errs by at most one data block (option `block_bytes`, or one larger value) at that bound, and by
+    /// its index and filter blocks; everything else is exact.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        Ok(self.extent(Scan::range(range)).await?.bytes)
+    }
+
+    /// About how many entries stand in a range; costs as little as [`Keyspace::approximate_size`].
+    ///
+    /// Entries are versions, deletes among them, so without many overwrites it is about the number of keys, and
+    /// after a full compaction without older readers and of a range without bounds exactly that. A
+    /// table that a bound falls into is taken to hold its entries evenly: it errs by as many as its blocks differ
+    /// in density, at most by all it has.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn approximate_count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        Ok(self.extent(Scan::range(range)).await?.entries)
+    }
+
+    async fn extent(&self, scan: Scan) -> Result<Extent> {
+        let engine = &self.shared.engine;
+        engine.gate.check_read()?;
+        let state = engine.published.load();
+        extent(crate::engine::keyspace(&state, self.id)?, &engine.tables, &scan.into_walk().range).await
+    }
+
+    /// The options in force.
+    ///
+    /// # Errors
+    /// `Invalid` if the keyspace was dropped.
+    pub fn options(&self) -> Result<KeyspaceOptions> {
+        let state = self.shared.engine.published.load();
+        Ok((*crate::engine::keyspace(&state, self.id)?.options).clone())
+    }
+
+    /// A view with typed keys and values.
+    pub fn typed<K, V>(&self) -> TypedKeyspace<K, V> {
+        TypedKeyspace::new(self.clone())
+    }
+}
+
+impl From<&Keyspace> for KeyspaceId {
+    fn from(keyspace: &Keyspace) -> Self {
+        keyspace.id
+    }
+}

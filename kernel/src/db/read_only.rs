@@ -1,0 +1,193 @@
+//! Handles over a database that another process may be writing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::status::{push_cache, push_levels};
+use super::{Db, KeyspaceInfo, Scan};
+use crate::engine::keyspace;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::metrics::{MetricValue, Metrics};
+use crate::options::{KeyspaceOptions, Options};
+use crate::read_only::{Looker, View};
+use crate::sync::{RwLock, Semaphore};
+use crate::tree::VisibleIter;
+use crate::txn::Cursor;
+use crate::types::{KeyspaceId, Seq, Value};
+
+struct Shared {
+    looker: Looker,
+    view: RwLock<Arc<View>>,
+    /// One refresh at a time, so that no view is replaced by an older one.
+    refreshing: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn view(&self) -> Arc<View> {
+        self.view.read().clone()
+    }
+}
+
+/// A view of a database that another process may have open for writing: it takes no lock and writes nothing, so it
+/// also works in a read-only directory. Cloning gives another handle to the same view.
+///
+/// It shows the state of its opening, or of the last [`ReadOnlyDb::refresh`]: everything that was acknowledged before,
+/// whole transactions, and nothing that happens later. Dropping it closes it.
+///
+/// Up to half of `memory_limit_bytes` holds what the log has beyond the tables, the rest caches blocks.
+#[derive(Clone)]
+pub struct ReadOnlyDb {
+    shared: Arc<Shared>,
+}
+
+impl Db {
+    /// Looks at the database in `dir`, whether or not another process writes it. Of the options those count that
+    /// have to do with reading: `at_least`, `memory_limit_bytes`, `open_files_max`, `direct_log`, `paranoid_checks`.
+    ///
+    /// # Errors
+    /// - `NotFound`: no database there; nothing is ever created;
+    /// - `Invalid`: an option out of range, an unfinished checkpoint, fewer commits than `at_least` demands, or a log
+    ///   beyond the tables that needs more than half of `memory_limit_bytes`;
+    /// - `Corrupt`: damage in log or manifest, naming file and offset;
+    /// - `NewerFormat`: a newer version wrote it;
+    /// - `Busy`: the writer changes its files faster than they can be read;
+    /// - `TooManyFiles`, `Io`: the disk's word.
+    pub async fn open_read_only_in(
+        env: Arc<dyn Env>,
+        dir: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<ReadOnlyDb> {
+        options.validate()?;
+        let looker = Looker::new(env, dir.as_ref().to_path_buf(), options);
+        let view = RwLock::new(Arc::new(looker.look(None).await?));
+        Ok(ReadOnlyDb { shared: Arc::new(Shared { looker, view, refreshing: Arc::new(Semaphore::new(1)) }) })
+    }
+
+    /// [`Db::open_read_only_in`] on this machine's disks.
+    ///
+    /// # Errors
+    /// As [`Db::open_read_only_in`].
+    pub async fn open_read_only(dir: impl AsRef<Path>, options: Options) -> Result<ReadOnlyDb> {
+        Self::open_read_only_in(crate::env::linux::LinuxEnv::new(), dir, options).await
+    }
+}
+
+impl ReadOnlyDb {
+    /// Moves to the state of now and gives its newest commit. Cursors that are open stay where they were. Reads the
+    /// whole log beyond the tables again.
+    ///
+    /// # Errors
+    /// As [`Db::open_read_only_in`]; the view stays as it was. `Stale` if another database stands there now.
+    pub async fn refresh(&self) -> Result<Seq> {
+        let _one = self.shared.refreshing.acquire(1).await;
+        let before = self.shared.view();
+        let view = Arc::new(self.shared.looker.look(Some(&before)).await?);
+        let seq = view.seq;
+        let replaced = std::mem::replace(&mut *self.shared.view.write(), view);
+        drop(replaced);
+        Ok(seq)
+    }
+
+    /// The newest commit in view.
+    pub fn last_seq(&self) -> Seq {
+        self.shared.view().seq
+    }
+
+    /// All keyspaces in view, by number.
+    pub fn keyspaces(&self) -> Vec<KeyspaceInfo> {
+        let view = self.shared.view();
+        view.state.keyspaces.values().map(|keyspace| KeyspaceInfo::of(keyspace)).collect()
+    }
+
+    /// The keyspace of this name.
+    ///
+    /// # Errors
+    /// `Invalid` if there is none.
+    pub fn keyspace(&self, name: &str) -> Result<ReadOnlyKeyspace> {
+        let view = self.shared.view();
+        match view.state.by_name(name) {
+            Some(found) => {
+                Ok(ReadOnlyKeyspace { shared: self.shared.clone(), id: found.id, name: found.name.clone() })
+            }
+            None => {
+                let names: Vec<&str> = view.state.keyspaces.values().map(|k| &*k.name).collect();
+                Err(Error::Invalid(format!("there is no keyspace {name:?}; there are: {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// The keyspace that every database has, named `default`.
+    ///
+    /// # Errors
+    /// `Invalid` if it was dropped, or a crash came before it was made.
+    pub fn default_keyspace(&self) -> Result<ReadOnlyKeyspace> {
+        self.keyspace(super::DEFAULT_KEYSPACE)
+    }
+
+    /// What can be counted from beside the writer: levels, the log's share in memory, this process's cache, the newest
+    /// commit. Names and units as in [`Db::metrics`].
+    pub fn metrics(&self) -> Metrics {
+        let view = self.shared.view();
+        let mut metrics = Metrics::default();
+        push_levels(&view.state, &mut metrics);
+        push_cache(self.shared.looker.tables.cache(), &mut metrics);
+        let seq = MetricValue::Gauge(view.seq.get());
+        metrics.push("holdfast_last_sequence", "The newest visible commit.", seq);
+        metrics
+    }
+}
+
+/// A keyspace of a [`ReadOnlyDb`]. It reads the view in force: between two refreshes all reads see one state.
+#[derive(Clone)]
+pub struct ReadOnlyKeyspace {
+    shared: Arc<Shared>,
+    id: KeyspaceId,
+    name: Arc<str>,
+}
+
+impl ReadOnlyKeyspace {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number.
+    pub fn id(&self) -> KeyspaceId {
+        self.id
+    }
+
+    /// The options in force.
+    ///
+    /// # Errors
+    /// `Invalid` if the keyspace was dropped before the last refresh.
+    pub fn options(&self) -> Result<KeyspaceOptions> {
+        let view = self.shared.view();
+        Ok((*keyspace(&view.state, self.id)?.options).clone())
+    }
+
+    /// The value of `key`, `None` if it has none.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` naming file and offset; `Stale` if the writer deleted a table that was not open: refresh;
+    /// `Invalid` if the keyspace was dropped before the last refresh.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let view = self.shared.view();
+        crate::tree::get(keyspace(&view.state, self.id)?, &self.shared.looker.tables, key.as_ref(), view.seq)
+            .await
+    }
+
+    /// A walk over a range. It shows the view of its beginning, whatever is refreshed meanwhile.
+    ///
+    /// # Errors
+    /// As [`ReadOnlyKeyspace::get`], from the cursor too.
+    pub async fn scan(&self, scan: Scan) -> Result<Cursor> {
+        let view = self.shared.view();
+        let walk = scan.into_walk();
+        let (range, direction) = (walk.range.clone(), walk.direction);
+        let tables = &self.shared.looker.tables;
+        let of = keyspace(&view.state, self.id)?;
+        let base = VisibleIter::new(of, tables, range, view.seq, direction).await?;
+        Ok(Cursor::new(base, walk.range, walk.direction, walk.limit, None, None))
+    }
+}

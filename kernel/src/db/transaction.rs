@@ -1,0 +1,110 @@
+//! The transaction handle.
+
+use std::sync::Arc;
+
+use super::{Keyspace, Scan, Shared};
+use crate::error::Result;
+use crate::options::{Durability, Isolation};
+use crate::txn::{Cursor, Transaction};
+use crate::types::{Seq, Value};
+
+/// How a transaction runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TransactionOptions {
+    /// What it is protected from; default serializable.
+    pub isolation: Isolation,
+    /// What its commit promises; default survives power loss.
+    pub durability: Durability,
+}
+
+/// A transaction: one consistent view, writes that nobody else sees before [`Txn::commit`]. Dropping it rolls back.
+///
+/// Committing consumes it, so using it afterwards does not compile:
+/// ```compile_fail
+/// # async fn f(db: holdfast::Db) -> holdfast::Result<()> {
+/// let txn = db.begin(Default::default());
+/// txn.commit().await?;
+/// txn.commit().await?;
+/// # Ok(()) }
+/// ```
+pub struct Txn {
+    shared: Arc<Shared>,
+    transaction: Transaction,
+}
+
+impl Txn {
+    pub(crate) fn begin(shared: Arc<Shared>, options: TransactionOptions) -> Self {
+        let transaction = Transaction::begin(&shared.engine, options.isolation, options.durability);
+        Self { shared, transaction }
+    }
+
+    /// The commit it reads at.
+    pub fn read_seq(&self) -> Seq {
+        self.transaction.read_seq()
+    }
+
+    /// The value of `key` as this transaction sees it, its own writes included.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let id = keyspace.id_in(&self.shared)?;
+        self.transaction.get(&self.shared.engine, id, key.as_ref()).await
+    }
+
+    /// A walk over a range as this transaction sees it as of now, its own writes included. What the cursor has walked
+    /// over counts as read.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn scan(&self, keyspace: &Keyspace, scan: Scan) -> Result<Cursor> {
+        let id = keyspace.id_in(&self.shared)?;
+        self.transaction.walk(&self.shared.engine, id, scan.into_walk()).await
+    }
+
+    /// Sets the value of `key` within the transaction.
+    ///
+    /// # Errors
+    /// `Invalid` if key, value or the whole transaction is over its limit.
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let id = keyspace.id_in(&self.shared)?;
+        self.transaction.put(&self.shared.engine, id, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes `key` within the transaction.
+    ///
+    /// # Errors
+    /// As [`Txn::put`].
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
+        let id = keyspace.id_in(&self.shared)?;
+        self.transaction.delete(&self.shared.engine, id, key.as_ref())
+    }
+
+    /// Removes every key in `start..end` within the transaction. It conflicts with every concurrent write inside.
+    ///
+    /// # Errors
+    /// As [`Txn::put`]; `Invalid` if `start` does not sort before `end`.
+    pub fn delete_range(
+        &mut self,
+        keyspace: &Keyspace,
+        start: impl AsRef<[u8]>,
+        end: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        let id = keyspace.id_in(&self.shared)?;
+        self.transaction.delete_range(&self.shared.engine, id, start.as_ref(), end.as_ref())
+    }
+
+    /// Commits, and gives the commit's place in the order; for a transaction without writes, the place it read at.
+    ///
+    /// Dropping the future before it was first polled rolls back; later the commit happens or fails whole.
+    ///
+    /// # Errors
+    /// `Conflict` if another was first: run the whole transaction again. `DiskFull`, `Busy`, `Stopped`, `Closed`.
+    /// Nothing was written in any of these.
+    pub async fn commit(self) -> Result<Seq> {
+        self.transaction.commit(&self.shared.engine).await
+    }
+
+    /// Drops all writes. The same as dropping the transaction.
+    pub fn rollback(self) {}
+}

@@ -1,0 +1,214 @@
+//! Single keys and ranges: get, put, delete, scan, count.
+
+use std::io::Read;
+use std::ops::Bound;
+use std::path::Path;
+
+use holdfast::blocking::Keyspace;
+use holdfast::{Durability, Scan, WriteBatch};
+use serde_json::json;
+
+use crate::cli::{Database, Global, KeyBounds, Range};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::store::{View, keyspace, open_to_read, open_to_write};
+
+pub(super) fn get(
+    database: &Database,
+    global: &Global,
+    key: &str,
+    at: Option<u64>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let bytes = global.key(key)?;
+    let store = open_to_read(database, global)?;
+    get_from(&store.view(global, at)?, global, key, &bytes, out)?;
+    store.close()?;
+    Ok(Exit::Good)
+}
+
+/// Prints the value of a key as a view sees it.
+pub(super) fn get_from(
+    view: &View<'_>,
+    global: &Global,
+    shown_key: &str,
+    key: &[u8],
+    out: &mut Output,
+) -> Result<(), Failure> {
+    match view.get(key)? {
+        Some(value) => out.value(key, &value),
+        None => Err(Failure::Problem(format!("there is no key {shown_key} in keyspace {}", global.keyspace))),
+    }
+}
+
+/// What a file holds; of `-`, what standard input gives.
+pub(super) fn bytes_of(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| Failure::io(file.display().to_string(), error))
+}
+
+pub(super) fn put(
+    database: &Database,
+    global: &Global,
+    key: &str,
+    value: &[u8],
+    create: bool,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let key = global.key(key)?;
+    let db = open_to_write(database, global, create)?;
+    let seq = keyspace(&db, global, create)?.put(key, value)?;
+    db.close()?;
+    out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))?;
+    Ok(Exit::Good)
+}
+
+pub(super) fn delete(
+    database: &Database,
+    global: &Global,
+    key: &str,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let key = global.key(key)?;
+    let db = open_to_write(database, global, false)?;
+    let seq = keyspace(&db, global, false)?.delete(key)?;
+    db.close()?;
+    out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))?;
+    Ok(Exit::Good)
+}
+
+pub(super) fn delete_range(
+    database: &Database,
+    global: &Global,
+    range: &Range,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let bounds = range.bounds(global)?;
+    let db = open_to_write(database, global, false)?;
+    let keyspace = keyspace(&db, global, false)?;
+    let seq = match delete_batch(&keyspace, bounds)? {
+        Some(batch) => db.write(batch, Durability::Sync)?,
+        None => db.last_seq(),
+    };
+    db.close()?;
+    out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))?;
+    Ok(Exit::Good)
+}
+
+/// The delete of a range that may be open upwards; `None` if nothing lies in it.
+pub(super) fn delete_batch(
+    keyspace: &Keyspace,
+    (start, end): KeyBounds,
+) -> Result<Option<WriteBatch>, Failure> {
+    let start = first_key(start);
+    let mut batch = WriteBatch::new();
+    let end = match end {
+        Bound::Excluded(end) | Bound::Included(end) => end,
+        // A range delete ends before a key, so the greatest one goes by itself.
+        Bound::Unbounded => {
+            let mut last = keyspace.scan(Scan::range(start.clone()..).reverse().limit(1))?;
+            let Some(last) = last.next()? else { return Ok(None) };
+            batch.delete(keyspace.id(), last.key).map_err(holdfast::Error::from)?;
+            last.key.to_vec()
+        }
+    };
+    if start < end {
+        batch.delete_range(keyspace.id(), &start, &end).map_err(holdfast::Error::from)?;
+    }
+    Ok((!batch.is_empty()).then_some(batch))
+}
+
+/// The least key that a lower bound lets in; the arguments only make bounds that include it.
+pub(super) fn first_key(start: Bound<Vec<u8>>) -> Vec<u8> {
+    match start {
+        Bound::Included(start) | Bound::Excluded(start) => start,
+        Bound::Unbounded => Vec::new(),
+    }
+}
+
+/// The walk that the arguments describe.
+pub(super) fn scan_of(
+    range: &Range,
+    global: &Global,
+    reverse: bool,
+    limit: Option<u64>,
+) -> Result<Scan, Failure> {
+    let mut scan = Scan::range::<Vec<u8>>(range.bounds(global)?);
+    if reverse {
+        scan = scan.reverse();
+    }
+    Ok(match limit {
+        Some(limit) => scan.limit(limit),
+        None => scan,
+    })
+}
+
+pub(super) fn scan(
+    database: &Database,
+    global: &Global,
+    scan: Scan,
+    at: Option<u64>,
+    keys_only: bool,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let store = open_to_read(database, global)?;
+    scan_from(&store.view(global, at)?, scan, keys_only, out)?;
+    out.flush()?;
+    store.close()?;
+    Ok(Exit::Good)
+}
+
+/// Prints what a view sees of a range.
+pub(super) fn scan_from(
+    view: &View<'_>,
+    scan: Scan,
+    keys_only: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut cursor = view.scan(scan)?;
+    while let Some(entry) = cursor.next()? {
+        out.entry(entry.key, (!keys_only).then_some(entry.value))?;
+    }
+    Ok(())
+}
+
+pub(super) fn count(
+    database: &Database,
+    global: &Global,
+    range: &Range,
+    at: Option<u64>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let scan = scan_of(range, global, false, None)?;
+    let store = open_to_read(database, global)?;
+    let count = store.view(global, at)?.scan(scan)?.count()?;
+    store.close()?;
+    out.say(count, json!({ "count": count }))?;
+    Ok(Exit::Good)
+}
+
+pub(super) fn count_approximately(
+    database: &Database,
+    global: &Global,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let store = open_to_read(database, global)?;
+    let infos = store.keyspaces()?;
+    let Some(info) = infos.iter().find(|info| info.name == global.keyspace) else {
+        let names: Vec<_> = infos.iter().map(|info| info.name.as_str()).collect();
+        let wanted = &global.keyspace;
+        return Err(Failure::WrongUse(format!(
+            "there is no keyspace {wanted}; there are: {}",
+            names.join(", ")
+        )));
+    };
+    let count = info.approximate_count();
+    store.close()?;
+    out.say(format_args!("at most {count}"), json!({ "count_at_most": count }))?;
+    Ok(Exit::Good)
+}

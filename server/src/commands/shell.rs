@@ -1,0 +1,324 @@
+//! The interactive shell: one command a line, with transactions, history and line editing.
+//!
+//! On a terminal an error is told and the next line awaited. Otherwise (a script, a pipe) the first error ends the run
+//! with its line number and exit code. A transaction that is open at the end is rolled back.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use holdfast::blocking::{Db, Keyspace, Txn};
+use holdfast::{Durability, Isolation, Seq, TransactionOptions};
+use rustyline::error::ReadlineError;
+use serde_json::json;
+
+use super::{data, keyspaces, note, words};
+use crate::cli::{Database, Global, Past, Range};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::store::{View, keyspace, open_to_write};
+
+#[derive(Parser)]
+#[command(name = "", no_binary_name = true, disable_help_flag = true)]
+#[command(help_template = "{subcommands}")]
+#[command(subcommand_help_heading = "Commands; `help COMMAND` tells more")]
+struct Line {
+    #[command(subcommand)]
+    statement: Statement,
+}
+
+#[derive(Subcommand)]
+#[command(disable_help_flag = true)]
+enum Statement {
+    /// Print the value of a key.
+    Get {
+        /// The key.
+        key: String,
+        /// Which past to read.
+        #[command(flatten)]
+        past: Past,
+    },
+    /// Store a value under a key.
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Delete a key, or every key of a range.
+    Delete {
+        /// The key.
+        #[arg(required_unless_present_any = ["prefix", "from", "to"], conflicts_with_all = ["prefix", "from", "to"])]
+        key: Option<String>,
+        /// Which keys.
+        #[command(flatten)]
+        range: Range,
+    },
+    /// Print the keys and values of a range.
+    Scan {
+        /// Which keys.
+        #[command(flatten)]
+        range: Range,
+        /// From the last key to the first.
+        #[arg(long, short)]
+        reverse: bool,
+        /// At most so many.
+        #[arg(long, short = 'n', default_value = "100")]
+        limit: u64,
+        /// Leave the values out.
+        #[arg(long)]
+        keys_only: bool,
+        /// Which past to read.
+        #[command(flatten)]
+        past: Past,
+    },
+    /// Count the keys of a range.
+    Count {
+        /// Which keys.
+        #[command(flatten)]
+        range: Range,
+        /// Which past to read.
+        #[command(flatten)]
+        past: Past,
+    },
+    /// Begin a transaction; what follows is seen by nobody else before `commit`.
+    Begin {
+        /// Snapshot isolation instead of serializable.
+        #[arg(long)]
+        snapshot: bool,
+    },
+    /// Commit the transaction.
+    Commit,
+    /// Drop the transaction's writes.
+    Rollback,
+    /// Work in another keyspace.
+    Use {
+        /// Its name.
+        name: String,
+        /// Make it if it is not there.
+        #[arg(long)]
+        create: bool,
+    },
+    /// List the keyspaces.
+    Keyspaces,
+    /// End the shell.
+    #[command(visible_alias = "exit")]
+    Quit,
+}
+
+struct Session {
+    db: Db,
+    global: Global,
+    keyspace: Keyspace,
+    txn: Option<Txn>,
+}
+
+pub(super) fn run(database: &Database, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
+    let db = open_to_write(database, global, true)?;
+    let keyspace = keyspace(&db, global, true)?;
+    let mut session = Session { db, global: global.clone(), keyspace, txn: None };
+    if std::io::stdin().is_terminal() {
+        session.talk(out)?;
+    } else {
+        session.read_script(std::io::stdin().lock(), out)?;
+    }
+    if session.txn.take().is_some() {
+        note("the open transaction was rolled back");
+    }
+    let Session { db, keyspace, .. } = session;
+    drop(keyspace);
+    db.close()?;
+    Ok(Exit::Good)
+}
+
+impl Session {
+    fn talk(&mut self, out: &mut Output) -> Result<(), Failure> {
+        let failed = |error: ReadlineError| Failure::Problem(format!("the terminal: {error}"));
+        let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
+        let history = history_file();
+        if let Some(file) = &history {
+            // There is none the first time.
+            let _ = editor.load_history(file);
+        }
+        out.line("`help` lists the commands, `quit` or Ctrl-D ends.")?;
+        out.flush()?;
+        loop {
+            let mark = if self.txn.is_some() { "*" } else { "" };
+            match editor.readline(&format!("{}{mark}> ", self.keyspace.name())) {
+                Ok(line) => {
+                    // A history that cannot be kept is no reason to stop.
+                    let _ = editor.add_history_entry(&line);
+                    match self.execute(&line, out) {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(failure) => note(failure.message(out.as_json()).unwrap_or_default()),
+                    }
+                    out.flush()?;
+                }
+                Err(ReadlineError::Interrupted) => out.line("(`quit` or Ctrl-D ends the shell)")?,
+                Err(ReadlineError::Eof) => break,
+                Err(other) => return Err(failed(other)),
+            }
+        }
+        if let Some(file) = &history {
+            let _ = editor.save_history(file);
+        }
+        Ok(())
+    }
+
+    fn read_script(&mut self, input: impl BufRead, out: &mut Output) -> Result<(), Failure> {
+        for (number, line) in (1..).zip(input.lines()) {
+            let line = line.map_err(|error| Failure::io("standard input", error))?;
+            match self.execute(&line, out) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(failure) => {
+                    out.flush()?;
+                    note(format_args!("line {number}: {line}"));
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a line says; false if that is to end.
+    fn execute(&mut self, line: &str, out: &mut Output) -> Result<bool, Failure> {
+        let words = words::split(line).map_err(Failure::WrongUse)?;
+        if words.is_empty() || line.trim_start().starts_with('#') {
+            return Ok(true);
+        }
+        let statement = match Line::try_parse_from(words) {
+            Ok(line) => line.statement,
+            Err(error) if error.use_stderr() => {
+                let text = error.to_string();
+                let what = text.split("\n\nUsage").next().unwrap_or_default().trim_start_matches("error: ");
+                return Err(Failure::WrongUse(what.trim_end().to_string()));
+            }
+            Err(help) => {
+                out.line(help.to_string().trim_end())?;
+                return Ok(true);
+            }
+        };
+        match statement {
+            Statement::Quit => return Ok(false),
+            Statement::Get { key, past } => {
+                let bytes = self.global.key(&key)?;
+                data::get_from(&self.view(past.at)?, &self.global, &key, &bytes, out)?;
+            }
+            Statement::Scan { range, reverse, limit, keys_only, past } => {
+                let scan = data::scan_of(&range, &self.global, reverse, Some(limit))?;
+                data::scan_from(&self.view(past.at)?, scan, keys_only, out)?;
+            }
+            Statement::Count { range, past } => {
+                let scan = data::scan_of(&range, &self.global, false, None)?;
+                let count = self.view(past.at)?.scan(scan)?.count()?;
+                out.say(count, json!({ "count": count }))?;
+            }
+            Statement::Keyspaces => {
+                for info in self.db.keyspaces()? {
+                    out.say(keyspaces::line(&info), keyspaces::object(&info))?;
+                }
+            }
+            Statement::Use { name, create } => {
+                let global = Global { keyspace: name, ..self.global.clone() };
+                self.keyspace = keyspace(&self.db, &global, create)?;
+                self.global = global;
+            }
+            write => self.write(write, out)?,
+        }
+        Ok(true)
+    }
+
+    fn write(&mut self, statement: Statement, out: &mut Output) -> Result<(), Failure> {
+        match statement {
+            Statement::Put { key, value } => {
+                let (key, value) = (self.global.key(&key)?, self.global.value(&value)?);
+                match &mut self.txn {
+                    Some(txn) => Ok(txn.put(&self.keyspace, key, value)?),
+                    None => committed(self.keyspace.put(key, value)?, out),
+                }
+            }
+            Statement::Delete { key: Some(key), .. } => {
+                let key = self.global.key(&key)?;
+                match &mut self.txn {
+                    Some(txn) => Ok(txn.delete(&self.keyspace, key)?),
+                    None => committed(self.keyspace.delete(key)?, out),
+                }
+            }
+            Statement::Delete { key: None, range } => self.delete_range(&range, out),
+            Statement::Begin { snapshot } => {
+                if self.txn.is_some() {
+                    return Err(Failure::WrongUse("a transaction is open; commit it or roll it back".into()));
+                }
+                let isolation = if snapshot { Isolation::Snapshot } else { Isolation::Serializable };
+                let txn = self.db.begin(TransactionOptions { isolation, durability: Durability::Sync });
+                let seq = txn.read_seq();
+                self.txn = Some(txn);
+                out.say(format_args!("reading as of commit {seq}"), json!({ "read_seq": seq.get() }))
+            }
+            Statement::Commit => committed(self.take_txn()?.commit()?, out),
+            Statement::Rollback => {
+                self.take_txn()?.rollback();
+                out.say("rolled back", json!({ "rolled_back": true }))
+            }
+            _ => unreachable!("statements that read were served before"),
+        }
+    }
+
+    fn delete_range(&mut self, range: &Range, out: &mut Output) -> Result<(), Failure> {
+        let bounds = range.bounds(&self.global)?;
+        let Some(txn) = &mut self.txn else {
+            let batch = data::delete_batch(&self.keyspace, bounds)?;
+            let seq = batch.map(|batch| self.db.write(batch, Durability::Sync)).transpose()?;
+            return committed(seq.unwrap_or_else(|| self.db.last_seq()), out);
+        };
+        let (start, end) = match bounds {
+            (start, std::ops::Bound::Excluded(end)) => (data::first_key(start), end),
+            _ => {
+                return Err(Failure::WrongUse(
+                    "within a transaction a range needs its end: --prefix or --to".into(),
+                ));
+            }
+        };
+        Ok(txn.delete_range(&self.keyspace, start, end)?)
+    }
+
+    fn take_txn(&mut self) -> Result<Txn, Failure> {
+        self.txn.take().ok_or_else(|| Failure::WrongUse("no transaction is open; `begin` opens one".into()))
+    }
+
+    fn view(&self, at: Option<u64>) -> Result<View<'_>, Failure> {
+        match (at, &self.txn) {
+            (Some(_), Some(_)) => Err(Failure::WrongUse(
+                "a transaction reads as of its beginning; --at goes outside of one".into(),
+            )),
+            (Some(seq), None) => Ok(View::Past(self.db.at(Seq::new(seq))?, self.keyspace.clone())),
+            (None, Some(txn)) => Ok(View::Within(txn, &self.keyspace)),
+            (None, None) => Ok(View::Now(self.keyspace.clone())),
+        }
+    }
+}
+
+fn committed(seq: Seq, out: &mut Output) -> Result<(), Failure> {
+    out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))
+}
+
+/// Where lines are remembered; nowhere without a home directory.
+fn history_file() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let state = state.or_else(|| std::env::home_dir().map(|home| home.join(".local/state")))?;
+    let dir = state.join("holdfast");
+    std::fs::create_dir_all(&dir).ok()?;
+    Some(dir.join("history"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        super::Line::command().debug_assert();
+    }
+}

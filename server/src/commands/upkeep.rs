@@ -1,0 +1,104 @@
+//! Looking after a database: compact, verify, repair.
+
+use std::path::Path;
+use std::time::Instant;
+
+use holdfast::blocking::block_on;
+use holdfast::env::linux::LinuxEnv;
+use holdfast::{FileVerdict, VerifyReport};
+use indicatif::HumanBytes;
+use serde_json::{Value as Json, json};
+
+use crate::cli::{Database, Global};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::progress::Bytes;
+use crate::store::open_to_write;
+
+pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
+    let db = open_to_write(database, global, false)?;
+    let started = Instant::now();
+    db.compact()?;
+    db.close()?;
+    let bytes = directory_bytes(&database.path)?;
+    let elapsed = started.elapsed();
+    out.say(
+        format_args!("compacted to {} in {:.2} s", HumanBytes(bytes), elapsed.as_secs_f64()),
+        json!({ "bytes": bytes, "elapsed_ms": elapsed.as_millis() as u64 }),
+    )?;
+    Ok(Exit::Good)
+}
+
+/// Bytes of all files in a directory.
+pub(crate) fn directory_bytes(dir: &Path) -> Result<u64, Failure> {
+    let failed = |error| Failure::io(dir.display().to_string(), error);
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        bytes += entry.and_then(|entry| entry.metadata()).map_err(failed)?.len();
+    }
+    Ok(bytes)
+}
+
+pub(super) fn verify(database: &Database, out: &mut Output) -> Result<Exit, Failure> {
+    let report = verify_directory(&database.path)?;
+    tell_verified(&report, out)?;
+    Ok(if report.is_good() { Exit::Good } else { Exit::Problem })
+}
+
+/// Checks every file of a database, showing how far it is.
+pub(crate) fn verify_directory(dir: &Path) -> Result<VerifyReport, Failure> {
+    let bytes = Bytes::start("verifying");
+    let report = block_on(holdfast::verify(LinuxEnv::new(), dir, |now| {
+        bytes.at(now.bytes_checked, now.bytes_total);
+    }));
+    bytes.finish();
+    Ok(report?)
+}
+
+fn tell_verified(report: &VerifyReport, out: &mut Output) -> Result<(), Failure> {
+    for problem in &report.problems {
+        let harmless = if problem.harmless { " (harmless: nothing depends on these bytes)" } else { "" };
+        out.line(format_args!(
+            "{} at byte {}: {}{harmless}",
+            problem.file.display(),
+            problem.offset,
+            problem.what
+        ))?;
+    }
+    let leftovers = report.files.iter().filter(|file| file.verdict == FileVerdict::Leftover);
+    for file in leftovers {
+        out.line(format_args!("{} is left over; the next opening removes it", file.name))?;
+    }
+    let files = report.files.len();
+    let checked = HumanBytes(report.bytes_checked);
+    let verdict = match (report.is_good(), report.is_sound()) {
+        (true, _) => "good".to_string(),
+        (_, true) => format!("{} harmless problems", report.problems.len()),
+        _ => format!("{} problems; `holdfast repair` salvages what is good", report.problems.len()),
+    };
+    let files_as_json: Vec<Json> = report
+        .files
+        .iter()
+        .map(|file| json!({ "name": file.name, "verdict": format!("{:?}", file.verdict), "bytes": file.bytes }))
+        .collect();
+    let problems: Vec<Json> = report
+        .problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "file": problem.file, "offset": problem.offset, "what": problem.what, "harmless": problem.harmless,
+            })
+        })
+        .collect();
+    out.say(
+        format_args!("{files} files, {checked} checked: {verdict}"),
+        json!({
+            "good": report.is_good(),
+            "sound": report.is_sound(),
+            "last_seq": report.last_seq.map(holdfast::Seq::get),
+            "bytes_checked": report.bytes_checked,
+            "problems": problems,
+            "files": files_as_json,
+        }),
+    )
+}

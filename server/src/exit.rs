@@ -1,0 +1,134 @@
+//! How a run ends: exit codes, and failures sorted by them.
+//!
+//! ```text
+//! 0  good         the command did what was asked
+//! 1  problem      it looked, and what it found is bad or missing: no such key, a conflict, corruption, a full disk
+//! 2  wrong use    the arguments, options or input cannot be served as they are; change them
+//! ```
+//!
+//! A script can thus tell "the database has a problem" from "I called it wrongly". A reader that goes away early
+//! (`holdfast scan … | head`) is no failure: the run ends quietly with 0.
+
+use std::io;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::formats::BadInput;
+
+/// The end of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Exit {
+    /// Did what was asked.
+    Good = 0,
+    /// Found a problem.
+    Problem = 1,
+    /// Was asked wrongly.
+    WrongUse = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The kernel refused or failed.
+    #[error(transparent)]
+    Kernel(#[from] holdfast::Error),
+    /// An input or output file failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// The file or stream.
+        what: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// Something was found that is bad or missing.
+    #[error("{0}")]
+    Problem(String),
+    /// Arguments or input that cannot be served.
+    #[error("{0}")]
+    WrongUse(String),
+    /// A line of an input that is not what its layout says.
+    #[error(transparent)]
+    BadLine(#[from] BadInput),
+}
+
+impl Failure {
+    /// An I/O error with the name of what failed.
+    pub fn io(what: impl Into<String>, error: io::Error) -> Self {
+        Self::Io { what: what.into(), error }
+    }
+
+    /// The code the run ends with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Kernel(holdfast::Error::Invalid(_) | holdfast::Error::NotFound { .. }) => Exit::WrongUse,
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => Exit::WrongUse,
+            Self::Kernel(_) | Self::Io { .. } | Self::Problem(_) => Exit::Problem,
+            Self::WrongUse(_) | Self::BadLine(_) => Exit::WrongUse,
+        }
+    }
+
+    /// What to do next, where the error does not say it by itself.
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Kernel(holdfast::Error::NotFound { .. }) => Some(
+                "check the directory's name; `holdfast import` and `holdfast put --create` make a new database",
+            ),
+            Self::Kernel(holdfast::Error::Locked(_)) => {
+                Some("get, scan, count, export, stats and keyspaces look at it beside the other process")
+            }
+            Self::Kernel(holdfast::Error::TooOld { .. }) => Some(
+                "every opening keeps as many commits as its --retain-commits says; give the same to all commands",
+            ),
+            Self::BadLine(_) => {
+                Some("nothing was written; mend the line, or leave bad ones out by --skip-bad-lines")
+            }
+            _ => None,
+        }
+    }
+
+    /// What standard error gets, `None` if nothing needs saying; with `as_json`, one JSON object.
+    pub fn message(&self, as_json: bool) -> Option<String> {
+        match self.exit() {
+            Exit::Good => None,
+            exit if as_json => {
+                let error = self.to_string();
+                Some(json!({ "error": error, "exit": exit as u8, "hint": self.hint() }).to_string())
+            }
+            _ => match self.hint() {
+                Some(hint) => Some(format!("error: {self}\nhint: {hint}")),
+                None => Some(format!("error: {self}")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_sorted_by_what_to_do() {
+        let broken = Failure::io("standard output", io::ErrorKind::BrokenPipe.into());
+        assert_eq!((broken.exit(), broken.message(true)), (Exit::Good, None));
+        let missing = Failure::io("data.csv", io::ErrorKind::NotFound.into());
+        assert_eq!(missing.exit(), Exit::WrongUse);
+        assert!(missing.message(false).is_some_and(|text| text.starts_with("error: data.csv: ")));
+        let invalid = Failure::from(holdfast::Error::Invalid("option x".into()));
+        assert_eq!(invalid.exit(), Exit::WrongUse);
+        let corrupt =
+            holdfast::Error::Corrupt { file: "1.table".into(), offset: 7, what: "a \"quoted\" sum".into() };
+        let corrupt = Failure::from(corrupt);
+        assert_eq!(corrupt.exit(), Exit::Problem);
+        let said: serde_json::Value = serde_json::from_str(&corrupt.message(true).unwrap()).unwrap();
+        assert!(said["error"].as_str().unwrap().contains("1.table at byte 7") && said["exit"] == 1);
+    }
+}

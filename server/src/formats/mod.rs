@@ -1,0 +1,183 @@
+//! Import and export: JSON Lines and CSV, read and written as streams.
+//!
+//! Both formats have two shapes.
+//!
+//! - **Pairs** (the default): a record is a key and a value, each as text in a chosen [`Notation`], so any bytes
+//!   can pass. JSON Lines has the object `{"key":"…","value":"…"}`, CSV the columns `key` and `value`.
+//! - **Columns** (`--key-column NAME`, repeatable): a record is any object or row; the named columns make the key, and
+//!   the value is the whole record as one JSON object: for JSON Lines the line as it was, for CSV an object of
+//!   strings in the order of the columns. So a table imported from CSV can be exported as JSON Lines.
+//!
+//! # When is import, then export, byte-identical?
+//!
+//! When the input is in *normal form*. Export always writes it, so exporting what was exported before changes nothing.
+//!
+//! - Records ascend by key, bytewise, and each key occurs once. Each line ends in a single line feed, the last too;
+//!   no blank lines, no byte order mark. The options are the same both times.
+//! - Escaped, hexadecimal and tuple text is written as the program writes it: no unneeded escapes, lower-case digits.
+//! - JSON Lines, pairs: the object has exactly `key`, then `value`, no spaces outside strings, and strings escape
+//!   only `"`, `\` and the characters below U+0020, in the short form where there is one, else as lower-case `\u00xx`.
+//!   JSON Lines, columns: nothing more; the line is kept byte for byte, apart from spaces around it.
+//! - CSV: a header unless `--no-header`, and a field is quoted only if it must be: it contains the delimiter, a
+//!   quotation mark, a line break, or is the only, empty field of its row.
+//!
+//! Every refusal of an input names its line, of an output the key. Memory needed is that of one record.
+
+mod columns;
+mod comma;
+mod json_lines;
+mod notation;
+
+use std::io::{BufRead, Write};
+
+use crate::exit::Failure;
+
+pub use notation::Notation;
+
+/// A key and its value.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Record {
+    /// The key as it stands in the keyspace.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+/// What a file looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Format {
+    /// One JSON object a line.
+    Jsonl,
+    /// Rows of separated fields.
+    Csv,
+}
+
+/// Format and shape of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// JSON Lines or CSV.
+    pub format: Format,
+    /// How keys stand in the file.
+    pub key: Notation,
+    /// How values stand in the file; pairs only.
+    pub value: Notation,
+    /// Names of the columns that make the key; empty for pairs.
+    pub key_columns: Vec<String>,
+    /// What separates fields; CSV only.
+    pub delimiter: u8,
+    /// True if the first row has the names of the columns; CSV only. Without it columns are named 1, 2, ….
+    pub header: bool,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            format: Format::Jsonl,
+            key: Notation::Escaped,
+            value: Notation::Escaped,
+            key_columns: Vec::new(),
+            delimiter: b',',
+            header: true,
+        }
+    }
+}
+
+/// Input that is not what its layout says.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct BadInput {
+    /// Line in the file, counted from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// The records of `input`, one by one.
+///
+/// Each item is a record or a [`Failure`]; after a failure nothing more comes.
+pub fn read<'a>(
+    input: impl BufRead + 'a,
+    layout: &'a Layout,
+) -> Box<dyn Iterator<Item = Result<Record, Failure>> + 'a> {
+    match layout.format {
+        Format::Jsonl => Box::new(until_failure(json_lines::Reader::new(input, layout))),
+        Format::Csv => Box::new(until_failure(comma::Reader::new(input, layout))),
+    }
+}
+
+/// As [`read`], but goes on after each [`Failure::BadLine`], which stands for one record. After any other failure
+/// nothing more comes.
+pub fn read_on<'a>(
+    input: impl BufRead + 'a,
+    layout: &'a Layout,
+) -> Box<dyn Iterator<Item = Result<Record, Failure>> + 'a> {
+    let fatal = |item: &Result<Record, Failure>| matches!(item, Err(failure) if !matches!(failure, Failure::BadLine(_)));
+    let records: Box<dyn Iterator<Item = Result<Record, Failure>> + 'a> = match layout.format {
+        Format::Jsonl => Box::new(json_lines::Reader::new(input, layout)),
+        Format::Csv => Box::new(comma::Reader::new(input, layout)),
+    };
+    let mut failed = false;
+    Box::new(records.take_while(move |item| !std::mem::replace(&mut failed, fatal(item))))
+}
+
+fn until_failure<T, E>(items: impl Iterator<Item = Result<T, E>>) -> impl Iterator<Item = Result<T, E>> {
+    items.scan(false, |failed, item| (!std::mem::replace(failed, item.is_err())).then_some(item))
+}
+
+/// Writes records as a file of some layout.
+pub struct Writer<'a, W: Write> {
+    sink: Sink<'a, W>,
+}
+
+enum Sink<'a, W: Write> {
+    JsonLines(json_lines::Writer<'a, W>),
+    Csv(Box<comma::Writer<'a, W>>),
+}
+
+impl<'a, W: Write> Writer<'a, W> {
+    /// Starts a file; `output` should be buffered.
+    pub fn new(output: W, layout: &'a Layout) -> Self {
+        Self {
+            sink: match layout.format {
+                Format::Jsonl => Sink::JsonLines(json_lines::Writer::new(output, layout)),
+                Format::Csv => Sink::Csv(Box::new(comma::Writer::new(output, layout))),
+            },
+        }
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// If the layout cannot express the record, naming its key, or the output fails.
+    pub fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        match &mut self.sink {
+            Sink::JsonLines(writer) => writer.write(key, value),
+            Sink::Csv(writer) => writer.write(key, value),
+        }
+    }
+
+    /// Ends the file and hands back the output, flushed.
+    ///
+    /// # Errors
+    /// If the output fails.
+    pub fn finish(self) -> Result<W, Failure> {
+        let mut output = match self.sink {
+            Sink::JsonLines(writer) => writer.finish(),
+            Sink::Csv(writer) => writer.finish()?,
+        };
+        output.flush().map_err(output_failed)?;
+        Ok(output)
+    }
+}
+
+fn output_failed(error: std::io::Error) -> Failure {
+    Failure::io("writing the output", error)
+}
+
+/// A record that the layout cannot express.
+fn inexpressible(key: &[u8], what: impl std::fmt::Display) -> Failure {
+    Failure::WrongUse(format!("key \"{}\": {what}", holdfast::escaped::escape(key)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! There and back in every layout, and refusals that name their line.
+
+use std::collections::BTreeMap;
+
+use holdfast::key::{DecodeKey, Element, EncodeKey};
+use quickcheck::quickcheck;
+
+use super::*;
+use crate::exit::Exit;
+
+const PAIRS_NOTATIONS: [Notation; 2] = [Notation::Escaped, Notation::Hex];
+
+fn import(text: &[u8], layout: &Layout) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Failure> {
+    read(text, layout).map(|record| record.map(|record| (record.key, record.value))).collect()
+}
+
+fn export(records: &BTreeMap<Vec<u8>, Vec<u8>>, layout: &Layout) -> Result<Vec<u8>, Failure> {
+    let mut writer = Writer::new(Vec::new(), layout);
+    for (key, value) in records {
+        writer.write(key, value)?;
+    }
+    writer.finish()
+}
+
+fn layout(format: Format) -> Layout {
+    Layout { format, ..Layout::default() }
+}
+
+fn by_columns(format: Format, names: &[&str], key: Notation) -> Layout {
+    Layout { key, key_columns: names.iter().map(|name| (*name).to_string()).collect(), ..layout(format) }
+}
+
+fn refusal(text: &[u8], layout: &Layout) -> String {
+    let failure = import(text, layout).unwrap_err();
+    assert_eq!(failure.exit(), Exit::WrongUse);
+    failure.to_string()
+}
+
+quickcheck! {
+    fn any_pairs_come_back(records: BTreeMap<Vec<u8>, Vec<u8>>, choice: u8, header: bool) -> bool {
+        let delimiter = *[b',', b';', b'\t'].get(usize::from(choice) % 3).unwrap();
+        let notation = PAIRS_NOTATIONS[usize::from(choice / 4) % 2];
+        let mut layout = Layout { delimiter, header, key: notation, ..layout(Format::Csv) };
+        for format in [Format::Csv, Format::Jsonl] {
+            layout.format = format;
+            let text = export(&records, &layout).unwrap();
+            let back = import(&text, &layout).unwrap();
+            if back != records || export(&back, &layout).unwrap() != text {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn text_pairs_pass_raw(records: BTreeMap<String, String>) -> bool {
+        let records: BTreeMap<_, _> = records.into_iter().map(|(k, v)| (k.into_bytes(), v.into_bytes())).collect();
+        [Format::Csv, Format::Jsonl].into_iter().all(|format| {
+            let layout = Layout { key: Notation::Raw, value: Notation::Raw, ..layout(format) };
+            import(&export(&records, &layout).unwrap(), &layout).unwrap() == records
+        })
+    }
+
+    fn a_table_passes_both_formats(rows: BTreeMap<(String, i64), (String, bool)>) -> bool {
+        let jsonl = by_columns(Format::Jsonl, &["name", "number"], Notation::Tuple);
+        let line = |((name, number), (note, flag)): (&(String, i64), &(String, bool))| {
+            serde_json::json!({ "number": number, "note": note, "flag": flag, "name": name }).to_string() + "\n"
+        };
+        let text: String = rows.iter().map(line).collect();
+        let records = import(text.as_bytes(), &jsonl).unwrap();
+        // `rows` is sorted as its keys are, so the text is in normal form.
+        assert_eq!(export(&records, &jsonl).unwrap(), text.as_bytes());
+        let csv = by_columns(Format::Csv, &["name", "number"], Notation::Tuple);
+        let table = export(&records, &csv).unwrap();
+        let again = import(&table, &csv).unwrap();
+        let table = export(&again, &csv).unwrap();
+        import(&table, &csv).unwrap() == again && again.len() == rows.len()
+    }
+
+    fn any_input_is_read_or_refused_by_line(bytes: Vec<u8>, pick: Vec<u8>, is_csv: bool) -> bool {
+        let pieces = ["{", "}", "\"key\"", "\"value\"", ":", ",", "\n", "\"", "key", "value", "\\x", "\u{feff}", "1"];
+        let mut text: Vec<u8> =
+            pick.iter().flat_map(|n| pieces[usize::from(*n) % pieces.len()].bytes()).collect();
+        text.extend(bytes);
+        let layout = layout(if is_csv { Format::Csv } else { Format::Jsonl });
+        import(&text, &layout).map_or_else(|failure| failure.to_string().starts_with("line "), |_| true)
+    }
+}
+
+#[test]
+fn normal_form_is_byte_identical() {
+    for (text, layout) in [
+        (
+            "{\"key\":\"a\",\"value\":\"\\u0001\\\\n\"}\n",
+            Layout { value: Notation::Raw, ..layout(Format::Jsonl) },
+        ),
+        (
+            "{\"key\":\"(1, \\\"x\\\")\",\"value\":\"ü\"}\n",
+            Layout { key: Notation::Tuple, ..Layout::default() },
+        ),
+        ("key,value\na,\"1,5\"\nb,\"\"\"q\"\"\"\nc,\n", layout(Format::Csv)),
+        ("a;1\nb;2\n", Layout { delimiter: b';', header: false, ..layout(Format::Csv) }),
+        ("{ \"n\": 1.50, \"id\" : \"a\" }\n", by_columns(Format::Jsonl, &["id"], Notation::Raw)),
+        ("id,n,text\na,1,\"x\ny\"\nb,,\n", by_columns(Format::Csv, &["id"], Notation::Escaped)),
+        (
+            "{\"z\":\"1\",\"id\":12345678901234567890123456789,\"a\":1.50}\n",
+            by_columns(Format::Jsonl, &["id"], Notation::Tuple),
+        ),
+        ("x,1\ny,2\n", Layout { header: false, ..by_columns(Format::Csv, &["2"], Notation::Raw) }),
+    ] {
+        let records = import(text.as_bytes(), &layout).unwrap();
+        let exported = export(&records, &layout).unwrap();
+        assert_eq!(String::from_utf8(exported).unwrap(), text);
+    }
+}
+
+#[test]
+fn json_types_become_elements() {
+    let layout = by_columns(Format::Jsonl, &["a", "b", "c", "d", "e"], Notation::Tuple);
+    let text = br#"{"a":170141183460469231731687303715884105727,"b":1.5,"c":null,"d":true,"e":"t"}"#;
+    let records = import(text, &layout).unwrap();
+    let key = (i128::MAX, 1.5, None::<u8>, true, "t").encode_key();
+    assert_eq!(records.keys().collect::<Vec<_>>(), [&key]);
+    assert_eq!(Vec::<Element>::decode_key(&key).unwrap().len(), 5);
+}
+
+#[test]
+fn lenient_where_it_does_no_harm() {
+    let text = "\u{feff}\n{\"value\":\"1\",\"key\":\"a\"}\r\n\n  {\"key\":\"b\",\"value\":\"2\"}";
+    assert_eq!(import(text.as_bytes(), &layout(Format::Jsonl)).unwrap().len(), 2);
+    let text = "\u{feff}value,key\r\n1,a\r\n";
+    let records = import(text.as_bytes(), &layout(Format::Csv)).unwrap();
+    assert_eq!(records[&b"a"[..]], b"1");
+    assert!(import(b"", &layout(Format::Csv)).unwrap().is_empty());
+    assert_eq!(export(&BTreeMap::new(), &layout(Format::Csv)).unwrap(), b"key,value\n");
+}
+
+#[test]
+fn refusals_name_line_and_reason() {
+    let jsonl = layout(Format::Jsonl);
+    let bad = refusal(b"{\"key\":\"a\",\"value\":\"\"}\n\n{\"key\":\"a\"}\n", &jsonl);
+    assert!(bad.starts_with("line 3: ") && bad.contains("missing field `value`"), "{bad}");
+    let bad = refusal(br#"{"key":"a\\q","value":""}"#, &jsonl);
+    assert!(bad.starts_with("line 1: key: unknown escape") && bad.contains("at byte 1"), "{bad}");
+    let bad = refusal(br#"{"key":"a","value":"","more":1}"#, &jsonl);
+    assert!(bad.contains("unknown field `more`") && bad.contains("at column"), "{bad}");
+    let bad = refusal(br#"{"id":1}"#, &by_columns(Format::Jsonl, &["name"], Notation::Raw));
+    assert_eq!(bad, "line 1: there is no key column name; there are: id");
+    let bad = refusal(br#"{"id":1,"id":2}"#, &by_columns(Format::Jsonl, &["id"], Notation::Raw));
+    assert!(bad.contains("duplicate field `id`"), "{bad}");
+    let bad = refusal(br#"{"id":[1]}"#, &by_columns(Format::Jsonl, &["id"], Notation::Tuple));
+    assert!(bad.contains("column id: an array or object"), "{bad}");
+
+    let csv = layout(Format::Csv);
+    let bad = refusal(b"key,value\na,1\nb\n", &csv);
+    assert_eq!(bad, "line 3: 1 fields, but the first row has 2");
+    let bad = refusal(b"key,value\na,\"x\ny\"\nb,\\q\n", &csv);
+    assert!(bad.starts_with("line 4: value: unknown escape"), "{bad}");
+    let bad = refusal(b"key,value\na,\xff\n", &csv);
+    assert!(bad.starts_with("line 2: field 2 is not UTF-8"), "{bad}");
+    assert!(refusal(b"id,name\n1,x\n", &csv).contains("--key-column"));
+    let bad = refusal(b"id,id\n1,x\n", &by_columns(Format::Csv, &["id"], Notation::Raw));
+    assert!(bad.contains("two columns are named id"), "{bad}");
+}
+
+#[test]
+fn what_cannot_be_expressed_names_the_key() {
+    let record = |key: &[u8], value: &[u8]| BTreeMap::from([(key.to_vec(), value.to_vec())]);
+    let raw = Layout { value: Notation::Raw, ..layout(Format::Jsonl) };
+    let bad = export(&record(b"k\n", b"\xff"), &raw).unwrap_err().to_string();
+    assert!(bad.starts_with(r#"key "k\n": the bytes are not UTF-8"#), "{bad}");
+    let table = by_columns(Format::Csv, &["id"], Notation::Raw);
+    let bad = export(&record(b"k", b"[1]"), &table).unwrap_err().to_string();
+    assert!(bad.contains("not a JSON object"), "{bad}");
+    let mut two = record(b"a", br#"{"id":"a"}"#);
+    two.append(&mut record(b"b", br#"{"id":"b","more":"1"}"#));
+    let bad = export(&two, &table).unwrap_err().to_string();
+    assert!(bad.contains("its columns are id, more, but the first record's are id"), "{bad}");
+    let lines = by_columns(Format::Jsonl, &["id"], Notation::Raw);
+    assert!(export(&record(b"a", b"{\n}"), &lines).is_err());
+}
+
+#[test]
+fn nothing_comes_after_a_failure() {
+    let layout = layout(Format::Jsonl);
+    let text = b"x\n{\"key\":\"a\",\"value\":\"\"}\n";
+    let items: Vec<_> = read(&text[..], &layout).collect();
+    assert!(matches!(items.as_slice(), [Err(_)]));
+}
+
+/// Real data: commas, quotation marks, line breaks and every script in the key column.
+#[test]
+fn every_unicode_character_passes_both_formats() {
+    let csv = by_columns(Format::Csv, &["character"], Notation::Raw);
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record(["character", "name", "category", "script"]).unwrap();
+    for c in crate::unicode::characters() {
+        table.write_record([c.value.to_string().as_str(), &c.name, c.category, c.script]).unwrap();
+    }
+    let table = table.into_inner().unwrap();
+    let records = import(&table, &csv).unwrap();
+    assert_eq!(records.len(), crate::unicode::COUNT);
+    // UTF-8 sorts as code points do, so the table was in normal form.
+    assert!(export(&records, &csv).unwrap() == table);
+    let jsonl = by_columns(Format::Jsonl, &["character"], Notation::Raw);
+    assert!(import(&export(&records, &jsonl).unwrap(), &jsonl).unwrap() == records);
+}

@@ -1,0 +1,256 @@
+//! The commands, as a user calls them: results, JSON, exit codes, what a refusal says.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::support::{holdfast, line, piped, run};
+use tempfile::tempdir;
+
+#[test]
+fn put_get_scan_count_delete() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db user:1 Ada --create").good();
+    line(dir, "put db user:2 Grace").good();
+    run(dir, ["put", "db", r"bin\x00", "--value-format", "hex", "00ff"]).good();
+    assert_eq!(line(dir, "get db user:1").good(), "Ada\n");
+    assert_eq!(line(dir, "scan db").good(), "bin\\0\t\\0\\xff\nuser:1\tAda\nuser:2\tGrace\n");
+    assert_eq!(line(dir, "scan db --prefix user: --reverse --keys-only").good(), "user:2\nuser:1\n");
+    assert_eq!(line(dir, "scan db --from user: --limit 1").good(), "user:1\tAda\n");
+    assert_eq!(line(dir, "count db --prefix user:").good(), "2\n");
+    assert_eq!(line(dir, "count db --approximate").good(), "at most 3\n");
+    line(dir, "delete db user:1").good();
+    line(dir, "delete db --from user:").good();
+    assert_eq!(line(dir, "scan db --keys-only").good(), "bin\\0\n");
+    line(dir, "delete db --prefix zzz").good();
+    assert_eq!(line(dir, "count db").good(), "1\n");
+    assert!(line(dir, "get db user:1").refused(1).contains("there is no key user:1"));
+}
+
+#[test]
+fn values_pass_as_they_are() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let bytes: Vec<u8> = (0..=255).collect();
+    std::fs::write(dir.join("in"), &bytes).unwrap();
+    line(dir, "put db k --file in --create").good();
+    let got = holdfast(dir).args(["get", "db", "k", "--value-format", "raw"]).output().unwrap();
+    assert_eq!(got.stdout, bytes);
+    assert!(line(dir, "get db k --value-format raw --json").refused_as_json(2).contains("not UTF-8"));
+}
+
+#[test]
+fn the_past_stays_readable() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let first = line(dir, "put db k old --create --json").json();
+    let seq = first[0]["seq"].as_u64().unwrap();
+    line(dir, "put db k new").good();
+    line(dir, "compact db").good();
+    assert_eq!(line(dir, &format!("get db k --at {seq}")).good(), "old\n");
+    assert_eq!(line(dir, &format!("scan db --at {seq}")).good(), "k\told\n");
+    assert_eq!(line(dir, "get db k").good(), "new\n");
+    assert!(line(dir, "get db k --at 99999").refused(2).contains("future"));
+    line(dir, "put db k newer --retain-commits 0").good();
+    assert!(line(dir, &format!("get db k --at {seq}")).refused(1).contains("no longer kept"));
+}
+
+#[test]
+fn refusals_have_codes_and_say_what_to_do() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    for command in [
+        "get db k",
+        "scan db",
+        "count db",
+        "put db k v",
+        "delete db k",
+        "stats db",
+        "compact db",
+        "verify db",
+    ] {
+        let said = line(dir, command).refused(2);
+        assert!(said.contains("db holds no database"), "{command}: {said}");
+        assert!(!dir.join("db").exists(), "{command} made something");
+    }
+    assert!(line(dir, "get db k").refused(2).contains("hint: "));
+    line(dir, "put db k v --create").good();
+    assert!(line(dir, "get db k -k other").refused(2).contains("there are: default"));
+    assert!(line(dir, "get db \\q").refused(2).contains("unknown escape"));
+    assert!(line(dir, "get db").code == 2 && line(dir, "frobnicate").code == 2);
+    std::fs::create_dir(dir.join("foreign")).unwrap();
+    std::fs::write(dir.join("foreign/file"), "x").unwrap();
+    line(dir, "put foreign k v --create").refused(2);
+    assert_eq!(std::fs::read_dir(dir.join("foreign")).unwrap().count(), 1);
+    let said = line(dir, "get none k --json").refused_as_json(2);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(said["exit"] == 2 && said["error"].is_string() && said["hint"].is_string());
+}
+
+#[test]
+fn results_are_json_when_asked() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db a 1 --create").good();
+    line(dir, "put db b 2").good();
+    let rows = line(dir, "scan db --json").json();
+    assert_eq!(rows[1], serde_json::json!({ "key": "b", "value": "2" }));
+    assert_eq!(line(dir, "get db a --json").json()[0]["value"], "1");
+    assert_eq!(line(dir, "count db --json").json()[0]["count"], 2);
+    let stats = line(dir, "stats db --json").json();
+    assert!(stats[0]["last_sequence"].as_u64().unwrap() >= 2);
+    assert_eq!(stats[0]["keyspaces"][0]["keyspace"], "default");
+    assert!(stats[0]["metrics"]["holdfast_commit_ns"]["count"].is_u64());
+    let checked = line(dir, "verify db --json").json();
+    assert!(checked[0]["good"] == true && checked[0]["problems"].as_array().unwrap().is_empty());
+    assert!(line(dir, "stats db --prometheus").good().contains("# TYPE holdfast_commit_ns summary"));
+}
+
+#[test]
+fn keyspaces_are_made_and_dropped() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    line(dir, "keyspaces db --create users").good();
+    line(dir, "put db ada 1 -k users").good();
+    let names = |dir| -> Vec<String> {
+        let rows = line(dir, "keyspaces db --json").json();
+        rows.iter().map(|row| row["keyspace"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(names(dir), ["default", "users"]);
+    assert!(line(dir, "keyspaces db --create users").refused(2).contains("exists already"));
+    line(dir, "keyspaces db --drop users").good();
+    assert_eq!(names(dir), ["default"]);
+}
+
+#[test]
+fn the_shell_runs_scripts_with_transactions() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let script = "# a comment\nput a 1\nbegin\nput b 2\nput 'c d' \"3\"\ndelete a\ncount\nrollback\ncount\n\
+        begin --snapshot\nput b 4\ncommit\nscan\n";
+    let out = piped(dir, "shell db", script).good();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[2..5], ["2", "rolled back", "1"]);
+    assert_eq!(lines[lines.len() - 2..], ["a\t1", "b\t4"]);
+    let failed = piped(dir, "shell db", "put z 1\nbegin\nput y 1\nget nothing\nput x 1\n");
+    let said = failed.refused(1);
+    assert!(said.starts_with("line 4: get nothing\n"), "{said}");
+    assert_eq!(line(dir, "scan db --keys-only").good(), "a\nb\nz\n");
+    assert!(piped(dir, "shell db", "commit\n").refused(2).contains("no transaction is open"));
+    assert!(piped(dir, "shell db", "help\n").good().contains("rollback"));
+    assert!(piped(dir, "shell db", "gte k\n").refused(2).contains("unrecognized"));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let text: String = (0..20_000).map(|n| format!("{{\"key\":\"{n:05}\",\"value\":\"v\"}}\n")).collect();
+    piped(dir, "import db - --format jsonl", &text).good();
+    for command in ["scan db", "export db - --format csv"] {
+        let mut child = holdfast(dir)
+            .args(command.split(' '))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        reader.read_line(&mut first).unwrap();
+        assert!(!first.is_empty());
+        drop(reader);
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]), "{command}");
+    }
+}
+
+#[test]
+fn reading_goes_on_beside_a_writer() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    let mut writer =
+        holdfast(dir).args(["shell", "db"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = writer.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"put k2 v2\nkeyspaces\n").unwrap();
+    // The shell prints when it ends, so the lock tells that it is there.
+    let locked = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        line(dir, "put db k3 v3").code == 1 && line(dir, "get db k2").code == 0
+    });
+    assert!(locked, "the shell opened the database");
+    assert_eq!(line(dir, "get db k2").good(), "v2\n");
+    assert_eq!(line(dir, "count db").good(), "2\n");
+    assert!(line(dir, "put db k3 v3").refused(1).contains("locked by another process"));
+    assert_eq!(line(dir, "stats db --json").json()[0]["read_only"], true);
+    line(dir, "verify db").good();
+    line(dir, "backup db copy").good();
+    assert_eq!(line(dir, "scan copy").good(), "k\tv\nk2\tv2\n");
+    drop(input);
+    assert!(writer.wait().unwrap().success());
+}
+
+#[test]
+fn watching_locks_nobody_out() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    let mut watcher = holdfast(dir)
+        .args(["stats", "db", "--watch", "100ms", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    let mut last_seq = || -> u64 {
+        let line = lines.find(|line| !line.as_ref().unwrap().is_empty()).unwrap().unwrap();
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+        said["last_sequence"].as_u64().unwrap()
+    };
+    let before = last_seq();
+    line(dir, "put db k2 v").good();
+    assert!((0..100).any(|_| last_seq() > before), "the watcher sees the new commit");
+    drop(lines);
+    let ended = watcher.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn backup_restore_and_repair() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    for number in 0..20 {
+        run(dir, ["put", "db", &format!("key{number:02}"), "value", "--create"]).good();
+    }
+    line(dir, "compact db").good();
+    line(dir, "backup db monday").good();
+    line(dir, "put db key99 later").good();
+    line(dir, "restore monday again").good();
+    assert_eq!(line(dir, "count again").good(), "20\n");
+    assert!(line(dir, "restore monday again").refused(2).contains("not empty"));
+
+    let table = std::fs::read_dir(dir.join("again")).unwrap().map(|entry| entry.unwrap().path());
+    let table =
+        table.into_iter().find(|path| path.extension().is_some_and(|suffix| suffix == "table")).unwrap();
+    let mut bytes = std::fs::read(&table).unwrap();
+    let middle = bytes.windows(5).position(|window| window == b"value").unwrap();
+    bytes[middle] ^= 1;
+    std::fs::write(&table, bytes).unwrap();
+    let run = line(dir, "verify again");
+    assert!(run.code == 1 && run.out.contains(table.file_name().unwrap().to_str().unwrap()), "{}", run.out);
+    assert!(line(dir, "scan again").refused(1).contains("corrupt"));
+    assert_eq!(line(dir, "repair again saved").code, 1);
+    line(dir, "verify saved").good();
+    assert!(line(dir, "restore again other").refused(1).contains("nothing was restored"));
+    assert_eq!(line(dir, "scan monday --limit 1").good(), "key00\tvalue\n");
+}
+
+impl crate::support::Run {
+    /// Standard error of a run with `--json` that must have ended with this code.
+    #[track_caller]
+    fn refused_as_json(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        self.err
+    }
+}

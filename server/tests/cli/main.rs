@@ -1,0 +1,9 @@
+//! The built binary, driven as a user drives it.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod commands;
+mod help;
+mod support;
+mod tour;
+mod transfer;

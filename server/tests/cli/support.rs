@@ -1,0 +1,81 @@
+//! Drives the built binary as a user does. Each test file takes what it needs of this.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// How a run ended.
+pub struct Run {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Run {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code().expect("it ended by itself"),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+
+    /// Standard output of a run that must have gone well.
+    #[track_caller]
+    pub fn good(self) -> String {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.out, self.err);
+        self.out
+    }
+
+    /// Standard error of a run that must have ended with this code.
+    #[track_caller]
+    pub fn refused(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        assert!(self.err.starts_with("error: ") || self.err.contains("\nerror: "), "{}", self.err);
+        self.err
+    }
+
+    /// Each line of standard output as JSON.
+    #[track_caller]
+    pub fn json(self) -> Vec<serde_json::Value> {
+        let out = self.good();
+        out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+}
+
+/// The binary, to be run in `dir`.
+pub fn holdfast(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    command.current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+/// Runs it with these arguments.
+pub fn run<A: AsRef<OsStr>>(dir: &Path, arguments: impl IntoIterator<Item = A>) -> Run {
+    Run::of(holdfast(dir).args(arguments).output().unwrap())
+}
+
+/// Runs it with a line of arguments that hold no spaces.
+pub fn line(dir: &Path, arguments: &str) -> Run {
+    run(dir, arguments.split_whitespace())
+}
+
+/// Runs it with `input` on standard input.
+pub fn piped(dir: &Path, arguments: &str, input: &str) -> Run {
+    let mut child = holdfast(dir)
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let input = input.to_string();
+    let feeder = std::thread::spawn(move || pipe.write_all(input.as_bytes()));
+    let run = Run::of(child.wait_with_output().unwrap());
+    // The program may end before it has read everything.
+    let _ = feeder.join().unwrap();
+    run
+}

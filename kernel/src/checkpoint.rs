@@ -202,13 +202,7 @@ impl Copying<'_> {
             .flat_map(|deleted| deleted.iter().filter(|deleted| deleted.seq <= seq).collect::<Vec<_>>())
             .collect();
         let plan = Plan {
-            build: BuildOptions {
-                block_bytes: keyspace.options.block_bytes,
-                compression: keyspace.options.compression_at(0),
-                filter_bits_per_key: keyspace.options.filter_bits_per_key,
-                reason: BuildReason::Flush,
-                keyspace: keyspace.id,
-            },
+            build: BuildOptions::at_level(keyspace.id, &keyspace.options, 0, BuildReason::Flush),
             table_bytes: None,
             readers,
             tombstones: Fragmented::new(tombstones),

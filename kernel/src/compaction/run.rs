@@ -47,13 +47,12 @@ pub(crate) async fn run(
         &|start: &[u8], end: Option<&[u8]>| pick::anything_below(keyspace, job.output_level, start, end);
     let mut grandparents = Grandparents::new(keyspace, job.output_level);
     let plan = Plan {
-        build: BuildOptions {
-            block_bytes: options.block_bytes,
-            compression: options.compression_at(job.output_level),
-            filter_bits_per_key: options.filter_bits_per_key,
-            reason: BuildReason::Compaction,
-            keyspace: keyspace.id,
-        },
+        build: BuildOptions::at_level(
+            keyspace.id,
+            &keyspace.options,
+            job.output_level,
+            BuildReason::Compaction,
+        ),
         table_bytes: Some(options.table_bytes),
         readers,
         tombstones: rewrite::gather(deleted.iter().map(|reader| reader.range_tombstones())),

@@ -22,7 +22,7 @@ use super::tombstones::encode_tombstones;
 use crate::check::mark;
 use crate::env::{Env, OpenOptions};
 use crate::error::Result;
-use crate::options::Compression;
+use crate::options::{Compression, KeyspaceOptions};
 use crate::types::file_name::{self, FileKind};
 use crate::types::{
     FileId, FileNo, Fragmented, KEY_LEN_MAX, KeyspaceId, OpKind, RangeTombstone, Seq, VALUE_LEN_MAX,
@@ -47,6 +47,24 @@ pub(crate) struct BuildOptions {
     pub(crate) reason: BuildReason,
     /// Kept in the table, for a repair that has lost the manifest.
     pub(crate) keyspace: KeyspaceId,
+}
+
+impl BuildOptions {
+    /// How a table of `keyspace` at `level` is built.
+    pub(crate) fn at_level(
+        keyspace: KeyspaceId,
+        options: &KeyspaceOptions,
+        level: usize,
+        reason: BuildReason,
+    ) -> Self {
+        Self {
+            block_bytes: options.block_bytes,
+            compression: options.compression_at(level),
+            filter_bits_per_key: options.filter_bits_per_key,
+            reason,
+            keyspace,
+        }
+    }
 }
 
 /// A table being made.

@@ -101,7 +101,8 @@ impl Layout {
         let start = self.keys_len.saturating_add(at);
         let end = start.saturating_add(len);
         if end > self.restarts_at {
-            return Err(bad("value lies outside its block", start));
+            // The place stays inside the block: whoever reads the error looks there.
+            return Err(bad("value lies outside its block", start.min(self.restarts_at)));
         }
         Ok(start..end)
     }

@@ -137,3 +137,13 @@ fn exercise(content: &[u8], probes: &[(u16, u8, u8)]) -> bool {
     }
     true
 }
+
+#[test]
+fn a_value_that_a_restart_puts_outside_is_refused_at_a_place_inside() {
+    let mut content = build(&model(&[(7, 3, 5)], b"p"), 4);
+    let len = content.len();
+    content[len - TAIL_BYTES - 4..len - TAIL_BYTES].copy_from_slice(&(1u32 << 24).to_le_bytes());
+    let block = Arc::new(Block::copy_of(&Arc::new(Budget::new(0)), &content));
+    let bad = EntryCursor::new(block).unwrap().seek_last().unwrap_err();
+    assert!(bad.what.contains("value") && bad.at <= len, "{bad}, but the block has {len} bytes");
+}

@@ -71,10 +71,12 @@ def matching(text, start):
 
 
 def _is_test_only(condition):
-    """True for `test` and `all(test, …)`: what an ordinary build never sees. `any(test, …)` and `not(test)` are not."""
+    """True for what an ordinary build never sees: `test`, `fuzzing`, `all` with one of them, `any` of nothing else."""
     condition = condition.strip()
-    if condition == "test":
+    if condition in ("test", "fuzzing"):
         return True
+    if inside := re.fullmatch(r"any\s*\((.*)\)", condition, re.DOTALL):
+        return all(_is_test_only(part) for part in _split(inside[1]))
     if inside := re.fullmatch(r"all\s*\((.*)\)", condition, re.DOTALL):
         return any(_is_test_only(part) for part in _split(inside[1]))
     return False

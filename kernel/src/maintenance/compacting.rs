@@ -254,7 +254,7 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
     let tables: Vec<Arc<TableHandle>> = keyspace.levels[LAST_LEVEL].clone();
     for table in tables {
         let meta = table.meta();
-        if meta.deletes + meta.range_tombstones == 0 || table.is_quarantined() {
+        if !meta.hides_something() || table.is_quarantined() {
             continue;
         }
         let state = engine.published.load();

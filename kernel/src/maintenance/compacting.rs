@@ -251,7 +251,7 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
     }
     let state = engine.published.load();
     let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
-    let tables: Vec<Arc<TableHandle>> = keyspace.levels[LAST_LEVEL].clone();
+    let tables: Vec<Arc<TableHandle>> = keyspace.levels[LAST_LEVEL].to_vec();
     for table in tables {
         let meta = table.meta();
         if meta.deletes + meta.range_tombstones == 0 || table.is_quarantined() {

@@ -21,6 +21,9 @@ use holdfast::types::Timestamp;
 /// What a disk writes whole.
 pub const SECTOR: usize = 512;
 
+/// Where the database stands in its world.
+pub const DIR: &str = "/db";
+
 /// Files of one directory by name.
 pub type Image = BTreeMap<String, Vec<u8>>;
 
@@ -74,10 +77,10 @@ impl Wake for Flag {
 }
 
 impl MemoryWorld {
-    /// A world whose directory `/db` holds `image`.
+    /// A world whose directory [`DIR`] holds `image`.
     pub fn new(image: &Image) -> Arc<Self> {
         let files = image.iter().map(|(name, bytes)| {
-            (Path::new("/db").join(name), Arc::new(Mutex::new(Content { bytes: bytes.clone() })))
+            (Path::new(DIR).join(name), Arc::new(Mutex::new(Content { bytes: bytes.clone() })))
         });
         let state = State { files: files.collect(), earlier: None };
         Arc::new(Self {

@@ -111,7 +111,7 @@ pub fn build(close: bool) -> std::result::Result<Subject, String> {
     let env: Arc<dyn Env> = Arc::clone(&world) as Arc<dyn Env>;
     let filled = world.run(fill(&world, env, close))?.map_err(|error| error.to_string())?;
     let image = world.image();
-    let bytes: usize = image.values().map(Vec::len).sum();
+    let bytes: usize = image.values().map(|bytes| bytes.len()).sum();
     if bytes > BYTES_MAX || !filled.shape.is_rich() {
         let sizes: Vec<_> = image.iter().map(|(name, bytes)| format!("{name} {}", bytes.len())).collect();
         return Err(format!("{bytes} bytes, {:?}: {}", filled.shape, sizes.join(", ")));
@@ -196,7 +196,6 @@ async fn fill(world: &MemoryWorld, env: Arc<dyn Env>, close: bool) -> Result<Fil
             // One table stays in level 0; what follows stays in the log alone.
             filler.delete_range(0).await?;
             filler.db.flush().await?;
-            filler.remember();
         }
     }
     filler.delete_range(0).await?;

@@ -94,7 +94,7 @@ fn run(subjects: &[Subject], arguments: &Arguments) -> Result<ExitCode, String> 
         .flat_map(|subject| harm::all(subject, arguments.quick).into_iter().map(move |harm| (subject, harm)))
         .collect();
     for subject in subjects {
-        let bytes: usize = subject.image.values().map(Vec::len).sum();
+        let bytes: usize = subject.image.values().map(|bytes| bytes.len()).sum();
         report.say(&format!(
             "{}: {} files, {bytes} bytes, {}",
             subject.name,

@@ -1,6 +1,7 @@
 //! Defects planted in the data, in what is demanded, and in the limits: each must be reported.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use holdfast_workloads::SelfTest;
 use holdfast_workloads::corrupt::judge::NOT_NOTICED;
@@ -49,7 +50,7 @@ fn mended_blocks(subject: &Subject, test: &mut SelfTest) -> Result<(), String> {
             for offset in (block.start + 16..block.end).step_by(BLOCK_STEP) {
                 let mut harmed = subject.image.clone();
                 let bytes = harmed.get_mut(name).ok_or("the table is gone")?;
-                mend::flip_in_block(bytes, &block, offset)?;
+                mend::flip_in_block(&mut Arc::make_mut(bytes)[..], &block, offset)?;
                 planted += 1;
                 let harm = Harm::Flip { file: name.as_str().into(), offset, bit: 0 };
                 found.extend(wrongs(LIMITS, subject, &harm, &harmed));
@@ -84,7 +85,7 @@ fn mended_log(subject: &Subject, test: &mut SelfTest) -> Result<(), String> {
         .find_map(|(name, log)| Some((name, log.windows(word.len()).position(|window| window == word)?)));
     let (name, offset) = place.ok_or("the last commit is not found in the log")?;
     let mut harmed = subject.image.clone();
-    mend::flip_in_log(harmed.get_mut(name).ok_or("the log is gone")?, offset)?;
+    mend::flip_in_log(&mut Arc::make_mut(harmed.get_mut(name).ok_or("the log is gone")?)[..], offset)?;
     let harm = Harm::Flip { file: name.as_str().into(), offset, bit: 0 };
     let found = wrongs(LIMITS, subject, &harm, &harmed);
     let found: Vec<String> = found.into_iter().filter(|what| is_wrong_answer(what)).collect();
@@ -123,7 +124,7 @@ fn other_demands(subject: &Subject, test: &mut SelfTest) {
 fn unnoticed(subject: &Subject, test: &mut SelfTest) -> Result<(), String> {
     let mut other = subject.clone();
     other.unused.clear();
-    other.image.insert("LOCK".into(), b"nobody reads this".to_vec());
+    other.image.insert("LOCK".into(), b"nobody reads this".to_vec().into());
     let harm = Harm::Flip { file: "LOCK".into(), offset: 3, bit: 0 };
     let harmed = harm.apply(&other.image).ok_or("the flip changes nothing")?;
     test.planted("a byte that nobody checks, and no region lists", &wrongs(LIMITS, &other, &harm, &harmed));

@@ -171,9 +171,10 @@ impl Rewriter<'_, '_> {
         }
         let builder = self.builder.take().expect("made above");
         let meta = builder.finish().await?;
-        self.workshop.pace.spend(meta.bytes / 8).await?;
+        let bytes = meta.bytes;
+        // Noted before anything else can fail, or nobody would remove it.
         self.made.tables.push(meta);
-        Ok(())
+        self.workshop.pace.spend(bytes / 8).await
     }
 
     /// The range tombstones still needed, cut to `from..to`.

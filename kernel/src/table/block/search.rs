@@ -117,7 +117,8 @@ impl Layout {
         let start = self.keys_len.saturating_add(at);
         let end = start.saturating_add(len);
         if end > self.restarts_at {
-            return Err(bad("value lies outside its block", start));
+            // The place stays inside the block: whoever reads the error looks there.
+            return Err(bad("value lies outside its block", start.min(self.restarts_at)));
         }
         Ok(start..end)
     }
@@ -330,8 +331,14 @@ pub(in crate::table) fn check_order(content: &[u8]) -> Result<(), BadBytes> {
         if entry.shared > key.len() {
             return Err(bad("key shares more than there is", at));
         }
+        // A search takes a key that shares less than the one before matched for a greater one.
+        let could_share_more = key.get(entry.shared).is_some_and(|byte| entry.suffix.first() == Some(byte));
         key.truncate(entry.shared);
         key.extend_from_slice(entry.suffix);
+        let is_restart = next_restart.is_some_and(|record| record_entry(record) == at);
+        if could_share_more && !is_restart {
+            return Err(bad("key shares less than it could", at));
+        }
         if let Some(record) = next_restart.filter(|record| record_entry(record) == at) {
             if at == 0 {
                 prefix =

@@ -194,13 +194,7 @@ impl Db {
     /// `Invalid` if it names an unknown keyspace or is over `transaction_bytes_max`; `DiskFull`, `Busy`, `Stopped`,
     /// `Closed`. Nothing was written in any of these.
     pub async fn write(&self, mut batch: WriteBatch, durability: Durability) -> Result<Seq> {
-        let limit = self.engine().options.transaction_bytes_max;
-        if batch.byte_size() as u64 > limit {
-            return Err(Error::Invalid(format!(
-                "the batch has {} bytes, over the limit of {limit} (option transaction_bytes_max)",
-                batch.byte_size()
-            )));
-        }
+        self.engine().check_size(&batch)?;
         if batch.is_empty() {
             self.engine().gate.check()?;
             return Ok(self.last_seq());

@@ -90,7 +90,7 @@ pub enum Error {
     Stale(String),
 
     /// The database, or this handle, was closed.
-    #[error("closed")]
+    #[error("the database is closed; open it again")]
     Closed,
 }
 

@@ -49,6 +49,12 @@ use crate::wal::{
 /// A disk with less free than this many times the reserve is nearly full.
 const TIGHT_RESERVES: u64 = 8;
 
+/// How long an opening waits for an earlier one of the same process whose last handle is gone. Its tasks end at their
+/// next step, so this is the time of the longest one: to write and sync a part of a table on a slow disk.
+const PREDECESSOR_WAIT_NS: u64 = 5_000_000_000;
+/// How often it looks.
+const PREDECESSOR_POLL_NS: u64 = 1_000_000;
+
 /// A live engine and what only its tasks need.
 pub(crate) struct Recovered {
     pub engine: Arc<Engine>,
@@ -185,11 +191,27 @@ pub(crate) fn check_demands(options: &Options, progress: &Progress) -> Result<()
     )))
 }
 
+/// Takes the directory's lock, or waits for an earlier opening of this process that is just ending.
+///
+/// Dropping the last handle does no I/O, so it cannot wait for its tasks; and the lock must outlive them, or the edit
+/// of a manifest, or the removal of a table that it replaced, could happen under the hands of the next opening. So the
+/// lock goes when the last task has ended, which is soon, and it is the next opening that waits.
 async fn take_lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn DirLock>> {
-    match env.disk().lock(dir, LOCK, LockKind::Exclusive).await {
-        Ok(lock) => Ok(lock),
-        Err(error) if error.kind == IoErrorKind::Locked => Err(Error::Locked(dir.to_path_buf())),
-        Err(error) => Err(error.into()),
+    let began = env.now();
+    loop {
+        match env.disk().lock(dir, LOCK, LockKind::Exclusive).await {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind == IoErrorKind::LockedHere => {
+                let now = env.now();
+                if now.since(began) >= PREDECESSOR_WAIT_NS {
+                    return Err(Error::Locked(dir.to_path_buf()));
+                }
+                mark!("opening_waited");
+                env.sleep_until(now.after(PREDECESSOR_POLL_NS)).await;
+            }
+            Err(error) if error.kind == IoErrorKind::Locked => return Err(Error::Locked(dir.to_path_buf())),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

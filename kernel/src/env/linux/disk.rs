@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::block_on::may_block;
-use super::failure::failure;
+use super::failure::{failure, panicked};
 use super::file::LinuxFile;
 use super::pool::Pool;
 use super::raw::{self, DirectAlignment};
@@ -56,8 +56,8 @@ impl LinuxDisk {
         if may_block() {
             return Io::ready(run(path));
         }
-        let path = path.to_path_buf();
-        self.pool.run(move || run(&path))
+        let (path, named) = (path.to_path_buf(), path.to_path_buf());
+        self.pool.run(move || run(&path), move |message| Err(panicked(operation, &named, message)))
     }
 }
 
@@ -67,8 +67,9 @@ impl Disk for LinuxDisk {
         if may_block() {
             return Io::ready(open(path, options, pool));
         }
-        let path = path.to_path_buf();
-        self.pool.run(move || open(&path, options, pool))
+        let (path, named) = (path.to_path_buf(), path.to_path_buf());
+        let panicked = move |message: &str| Err(panicked("open", &named, message));
+        self.pool.run(move || open(&path, options, pool), panicked)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Io<IoResult<()>> {
@@ -131,7 +132,8 @@ impl Disk for LinuxDisk {
         if may_block() {
             return Io::ready(lock(&path, kind));
         }
-        self.pool.run(move || lock(&path, kind))
+        let named = path.clone();
+        self.pool.run(move || lock(&path, kind), move |message| Err(panicked("lock", &named, message)))
     }
 
     fn free_space(&self, path: &Path) -> Io<IoResult<FreeSpace>> {

@@ -3,6 +3,8 @@
 //! What an opening refuses is judged by the whole disk, names and bytes, before and after; what an open database
 //! refuses by the whole disk once it is idle, and by what its readers see.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support {
     pub mod scene;
 }
@@ -277,9 +279,9 @@ fn fewer_commits_than_demanded() {
 }
 
 /// One option out of its range: how, its name, and what the refusal must say besides.
-type BadOption = (fn(&mut Options), &'static str, &'static str);
+type Bad<O> = (fn(&mut O), &'static str, &'static str);
 
-const BAD_OPTIONS: [BadOption; 23] = [
+const BAD_OPTIONS: [Bad<Options>; 23] = [
     (|o| o.memory_limit_bytes = (8 << 20) - 1, "memory_limit_bytes", "8388608"),
     (|o| o.memory_limit_bytes = (1 << 40) + 1, "memory_limit_bytes", "1099511627776"),
     (|o| o.memtable_bytes = (4 << 10) - 1, "memtable_bytes", "4096"),
@@ -323,7 +325,7 @@ fn an_option_out_of_its_range() {
     });
 }
 
-const BAD_KEYSPACE_OPTIONS: [(fn(&mut KeyspaceOptions), &str, &str); 14] = [
+const BAD_KEYSPACE_OPTIONS: [Bad<KeyspaceOptions>; 14] = [
     (|o| o.block_bytes = 255, "block_bytes", "256"),
     (|o| o.block_bytes = (1 << 20) + 1, "block_bytes", "1048576"),
     (|o| o.table_bytes = (16 << 10) - 1, "table_bytes", "16384"),

@@ -7,6 +7,8 @@
 //! its first step; `1b` begins it and does nothing. (Berenson et al., "A Critique of ANSI SQL Isolation Levels",
 //! 1995; Fekete, O'Neil, O'Neil, "A Read-Only Transaction Anomaly Under Snapshot Isolation", 2004.)
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support {
     pub mod scene;
 }

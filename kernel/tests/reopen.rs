@@ -2,6 +2,8 @@
 //! before have ended, and finds everything that was acknowledged. The same for openings that were themselves dropped
 //! at every place where they wait, by an empty directory and by one that must be recovered.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support {
     pub mod scene;
 }

@@ -64,13 +64,13 @@ pub fn real_image(dir: &Path) -> Image {
     let mut image = Image::new();
     let mut open = vec![dir.to_path_buf()];
     while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(&dir).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(&dir).expect("a test's own files can be had") {
+            let path = entry.expect("a test's own files can be had").path();
             if path.is_dir() {
                 open.push(path.clone());
                 image.insert(path, None);
             } else {
-                let bytes = std::fs::read(&path).unwrap();
+                let bytes = std::fs::read(&path).expect("a test's own files can be had");
                 image.insert(path, Some(bytes));
             }
         }
@@ -115,7 +115,7 @@ impl Scratch {
     pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("holdfast-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir(&path).unwrap();
+        std::fs::create_dir(&path).expect("a test's own files can be had");
         Self(path)
     }
 

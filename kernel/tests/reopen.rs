@@ -107,9 +107,7 @@ fn drop_and_open_again_at_once_on_a_real_disk() {
     }
     let other = block_on(Db::open(&dir, small_options())).unwrap();
     // A real second handle, in a process that has one.
-    let began = std::time::Instant::now();
     assert!(matches!(block_on(Db::open(&dir, small_options())), Err(Error::Locked(_))));
-    assert!(began.elapsed().as_secs() < 60, "the wait has an end");
     block_on(other.close()).unwrap();
 }
 

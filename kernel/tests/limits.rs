@@ -325,7 +325,7 @@ fn a_read_error_that_passes_is_not_noticed() {
             db.compact().await.unwrap();
             db.close().await.unwrap();
             for suffix in [".table", ".manifest", ".log", "CURRENT"] {
-                let (flaky, reads) = Flaky::new(env.clone(), suffix);
+                let (flaky, reads) = Flaky::over(env.clone(), suffix);
                 reads.failing.store(1, Ordering::Relaxed);
                 let (db, keyspace) = open(flaky).await.unwrap_or_else(|error| panic!("{suffix}: {error}"));
                 for number in 0..50u64 {
@@ -338,7 +338,7 @@ fn a_read_error_that_passes_is_not_noticed() {
                 if suffix == ".table" {
                     db.compact().await.unwrap();
                     db.close().await.unwrap();
-                    let (flaky, reads) = Flaky::new(env.clone(), suffix);
+                    let (flaky, reads) = Flaky::over(env.clone(), suffix);
                     let (db, keyspace) = open(flaky).await.unwrap();
                     reads.failing.store(u32::MAX, Ordering::Relaxed);
                     let error = keyspace.get(7u64.to_be_bytes()).await.unwrap_err();

@@ -40,7 +40,7 @@ struct FlakyFile {
 
 impl Flaky {
     /// Reads of files whose names end in `suffix` fail with `Transient` while `reads` says so.
-    pub fn new(inner: Arc<dyn Env>, suffix: &'static str) -> (Arc<dyn Env>, Arc<Reads>) {
+    pub fn over(inner: Arc<dyn Env>, suffix: &'static str) -> (Arc<dyn Env>, Arc<Reads>) {
         let reads = Arc::new(Reads::default());
         let disk = FlakyDisk { inner: inner.clone(), suffix, reads: reads.clone() };
         (Arc::new(Self { inner, disk }), reads)

@@ -96,6 +96,7 @@ impl Keyspace {
     }
 
     async fn commit(&self, mut batch: WriteBatch) -> Result<Seq> {
+        self.shared.engine.check_size(&batch)?;
         batch.normalise();
         self.shared.engine.commit(batch, None, Durability::Sync).await
     }

@@ -1,4 +1,4 @@
-//! The rules of storage, one test each, on the simulated disk: crashes at every disk call, and again in the recovery.
+//! The rules of storage, one test each, on the simulated disk: crashes at every disk call, failed syncs, full disks.
 //!
 //! The common script creates a database and a keyspace, commits numbered pairs that must stay together, flushes,
 //! compacts and closes. After whatever happened to it a fresh opening must show a prefix of the pairs, whole, with
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast::env::Env;
-use holdfast::{Db, Durability, KeyspaceOptions, Options, Result, Scan, WriteBatch};
-use holdfast_sim::{Crash, Process};
+use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, Result, Scan, WriteBatch};
+use holdfast_sim::{Crash, FaultClass, Process, Ratio, SimOptions, Trigger, World};
 
 const PAIRS: u64 = 12;
 
@@ -35,10 +35,15 @@ fn small_keyspace() -> KeyspaceOptions {
     }
 }
 
+/// Larger and larger, so that a longer run of pairs meets every kind of allocation.
+fn value_of(number: u64) -> Vec<u8> {
+    vec![number as u8; 300 + 100 * number as usize]
+}
+
 /// Commits pair `number`: the same value under one key of each of two keyspaces.
 async fn put_pair(db: &Db, number: u64) -> Result<()> {
     let mut batch = WriteBatch::new();
-    let value = vec![number as u8; 300];
+    let value = value_of(number);
     for name in ["default", "second"] {
         batch.put(db.keyspace(name)?.id(), &number.to_be_bytes(), &value)?;
     }
@@ -48,11 +53,16 @@ async fn put_pair(db: &Db, number: u64) -> Result<()> {
 /// The script; `acknowledged` counts the pairs whose commit returned.
 async fn script(env: Arc<dyn Env>, acknowledged: Arc<AtomicU64>) -> Result<()> {
     let db = Db::open_in(env, "/db", options()).await?;
+    work(&db, &acknowledged).await?;
+    db.close().await
+}
+
+async fn work(db: &Db, acknowledged: &AtomicU64) -> Result<()> {
     if db.keyspace("second").is_err() {
         db.create_keyspace("second", small_keyspace()).await?;
     }
     for number in acknowledged.load(Ordering::Relaxed)..PAIRS {
-        put_pair(&db, number).await?;
+        put_pair(db, number).await?;
         acknowledged.store(number + 1, Ordering::Relaxed);
         if number == PAIRS / 3 {
             db.flush().await?;
@@ -61,6 +71,22 @@ async fn script(env: Arc<dyn Env>, acknowledged: Arc<AtomicU64>) -> Result<()> {
             db.compact().await?;
         }
     }
+    Ok(())
+}
+
+/// The script, which after a failure that stops writes checks that reads go on.
+async fn script_with_reads(env: Arc<dyn Env>, acknowledged: Arc<AtomicU64>) -> Result<()> {
+    let db = Db::open_in(env, "/db", options()).await?;
+    let outcome = work(&db, &acknowledged).await;
+    if let Err(Error::Stopped(_)) = outcome {
+        let acknowledged = acknowledged.load(Ordering::Relaxed);
+        assert_eq!(pairs_in(&db).await.expect("reads go on"), acknowledged, "a failed commit is not visible");
+        if db.keyspace("second").is_ok() {
+            let again = put_pair(&db, acknowledged).await;
+            assert!(matches!(again, Err(Error::Stopped(_))), "a second answer is never believed: {again:?}");
+        }
+    }
+    outcome?;
     db.close().await
 }
 
@@ -74,7 +100,7 @@ async fn pairs_in(db: &Db) -> Result<u64> {
     assert_eq!(first, second, "a commit over two keyspaces is whole or absent");
     for (at, (key, value)) in first.iter().enumerate() {
         assert_eq!(*key, (at as u64).to_be_bytes(), "what survives is a prefix");
-        assert_eq!(*value, vec![at as u8; 300]);
+        assert_eq!(*value, value_of(at as u64));
     }
     Ok(first.len() as u64)
 }
@@ -147,6 +173,162 @@ fn a_crash_in_the_recovery_from_a_crash_keeps_what_was_acknowledged() {
     for call in (1..=calls).step_by(7) {
         for again in (1..60).step_by(5) {
             crash(1, call, if again % 2 == 0 { Crash::Kill } else { Crash::PowerLoss }, Some(again));
+        }
+    }
+}
+
+/// The k-th sync, or write, of the script fails, for every k: what was being written is refused, reads go on, and a
+/// reopening after a power loss has all that was acknowledged.
+fn failing_call(class: FaultClass, call: u64) -> (bool, bool) {
+    let run = holdfast_sim::run(call, move |world: World| async move {
+        let process = world.process("db");
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        process.disk().inject(class, Trigger::Once(call));
+        let outcome =
+            process.run(script_with_reads(process.env(), acknowledged.clone())).await.expect("alive");
+        let fired = process.disk().faults_fired(class) > 0;
+        process.disk().clear_faults();
+        if call.is_multiple_of(2) {
+            process.power_loss()
+        } else {
+            process.kill()
+        }
+        process.restart();
+        judge(&process, acknowledged.load(Ordering::Relaxed)).await;
+        (matches!(outcome, Err(Error::Stopped(_))), fired)
+    });
+    run.result
+}
+
+#[test]
+fn after_a_failed_sync_or_write_a_reopening_has_all_that_was_acknowledged() {
+    for class in [FaultClass::SyncError, FaultClass::WriteError] {
+        let (mut calls, mut stopped) = (0, 0);
+        loop {
+            let (stops, fired) = failing_call(class, calls + 1);
+            stopped += u64::from(stops);
+            if !fired {
+                break;
+            }
+            calls += 1;
+        }
+        assert!(calls > 60, "only {calls} calls failed by {class:?}");
+        assert!(stopped > 10, "only {stopped} of {calls} failures by {class:?} stopped the database");
+    }
+}
+
+/// Short reads and writes are no errors: the rest follows, and nobody notices.
+#[test]
+fn short_reads_and_writes_change_nothing() {
+    for class in [FaultClass::ShortRead, FaultClass::ShortWrite] {
+        for seed in 0..8 {
+            holdfast_sim::run(seed, move |world: World| async move {
+                let process = world.process("db");
+                let acknowledged = Arc::new(AtomicU64::new(0));
+                process.disk().set_fault_rate(class, Ratio::new(1, 3));
+                process
+                    .run(script(process.env(), acknowledged.clone()))
+                    .await
+                    .expect("alive")
+                    .expect("no failure");
+                assert!(process.disk().faults_fired(class) > 0);
+                judge(&process, PAIRS).await;
+            });
+        }
+    }
+}
+
+/// Opening on a disk that is full from the k-th allocation on: it works, or says so and leaves everything for later.
+#[test]
+fn opening_on_a_full_disk_works_or_says_so_and_loses_nothing() {
+    let mut refused = 0;
+    for call in 1..40 {
+        refused += holdfast_sim::run(SimOptions::new(call), move |world: World| async move {
+            let process = world.process("db");
+            let acknowledged = Arc::new(AtomicU64::new(0));
+            process.crash_at(400, Crash::Kill);
+            let _ = process.run(script(process.env(), acknowledged.clone())).await;
+            process.restart();
+            process.disk().inject(FaultClass::NoSpace, Trigger::From(call));
+            let env = process.env();
+            let least = acknowledged.load(Ordering::Relaxed);
+            let opening = process.run(async move {
+                match Db::open_in(env, "/db", options()).await {
+                    Ok(db) => {
+                        assert!(pairs_in(&db).await.expect("reads") >= least);
+                        false
+                    }
+                    Err(Error::DiskFull(_)) => true,
+                    Err(error) => panic!("a full disk is DiskFull, not {error}"),
+                }
+            });
+            let refused = opening.await.expect("alive");
+            process.disk().clear_faults();
+            process.power_loss();
+            process.restart();
+            judge(&process, least).await;
+            u64::from(refused)
+        })
+        .result;
+    }
+    assert!((1..39).contains(&refused), "{refused} of the openings were refused");
+}
+
+/// Writes pairs while the disk refuses as `trigger` says, and gives whether a commit met it, and whether anything did.
+/// Nothing acknowledged is lost, reads go on, and within a simulated second of relief writes work again by themselves.
+fn full_disk(trigger: Trigger, delayed_allocation: bool) -> (bool, bool) {
+    let run = holdfast_sim::run(SimOptions::new(7), move |world: World| async move {
+        let process = world.process("db");
+        let (env, disk) = (process.env(), process.disk());
+        disk.set_delayed_allocation(delayed_allocation);
+        let run = process.run(async move {
+            let db = Db::open_in(env.clone(), "/db", options()).await.expect("there is room");
+            db.create_keyspace("second", small_keyspace()).await.expect("there is room");
+            disk.inject(FaultClass::NoSpace, trigger);
+            let (mut written, mut refused) = (0, false);
+            while written < 30 && !refused {
+                match put_pair(&db, written).await {
+                    Ok(()) => written += 1,
+                    Err(Error::DiskFull(_)) => refused = true,
+                    Err(error) => panic!("a full disk is DiskFull, not {error}"),
+                }
+                assert_eq!(pairs_in(&db).await.expect("reads go on"), written);
+            }
+            let fired = disk.faults_fired(FaultClass::NoSpace) > 0;
+            disk.clear_faults();
+            env.sleep_until(env.now().after(1_000_000_000)).await;
+            put_pair(&db, written).await.expect("writes resume by themselves");
+            assert_eq!(pairs_in(&db).await.expect("reads"), written + 1);
+            db.flush().await.expect("background work resumes too");
+            (written + 1, refused, fired)
+        });
+        let (least, refused, fired) = run.await.expect("alive");
+        process.power_loss();
+        process.restart();
+        judge(&process, least).await;
+        (refused, fired)
+    });
+    run.result
+}
+
+/// The disk is full at the k-th allocating call, or from it on, for every k that the run makes: at writes, creations
+/// and renames, or only at syncs, as where allocation is delayed.
+#[test]
+fn a_full_disk_at_every_allocation_refuses_writes_and_resumes() {
+    for delayed_allocation in [false, true] {
+        for trigger in [Trigger::From, Trigger::Once] {
+            let (mut calls, mut refused) = (0, 0);
+            loop {
+                let (commit, any) = full_disk(trigger(calls + 1), delayed_allocation);
+                refused += u64::from(commit);
+                if !any {
+                    break;
+                }
+                calls += 1;
+            }
+            assert!(calls > 100, "only {calls} allocations were refused");
+            let persistent = trigger(1) == Trigger::From(1);
+            assert!(refused > 50 || !persistent, "of {calls} full disks only {refused} were met by a commit");
         }
     }
 }

@@ -114,7 +114,9 @@ const FORGERIES: &[Forgery] = &[
     }),
     ("epoch", |version, n| version.epoch = n as u32),
     ("next file number", |version, n| version.next_file_no = FileNo::new(n)),
-    ("log segment's number", |version, n| drop(version.log_segments.insert(FileNo::new(n), FileId::new(5)))),
+    ("log segment's number", |version, n| {
+        version.log_segments.insert(FileNo::new(n), FileId::new(5));
+    }),
     ("next keyspace", |version, n| version.next_keyspace_id = n as u32),
     ("sequence reserved", |version, n| version.seq_reserved = Seq::new(n)),
     ("last sequence", |version, n| version.last_seq = Seq::new(n)),

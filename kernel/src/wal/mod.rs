@@ -33,6 +33,7 @@ mod segment;
 mod spares;
 mod writer;
 
+pub(crate) use examine::is_written;
 pub use examine::{Examined, ExaminedSegment, examine};
 pub use header::{Predecessor, SegmentHeader, SegmentState};
 pub use replay::{BatchSink, KnownDurable, LogPlace, ReplayRequest, Replayed, replay};

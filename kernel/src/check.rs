@@ -33,6 +33,7 @@ pub const MARKS: &[&str] = &[
     "manifest_rolled",
     "manifest_torn_tail",
     "memory_over_budget",
+    "opening_waited",
     "read_state_retried",
     "recovery_flushed_midway",
     "recovery_orphan_removed",

@@ -110,6 +110,17 @@ impl Engine {
         VisibleIter::new(keyspace(state, id)?, &self.tables, range, seq, direction).await
     }
 
+    /// Refuses a batch that is over the limit of what is committed at once.
+    pub fn check_size(&self, batch: &WriteBatch) -> Result<()> {
+        let (bytes, limit) = (batch.byte_size() as u64, self.options.transaction_bytes_max);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "the batch has {bytes} bytes, over the limit of {limit} (option transaction_bytes_max)"
+        )))
+    }
+
     /// Commits a batch in canonical form.
     ///
     /// # Errors

@@ -63,8 +63,8 @@ pub enum Error {
     #[error("writes stopped: {0}; close and reopen the database, every acknowledged commit is kept")]
     Stopped(String),
 
-    /// Another process has the directory open for writing.
-    #[error("{} is locked by another process; use a read-only opening, or stop the other process", .0.display())]
+    /// Another process, or another handle of this one, has the directory open for writing.
+    #[error("{} is locked by another process, or open in this one already; use a read-only opening, or close the other", .0.display())]
     Locked(PathBuf),
 
     /// There is no database in the directory, and `create_if_missing` is off.
@@ -90,7 +90,7 @@ pub enum Error {
     Stale(String),
 
     /// The database, or this handle, was closed.
-    #[error("closed")]
+    #[error("the database is closed; open it again")]
     Closed,
 }
 

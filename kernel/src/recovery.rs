@@ -49,6 +49,12 @@ use crate::wal::{
 /// A disk with less free than this many times the reserve is nearly full.
 const TIGHT_RESERVES: u64 = 8;
 
+/// How long an opening waits for an earlier one of the same process whose last handle is gone. Its tasks end at their
+/// next step, so this is the time of the longest one: to write and sync a part of a table on a slow disk.
+const PREDECESSOR_WAIT_NS: u64 = 5_000_000_000;
+/// How often it looks.
+const PREDECESSOR_POLL_NS: u64 = 1_000_000;
+
 /// A live engine and what only its tasks need.
 pub(crate) struct Recovered {
     pub engine: Arc<Engine>,
@@ -84,17 +90,23 @@ async fn look(env: &dyn Env, dir: &Path, options: &Options) -> Result<Found> {
     let missing = |what: &str| Error::NotFound { path: dir.to_path_buf(), what: what.to_string() };
     let entries = match disk.list(dir).await {
         Ok(entries) => entries,
-        Err(error) if error.kind == IoErrorKind::NotFound && options.create_if_missing => {
-            disk.create_dir(dir).await?;
-            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                disk.sync_dir(parent).await?;
+        Err(error) if error.kind == IoErrorKind::NotFound => {
+            if !options.create_if_missing {
+                return Err(missing(
+                    "the directory does not exist; check its name, or set create_if_missing",
+                ));
             }
+            demand_nothing(dir, options)?;
+            create_directory(disk, dir).await?;
             Vec::new()
         }
-        Err(error) if error.kind == IoErrorKind::NotFound => {
-            return Err(missing("the directory does not exist"));
+        Err(error) => {
+            if disk.metadata(dir).await.is_ok_and(|metadata| !metadata.is_dir) {
+                let what = format!("{} is a file, not a directory; give a directory", dir.display());
+                return Err(Error::Invalid(what));
+            }
+            return Err(error.into());
         }
-        Err(error) => return Err(error.into()),
     };
     let has_current = entries.iter().any(|entry| entry.name == CURRENT);
     if let Some(foreign) = entries.iter().find(|entry| !is_ours(entry)).filter(|_| !has_current) {
@@ -105,10 +117,40 @@ async fn look(env: &dyn Env, dir: &Path, options: &Options) -> Result<Found> {
         )));
     }
     let found = manifest::load(env, dir).await?;
-    if !matches!(found, Found::Database(_)) && !options.create_if_missing {
-        return Err(missing("the directory is empty"));
+    if !matches!(found, Found::Database(_)) {
+        if !options.create_if_missing {
+            return Err(missing("the directory is empty; check its name, or set create_if_missing"));
+        }
+        demand_nothing(dir, options)?;
     }
     Ok(found)
+}
+
+/// A wiped directory is never made into a new database in silence.
+fn demand_nothing(dir: &Path, options: &Options) -> Result<()> {
+    if options.at_least == 0 {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "{} holds no database, but option at_least demands commit {}: its disk was wiped, or it is another directory",
+        dir.display(),
+        options.at_least
+    )))
+}
+
+async fn create_directory(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    match disk.create_dir(dir).await {
+        Ok(()) => {}
+        Err(error) if error.kind == IoErrorKind::NotFound => {
+            let what = "the parent directory does not exist either; create it first";
+            return Err(Error::NotFound { path: dir.to_path_buf(), what: what.to_string() });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        disk.sync_dir(parent).await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn is_ours(entry: &DirEntry) -> bool {
@@ -149,11 +191,27 @@ pub(crate) fn check_demands(options: &Options, progress: &Progress) -> Result<()
     )))
 }
 
+/// Takes the directory's lock, or waits for an earlier opening of this process that is just ending.
+///
+/// Dropping the last handle does no I/O, so it cannot wait for its tasks; and the lock must outlive them, or the edit
+/// of a manifest, or the removal of a table that it replaced, could happen under the hands of the next opening. So the
+/// lock goes when the last task has ended, which is soon, and it is the next opening that waits.
 async fn take_lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn DirLock>> {
-    match env.disk().lock(dir, LOCK, LockKind::Exclusive).await {
-        Ok(lock) => Ok(lock),
-        Err(error) if error.kind == IoErrorKind::Locked => Err(Error::Locked(dir.to_path_buf())),
-        Err(error) => Err(error.into()),
+    let began = env.now();
+    loop {
+        match env.disk().lock(dir, LOCK, LockKind::Exclusive).await {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind == IoErrorKind::LockedHere => {
+                let now = env.now();
+                if now.since(began) >= PREDECESSOR_WAIT_NS {
+                    return Err(Error::Locked(dir.to_path_buf()));
+                }
+                mark!("opening_waited");
+                env.sleep_until(now.after(PREDECESSOR_POLL_NS)).await;
+            }
+            Err(error) if error.kind == IoErrorKind::Locked => return Err(Error::Locked(dir.to_path_buf())),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -230,9 +288,12 @@ impl Opening {
             direct: self.options.direct_log,
         };
         let replayed = wal::replay(&self.env, &request, &mut replayer).await?;
+        if let Err(refused) = check_demands(&self.options, &replayer.log.progress) {
+            replayer.remove_made().await;
+            return Err(refused);
+        }
         replayer.flush_all().await?;
         let (changes, progress) = replayer.finish();
-        check_demands(&self.options, &progress)?;
         tracing::info!(batches = replayed.batches, end = replayed.end.get(), torn = ?replayed.torn, "log replayed");
         let log = self.next_log(&version, &replayed);
         self.switch(loaded.database, &version, changes, log, progress).await
@@ -469,6 +530,16 @@ impl<'a> Replayer<'a> {
             self.made.push(Change::AddTable { keyspace: id, level: 0, table: Arc::new(table) });
         }
         Ok(())
+    }
+
+    /// An opening that is refused leaves nothing behind. What cannot be removed is an orphan of the next one.
+    async fn remove_made(&self) {
+        for change in &self.made {
+            if let Change::AddTable { table, .. } = change {
+                let path = file_name::path(&self.opening.dir, FileKind::Table, table.no);
+                drop(self.opening.disk().remove(&path).await);
+            }
+        }
     }
 
     async fn flush_all(&mut self) -> Result<()> {

@@ -61,8 +61,8 @@ impl Keyspace {
         let engine = &self.shared.engine;
         let (state, seq) = engine.now();
         let walk = scan.into_walk();
-        let base = engine.walk(&state, self.id, walk.range.clone(), seq, walk.direction).await?;
-        Ok(Cursor::new(base, walk.range, walk.direction, walk.limit, None, None))
+        let base = engine.walk(&state, self.id, walk.range, seq, walk.direction).await?;
+        Ok(Cursor::new(base, walk.limit, None, None))
     }
 
     /// Sets the value of `key`; durable when it returns.
@@ -96,6 +96,7 @@ impl Keyspace {
     }
 
     async fn commit(&self, mut batch: WriteBatch) -> Result<Seq> {
+        self.shared.engine.check_size(&batch)?;
         batch.normalise();
         self.shared.engine.commit(batch, None, Durability::Sync).await
     }

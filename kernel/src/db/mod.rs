@@ -50,7 +50,7 @@ impl Drop for Shared {
 /// An open database. Cloning gives another handle to the same opening.
 ///
 /// Closing is [`Db::close`]. Dropping the last handle without it does no I/O and is, for the data, the same as killing
-/// the process: every `Sync` and `Flush` commit is kept.
+/// the process: every `Sync` and `Flush` commit is kept. The next opening waits until the tasks have ended.
 #[derive(Clone)]
 pub struct Db {
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ impl Db {
     /// # Errors
     /// - `Invalid`: an option out of range, a directory with foreign files, fewer commits than `at_least` demands;
     /// - `NotFound`: no database there, and `create_if_missing` is off;
-    /// - `Locked`: another process has it open;
+    /// - `Locked`: another process has it open, or this one has and did not drop its last handle for some seconds;
     /// - `Corrupt`: damage in log or manifest, naming file and offset; nothing was changed;
     /// - `NewerFormat`: a newer version wrote it;
     /// - `DiskFull`, `TooManyFiles`, `Io`: the disk's word.
@@ -194,13 +194,7 @@ impl Db {
     /// `Invalid` if it names an unknown keyspace or is over `transaction_bytes_max`; `DiskFull`, `Busy`, `Stopped`,
     /// `Closed`. Nothing was written in any of these.
     pub async fn write(&self, mut batch: WriteBatch, durability: Durability) -> Result<Seq> {
-        let limit = self.engine().options.transaction_bytes_max;
-        if batch.byte_size() as u64 > limit {
-            return Err(Error::Invalid(format!(
-                "the batch has {} bytes, over the limit of {limit} (option transaction_bytes_max)",
-                batch.byte_size()
-            )));
-        }
+        self.engine().check_size(&batch)?;
         if batch.is_empty() {
             self.engine().gate.check()?;
             return Ok(self.last_seq());

@@ -25,8 +25,10 @@ pub enum IoErrorKind {
     Transient,
     /// The device says the data is gone or unreachable (EIO and everything like it).
     Medium,
-    /// Somebody else holds the lock.
+    /// Another process holds the lock.
     Locked,
+    /// This very process holds the lock, through another handle.
+    LockedHere,
     /// The file system cannot do this (EINVAL for direct I/O, EOPNOTSUPP, EXDEV).
     Unsupported,
     /// Anything else; treated like `Medium`.
@@ -255,7 +257,8 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &Path) -> Io<IoResult<()>>;
 
     /// Takes the lock of a directory without waiting, through the file `name` in it, created if need be.
-    /// Fails with `Locked` if another holder excludes it.
+    /// Fails with `LockedHere` if a holder in this process excludes it, with `Locked` if one elsewhere does, or
+    /// if nobody can tell.
     fn lock(&self, dir: &Path, name: &str, kind: LockKind) -> Io<IoResult<Box<dyn DirLock>>>;
 
     /// Room left where `path` lies.

@@ -210,7 +210,9 @@ async fn lock_source(env: &dyn Env, source: &Path) -> Result<Option<Box<dyn DirL
     }
     match env.disk().lock(source, file_name::LOCK, LockKind::Shared).await {
         Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind == IoErrorKind::Locked => Err(Error::Locked(source.to_path_buf())),
+        Err(error) if matches!(error.kind, IoErrorKind::Locked | IoErrorKind::LockedHere) => {
+            Err(Error::Locked(source.to_path_buf()))
+        }
         // A read-only copy cannot be locked and has no writer.
         Err(_) => Ok(None),
     }

@@ -33,6 +33,9 @@ mod segment;
 mod spares;
 mod writer;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 pub(crate) use examine::is_written;
 pub use examine::{Examined, ExaminedSegment, examine};
 pub use header::{Predecessor, SegmentHeader, SegmentState};

@@ -133,11 +133,11 @@ fn locks_exclude_within_a_process() {
         let take = |kind| way.finish(|| env.disk().lock(&dir, "LOCK", kind));
         let kind_of = |kind| take(kind).map(|_| ()).map_err(|error| error.kind);
         let exclusive = take(LockKind::Exclusive).unwrap();
-        assert_eq!(kind_of(LockKind::Exclusive), Err(IoErrorKind::Locked));
-        assert_eq!(kind_of(LockKind::Shared), Err(IoErrorKind::Locked));
+        assert_eq!(kind_of(LockKind::Exclusive), Err(IoErrorKind::LockedHere));
+        assert_eq!(kind_of(LockKind::Shared), Err(IoErrorKind::LockedHere));
         drop(exclusive);
         let shared = [take(LockKind::Shared).unwrap(), take(LockKind::Shared).unwrap()];
-        assert_eq!(kind_of(LockKind::Exclusive), Err(IoErrorKind::Locked));
+        assert_eq!(kind_of(LockKind::Exclusive), Err(IoErrorKind::LockedHere));
         drop(shared);
         assert_eq!(kind_of(LockKind::Exclusive), Ok(()));
     }

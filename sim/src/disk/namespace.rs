@@ -277,6 +277,9 @@ impl DiskState {
                 && held.name == name
                 && (kind == LockKind::Exclusive || held.kind == LockKind::Exclusive)
         };
+        if self.locks.iter().any(|held| excludes(held) && held.who == who) {
+            return Err((IoErrorKind::LockedHere, "held by this process"));
+        }
         if self.locks.iter().any(excludes) {
             return Err((IoErrorKind::Locked, "another holder has the lock"));
         }

@@ -4,7 +4,7 @@
 //! may block, else on the I/O pool.
 //!
 //! Directory locks are `flock` locks: they belong to the open file, so a second attempt is refused in the same
-//! process as in another one, and the death of the process releases them.
+//! process as in another one, and the death of the process releases them. Who the holder is `/proc/locks` tells.
 
 use std::ffi::CString;
 use std::fs;
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::block_on::may_block;
-use super::failure::failure;
+use super::failure::{failure, panicked};
 use super::file::LinuxFile;
 use super::pool::Pool;
 use super::raw::{self, DirectAlignment};
@@ -27,6 +27,9 @@ use crate::env::{
 
 /// Unit of `st_blocks`, whatever the file system's block size.
 const STAT_BLOCK: u64 = 512;
+
+/// How often a lock is tried that nobody seems to hold.
+const LOCK_ATTEMPTS: u32 = 4;
 
 /// Least alignment that any disk asks of direct I/O.
 const SECTOR: usize = 512;
@@ -53,8 +56,8 @@ impl LinuxDisk {
         if may_block() {
             return Io::ready(run(path));
         }
-        let path = path.to_path_buf();
-        self.pool.run(move || run(&path))
+        let (path, named) = (path.to_path_buf(), path.to_path_buf());
+        self.pool.run(move || run(&path), move |message| Err(panicked(operation, &named, message)))
     }
 }
 
@@ -64,8 +67,9 @@ impl Disk for LinuxDisk {
         if may_block() {
             return Io::ready(open(path, options, pool));
         }
-        let path = path.to_path_buf();
-        self.pool.run(move || open(&path, options, pool))
+        let (path, named) = (path.to_path_buf(), path.to_path_buf());
+        let panicked = move |message: &str| Err(panicked("open", &named, message));
+        self.pool.run(move || open(&path, options, pool), panicked)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Io<IoResult<()>> {
@@ -128,7 +132,8 @@ impl Disk for LinuxDisk {
         if may_block() {
             return Io::ready(lock(&path, kind));
         }
-        self.pool.run(move || lock(&path, kind))
+        let named = path.clone();
+        self.pool.run(move || lock(&path, kind), move |message| Err(panicked("lock", &named, message)))
     }
 
     fn free_space(&self, path: &Path) -> Io<IoResult<FreeSpace>> {
@@ -231,21 +236,62 @@ impl Drop for HeldLock {
 
 fn lock(path: &Path, kind: LockKind) -> IoResult<Box<dyn DirLock>> {
     let file = open_lock(path, kind).map_err(|error| failure("lock", path, &error))?;
-    let taken = match kind {
-        LockKind::Exclusive => file.try_lock(),
-        LockKind::Shared => file.try_lock_shared(),
+    let mut attempts = 0;
+    let (kind, detail) = loop {
+        let taken = match kind {
+            LockKind::Exclusive => file.try_lock(),
+            LockKind::Shared => file.try_lock_shared(),
+        };
+        match taken {
+            Ok(()) => return Ok(Box::new(HeldLock { file })),
+            Err(fs::TryLockError::Error(error)) => return Err(failure("lock", path, &error)),
+            Err(fs::TryLockError::WouldBlock) => {}
+        }
+        attempts += 1;
+        match holder(&file) {
+            Holder::Here => break (IoErrorKind::LockedHere, "held by this process"),
+            // It was let go just now, unless there is no list to look into.
+            Holder::Unknown if attempts < LOCK_ATTEMPTS => {}
+            Holder::Elsewhere | Holder::Unknown => break (IoErrorKind::Locked, "held by another process"),
+        }
     };
-    match taken {
-        Ok(()) => Ok(Box::new(HeldLock { file })),
-        Err(fs::TryLockError::WouldBlock) => Err(IoError {
-            kind: IoErrorKind::Locked,
-            operation: "lock",
-            path: path.to_path_buf(),
-            offset: None,
-            detail: "held by another opening".to_string(),
-        }),
-        Err(fs::TryLockError::Error(error)) => Err(failure("lock", path, &error)),
+    let detail = detail.to_string();
+    Err(IoError { kind, operation: "lock", path: path.to_path_buf(), offset: None, detail })
+}
+
+/// Who holds a lock that is refused.
+enum Holder {
+    Here,
+    Elsewhere,
+    Unknown,
+}
+
+/// Looks for the holder of the lock on `file` in the kernel's list.
+///
+/// ```text
+/// 1: FLOCK  ADVISORY  WRITE 2038 fe:00:6292271 0 EOF        number, kind, …, process, device and inode, range
+/// ```
+/// The device in the list is not the one that `stat` tells on every file system, so only the inode is compared: a
+/// lock of this process on a file of another device with that number costs the caller a wait, no more.
+fn holder(file: &fs::File) -> Holder {
+    let Ok(inode) = file.metadata().map(|metadata| metadata.ino().to_string()) else {
+        return Holder::Unknown;
+    };
+    let Ok(locks) = fs::read_to_string("/proc/locks") else { return Holder::Unknown };
+    let process = std::process::id().to_string();
+    let mut found = Holder::Unknown;
+    for line in locks.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if let [_, "FLOCK", _, _, holder, place, ..] = words[..]
+            && place.rsplit(':').next() == Some(&inode)
+        {
+            if holder == process {
+                return Holder::Here;
+            }
+            found = Holder::Elsewhere;
+        }
     }
+    found
 }
 
 /// Opens the lock's file. A shared holder only reads it, so that it needs no permission to write if it is there.

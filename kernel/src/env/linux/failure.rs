@@ -55,6 +55,12 @@ pub fn failure(operation: &'static str, path: &Path, error: &io::Error) -> IoErr
     }
 }
 
+/// The failure of an operation that panicked: nobody knows how much of it was done.
+pub fn panicked(operation: &'static str, path: &Path, message: &str) -> IoError {
+    let detail = format!("the operation panicked: {message}");
+    IoError { kind: IoErrorKind::Other, operation, path: path.to_path_buf(), offset: None, detail }
+}
+
 /// Repeats a system call that a signal interrupted.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::block_on::may_block;
-use super::failure::{failure, uninterrupted};
+use super::failure::{failure, panicked, uninterrupted};
 use super::pool::Pool;
 use super::raw;
 use crate::env::{Advice, BUF_ALIGN, Buf, File, Io, IoError, IoErrorKind, IoResult};
@@ -63,12 +63,18 @@ impl LinuxFile {
         Self { open: Arc::new(OpenFile { file, path, alignment, reads_cached }), pool }
     }
 
-    fn run<T: Send + 'static>(&self, operation: impl FnOnce(&OpenFile) -> T + Send + 'static) -> Io<T> {
+    /// `failed` makes the answer of an operation that panicked; the buffers it had are gone.
+    fn run<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        operation: impl FnOnce(&OpenFile) -> T + Send + 'static,
+        failed: impl FnOnce(IoError) -> T + Send + 'static,
+    ) -> Io<T> {
         if may_block() {
             return Io::ready(operation(&self.open));
         }
-        let open = Arc::clone(&self.open);
-        self.pool.run(move || operation(&open))
+        let (open, named) = (Arc::clone(&self.open), Arc::clone(&self.open));
+        self.pool.run(move || operation(&open), move |message| failed(panicked(name, &named.path, message)))
     }
 }
 
@@ -79,7 +85,7 @@ impl Drop for LinuxFile {
         if !may_block() && self.open.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) {
             let open = Arc::clone(&self.open);
             // Should the pool be first to let go of it, this thread closes it after all: slow, not wrong.
-            drop(self.pool.run(move || drop(open)));
+            drop(self.pool.run(move || drop(open), |_| ()));
         }
     }
 }
@@ -90,46 +96,58 @@ impl File for LinuxFile {
             let len = buf.len();
             return Io::ready((Ok(len), buf));
         }
-        self.run(move |open| (open.read(offset, &mut buf), buf))
+        self.run("read", move |open| (open.read(offset, &mut buf), buf), |error| (Err(error), Buf::default()))
     }
 
     fn read_many(&self, mut reads: Vec<(u64, Buf)>) -> Io<Vec<(IoResult<usize>, Buf)>> {
         if !may_block() && reads.iter_mut().all(|(offset, buf)| self.open.read_if_cached(*offset, buf)) {
             return Io::ready(reads.into_iter().map(|(_, buf)| (Ok(buf.len()), buf)).collect());
         }
-        self.run(move |open| open.read_many(reads))
+        let count = reads.len();
+        let failed = move |error: IoError| (0..count).map(|_| (Err(error.clone()), Buf::default())).collect();
+        self.run("read", move |open| open.read_many(reads), failed)
     }
 
     fn write_at(&self, offset: u64, buf: Buf) -> Io<(IoResult<usize>, Buf)> {
-        self.run(move |open| (open.write(offset, &buf), buf))
+        self.run("write", move |open| (open.write(offset, &buf), buf), |error| (Err(error), Buf::default()))
     }
 
     fn write_vectored_at(&self, offset: u64, bufs: Vec<Buf>) -> Io<(IoResult<usize>, Vec<Buf>)> {
-        self.run(move |open| (open.write_vectored(offset, &bufs), bufs))
+        let written = move |open: &OpenFile| (open.write_vectored(offset, &bufs), bufs);
+        self.run("write", written, |error| (Err(error), Vec::new()))
     }
 
     fn allocate(&self, offset: u64, len: u64) -> Io<IoResult<()>> {
-        self.run(move |open| open.ranged("allocate", offset, || raw::allocate(open.fd(), offset, len)))
+        let allocate =
+            move |open: &OpenFile| open.ranged("allocate", offset, || raw::allocate(open.fd(), offset, len));
+        self.run("allocate", allocate, Err)
     }
 
     fn zero_range(&self, offset: u64, len: u64) -> Io<IoResult<()>> {
-        self.run(move |open| open.zero(offset, len))
+        self.run("zero_range", move |open| open.zero(offset, len), Err)
     }
 
     fn punch_hole(&self, offset: u64, len: u64) -> Io<IoResult<()>> {
-        self.run(move |open| open.ranged("punch_hole", offset, || raw::punch_hole(open.fd(), offset, len)))
+        let punch = move |open: &OpenFile| {
+            open.ranged("punch_hole", offset, || raw::punch_hole(open.fd(), offset, len))
+        };
+        self.run("punch_hole", punch, Err)
     }
 
     fn truncate(&self, len: u64) -> Io<IoResult<()>> {
-        self.run(move |open| open.ranged("truncate", len, || open.file.set_len(len)))
+        self.run("truncate", move |open| open.ranged("truncate", len, || open.file.set_len(len)), Err)
     }
 
     fn sync_data(&self) -> Io<IoResult<()>> {
-        self.run(|open| open.file.sync_data().map_err(|error| failure("sync_data", &open.path, &error)))
+        let sync =
+            |open: &OpenFile| open.file.sync_data().map_err(|error| failure("sync_data", &open.path, &error));
+        self.run("sync_data", sync, Err)
     }
 
     fn sync_all(&self) -> Io<IoResult<()>> {
-        self.run(|open| open.file.sync_all().map_err(|error| failure("sync_all", &open.path, &error)))
+        let sync =
+            |open: &OpenFile| open.file.sync_all().map_err(|error| failure("sync_all", &open.path, &error));
+        self.run("sync_all", sync, Err)
     }
 
     fn len(&self) -> Io<IoResult<u64>> {

@@ -5,7 +5,9 @@
 //!
 //! Threads are started when an operation finds none idle, up to [`THREADS_MAX`]; beyond that operations queue.
 //! They live as long as the pool, whose drop lets them finish what is queued. If not even one thread can be had,
-//! the caller runs the operation itself: slow, but an answer.
+//! the caller runs the operation itself: slow, but an answer. An operation that panics is answered too, by what its
+//! caller gave for that case: a commit or a background task that waits for the disk gets an error and can stop writes
+//! in order, and does not die of somebody else's panic.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::launch::Launcher;
+use super::panic_message;
 use crate::env::Io;
 
 /// Most threads of one pool: enough requests in flight to saturate a disk, few enough to be no burden.
@@ -53,8 +56,21 @@ impl Pool {
         Self { shared: Arc::new(shared), launcher }
     }
 
-    /// Runs `operation` on a thread of the pool. It starts at once, whether or not the result is awaited.
-    pub fn run<T: Send + 'static>(&self, operation: impl FnOnce() -> T + Send + 'static) -> Io<T> {
+    /// Runs `operation` on a thread of the pool. It starts at once, whether or not the result is awaited. Should it
+    /// panic, the result is what `panicked` makes of the panic's message.
+    pub fn run<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce() -> T + Send + 'static,
+        panicked: impl FnOnce(&str) -> T + Send + 'static,
+    ) -> Io<T> {
+        let operation = move || match catch_unwind(AssertUnwindSafe(operation)) {
+            Ok(result) => result,
+            Err(panic) => {
+                let message = panic_message(panic.as_ref());
+                tracing::error!(message, "an I/O operation panicked");
+                panicked(message)
+            }
+        };
         let operation = Arc::new(Operation {
             state: Mutex::new(State { stage: Stage::Queued(operation), waiter: None }),
         });
@@ -134,7 +150,6 @@ enum Stage<F, T> {
     Queued(F),
     Running,
     Done(T),
-    Panicked,
     Taken,
 }
 
@@ -149,13 +164,10 @@ impl<F: FnOnce() -> T + Send, T: Send> Run for Operation<F, T> {
         let Stage::Queued(operation) = std::mem::replace(&mut self.lock().stage, Stage::Running) else {
             unreachable!("an operation is queued once and run once");
         };
-        let stage = match catch_unwind(AssertUnwindSafe(operation)) {
-            Ok(result) => Stage::Done(result),
-            Err(_) => Stage::Panicked,
-        };
+        let result = operation();
         let waiter = {
             let mut state = self.lock();
-            state.stage = stage;
+            state.stage = Stage::Done(result);
             state.waiter.take()
         };
         if let Some(waiter) = waiter {
@@ -176,10 +188,6 @@ impl<F, T> Future for Outcome<F, T> {
         let mut state = self.0.lock();
         match std::mem::replace(&mut state.stage, Stage::Taken) {
             Stage::Done(result) => return Poll::Ready(result),
-            Stage::Panicked => {
-                drop(state);
-                panic!("an I/O operation panicked; its own message stands above");
-            }
             Stage::Taken => unreachable!("an I/O future was polled after it had given its result"),
             pending => state.stage = pending,
         }
@@ -187,5 +195,22 @@ impl<F, T> Future for Outcome<F, T> {
         drop(state);
         drop(before);
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::linux::block_on;
+
+    #[test]
+    fn a_panic_is_an_answer_and_the_thread_goes_on() {
+        let pool = Pool::new(Arc::new(Launcher::default()));
+        for round in 0..2 * THREADS_MAX {
+            let panics = move || -> Result<usize, String> { panic!("on purpose, {round}") };
+            let answer = pool.run(panics, |message| Err(message.to_string()));
+            assert_eq!(block_on(answer), Err(format!("on purpose, {round}")));
+            assert_eq!(block_on(pool.run(move || Ok(round), |message| Err(message.to_string()))), Ok(round));
+        }
     }
 }

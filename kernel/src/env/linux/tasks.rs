@@ -23,7 +23,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::launch::Launcher;
 use super::raw::{self, Policy, ThreadId};
-use super::{block_on, timer};
+use super::{block_on, panic_message, timer};
 use crate::env::{BoxFuture, Io, Nanos, SpawnRefused, Task, TaskClass};
 
 /// How long work may hold a thread of an asynchronous runtime before it lets the runtime look around.
@@ -132,11 +132,6 @@ fn move_on(state: &Arc<State>, future: BoxFuture<'static, ()>) -> Option<BoxFutu
             take(&parcel)
         }
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 impl State {

@@ -1,0 +1,175 @@
+//! Dropping a database and opening it again in the same process: the next opening waits until the tasks of the one
+//! before have ended, and finds everything that was acknowledged. The same for openings that were themselves dropped
+//! at every place where they wait, by an empty directory and by one that must be recovered.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support {
+    pub mod scene;
+}
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use holdfast::blocking::block_on;
+use holdfast::env::Env;
+use holdfast::{Db, Durability, Error, Options, Result, Scan, WriteBatch};
+use holdfast_sim::{Process, SimOptions};
+use support::scene::{DIR, Scratch, simulate, small_keyspace, small_options, within};
+
+/// Commits numbered keys; every seventh leaves work for flush and compaction behind.
+async fn add(db: &Db, numbers: std::ops::Range<u64>) -> Result<()> {
+    let keyspace = match db.keyspace("numbers") {
+        Ok(keyspace) => keyspace,
+        Err(_) => db.create_keyspace("numbers", small_keyspace()).await?,
+    };
+    for number in numbers {
+        let mut batch = WriteBatch::new();
+        batch.put(keyspace.id(), &number.to_be_bytes(), &[number as u8; 700])?;
+        let durability = if number % 2 == 0 { Durability::Sync } else { Durability::Flush };
+        db.write(batch, durability).await?;
+    }
+    Ok(())
+}
+
+async fn count(db: &Db) -> Result<u64> {
+    let Ok(keyspace) = db.keyspace("numbers") else { return Ok(0) };
+    let all = keyspace.scan(Scan::all()).await?.collect().await?;
+    for (at, (key, value)) in all.iter().enumerate() {
+        assert_eq!((key.as_slice(), value.len()), (&(at as u64).to_be_bytes()[..], 700));
+    }
+    Ok(all.len() as u64)
+}
+
+/// Open, look, write, drop, and again, with no pause in between.
+async fn open_write_drop(env: Arc<dyn Env>, rounds: u64, step: u64) {
+    for round in 0..rounds {
+        let db = Db::open_in(env.clone(), DIR, small_options()).await.expect("the one before has ended");
+        assert_eq!(count(&db).await.unwrap(), round * step);
+        add(&db, round * step..(round + 1) * step).await.unwrap();
+        if round % 3 == 0 {
+            // Dropped with the call under way, whose work goes on in a task.
+            let mut flush = Box::pin(db.compact());
+            let polled =
+                std::future::poll_fn(|context| Poll::Ready(flush.as_mut().poll(context).is_pending()));
+            assert!(polled.await, "a compaction takes time");
+        }
+        drop(db);
+    }
+    let db = Db::open_in(env, DIR, small_options()).await.unwrap();
+    assert_eq!(count(&db).await.unwrap(), rounds * step);
+    assert!(db.verify().await.unwrap().is_good());
+    db.close().await.unwrap();
+}
+
+#[test]
+fn drop_and_open_again_at_once() {
+    for seed in 0..40 {
+        simulate(seed, move |_, process| async move {
+            within(&process, move |env| open_write_drop(env, 12, 1 + seed % 9)).await;
+        });
+    }
+}
+
+#[test]
+fn a_second_handle_is_refused_and_the_first_goes_on() {
+    simulate(1, |world, process| async move {
+        let first = within(&process, |env| Db::open_in(env, DIR, small_options())).await.unwrap();
+        let began = world.now();
+        let second = within(&process, |env| Db::open_in(env, DIR, small_options())).await;
+        assert!(matches!(second, Err(Error::Locked(_))));
+        assert!(world.now().since(began) < 10_000_000_000, "the wait has an end");
+        within(&process, |_| async move {
+            add(&first, 0..3).await.unwrap();
+            first.close().await.unwrap();
+        })
+        .await;
+        within(&process, |env| async move {
+            let db = Db::open_in(env, DIR, small_options()).await.unwrap();
+            assert_eq!(count(&db).await.unwrap(), 3);
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn drop_and_open_again_at_once_on_a_real_disk() {
+    let scratch = Scratch::new("reopen");
+    let dir = scratch.path().join("db");
+    for round in 0..40u64 {
+        let db = block_on(Db::open(&dir, small_options())).expect("the one before has ended");
+        block_on(async {
+            assert_eq!(count(&db).await.unwrap(), round * 5);
+            add(&db, round * 5..round * 5 + 5).await.unwrap();
+        });
+        drop(db);
+    }
+    let other = block_on(Db::open(&dir, small_options())).unwrap();
+    // A real second handle, in a process that has one.
+    assert!(matches!(block_on(Db::open(&dir, small_options())), Err(Error::Locked(_))));
+    block_on(other.close()).unwrap();
+}
+
+/// Polls an opening so often, drops it, and opens again at once; true if it completed before.
+async fn dropped_opening(process: &Process, polls: u64, least: u64) -> bool {
+    within(process, move |env| async move {
+        let mut opening = Some(Box::pin(Db::open_in(env.clone(), DIR, small_options())));
+        let mut left = polls;
+        let completed = std::future::poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(false);
+            }
+            left -= 1;
+            let opening = opening.as_mut().expect("it is there until the end");
+            let done = opening.as_mut().poll(context).is_ready();
+            if done || left == 0 { Poll::Ready(done) } else { Poll::Pending }
+        })
+        .await;
+        drop(opening.take());
+        let db =
+            Db::open_in(env.clone(), DIR, small_options()).await.expect("a dropped opening is no obstacle");
+        assert_eq!(count(&db).await.unwrap(), least, "after {polls} polls");
+        add(&db, least..least + 4).await.unwrap();
+        db.close().await.unwrap();
+        let db = Db::open_in(env, DIR, small_options()).await.unwrap();
+        assert_eq!(count(&db).await.unwrap(), least + 4);
+        assert!(db.verify().await.unwrap().is_good(), "after {polls} polls");
+        db.close().await.unwrap();
+        completed
+    })
+    .await
+}
+
+#[test]
+fn an_opening_dropped_at_every_await() {
+    for (commits, with_tables) in [(0u64, false), (23, false), (23, true)] {
+        for polls in 0.. {
+            let options = SimOptions { time_limit_ns: 600_000_000_000, ..SimOptions::new(polls) };
+            let completed = holdfast_sim::run(options, move |world| async move {
+                let process = world.process("db");
+                if commits > 0 {
+                    let db = within(&process, move |env| async move {
+                        let options = Options { memtable_bytes: 1 << 20, ..small_options() };
+                        let db = Db::open_in(env, DIR, options).await?;
+                        add(&db, 0..commits / 2).await?;
+                        if with_tables {
+                            db.compact().await?;
+                        }
+                        add(&db, commits / 2..commits).await?;
+                        Ok::<_, Error>(db)
+                    });
+                    let db = db.await.unwrap();
+                    process.kill();
+                    drop(db);
+                    process.restart();
+                }
+                dropped_opening(&process, polls, commits).await
+            });
+            if completed.result {
+                assert!(polls > 10, "an opening waits more often than {polls} times");
+                break;
+            }
+        }
+    }
+}

@@ -14,7 +14,7 @@ UNSAFE = {
     "kernel/src/memtable": "miri",
     "kernel/src/env/linux/raw.rs": "system calls are beyond Miri; kernel/tests/linux_env runs each on the system",
     "loom-tests/src/lib.rs": "a cell for the models of loom, which is what judges it",
-    "workloads/src/bin/corrupt.rs": "an allocator that counts and hands every call to the system's; it is a test program",
+    "workloads/src/bin/corrupt/meter.rs": "an allocator that counts and hands every call to the system's; it is a test program",
 }
 
 _TOKEN = re.compile(

@@ -295,7 +295,7 @@ impl Opening {
         replayer.flush_all().await?;
         let (changes, progress) = replayer.finish();
         tracing::info!(batches = replayed.batches, end = replayed.end.get(), torn = ?replayed.torn, "log replayed");
-        let log = self.next_log(&version, &replayed);
+        let log = next_log(&version, &replayed)?;
         self.switch(loaded.database, &version, changes, log, progress).await
     }
 
@@ -315,14 +315,6 @@ impl Opening {
         let found = entries.iter().filter_map(|entry| file_name::parse(&entry.name)).map(|(_, no)| no.next());
         self.numbers = Arc::new(FileNumbers::new(found.fold(next, FileNo::max)));
         Ok(())
-    }
-
-    fn next_log(&self, version: &Version, replayed: &Replayed) -> LogStart {
-        LogStart {
-            epoch: version.epoch.max(replayed.epoch_max) + 1,
-            base: replayed.next_base,
-            predecessor: replayed.last,
-        }
     }
 
     /// Makes the new log and manifest, switches to them, and puts the engine together.
@@ -484,6 +476,17 @@ struct LogStart {
     epoch: u32,
     base: Lsn,
     predecessor: Option<Predecessor>,
+}
+
+fn next_log(version: &Version, replayed: &Replayed) -> Result<LogStart> {
+    let last = version.epoch.max(replayed.epoch_max);
+    // Four thousand million openings: only a forged manifest or segment says so.
+    let epoch = last.checked_add(1).ok_or_else(|| {
+        Error::Invalid(format!(
+            "opening number {last} was the last that the format can count; `holdfast repair` begins anew"
+        ))
+    })?;
+    Ok(LogStart { epoch, base: replayed.next_base, predecessor: replayed.last })
 }
 
 /// Takes batches out of the log into memtables, and flushes those that are full.

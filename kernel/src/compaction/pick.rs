@@ -221,14 +221,14 @@ fn for_deletes(
     for level in 1..LEVELS {
         for table in keyspace.levels[level].iter().filter(|table| idle(table)) {
             let meta = table.meta();
-            let rich = meta.deletes * 4 >= meta.entries.max(1) || meta.range_tombstones > 0;
-            if level < bottom && level >= targets.base && rich && meta.deletes + meta.range_tombstones > 0 {
+            let rich = meta.deletes.saturating_mul(4) >= meta.entries.max(1) || meta.range_tombstones > 0;
+            if level < bottom && level >= targets.base && rich && meta.hides_something() {
                 let job = complete(keyspace, Reason::Deletes, level, level + 1, vec![table.clone()], idle);
                 if job.is_some() {
                     return job;
                 }
             }
-            let droppable = meta.deletes + meta.range_tombstones > 0 && readers.all_see(meta.max_seq);
+            let droppable = meta.hides_something() && readers.all_see(meta.max_seq);
             if level == bottom && droppable {
                 return Some(Job { reason: Reason::Deletes, ..rewrite(keyspace, level, table.clone()) });
             }

@@ -47,11 +47,12 @@ impl KeyspaceInfo {
         let mut levels = [LevelInfo::default(); LEVELS];
         for (info, tables) in levels.iter_mut().zip(&keyspace.levels) {
             for meta in tables.iter().map(|table| table.meta()) {
+                // The manifest's word, which nobody has compared with the table's yet: it may be any number.
                 info.tables += 1;
-                info.bytes += meta.bytes;
-                info.entries += meta.entries;
-                info.deletes += meta.deletes;
-                info.range_tombstones += meta.range_tombstones;
+                info.bytes = info.bytes.saturating_add(meta.bytes);
+                info.entries = info.entries.saturating_add(meta.entries);
+                info.deletes = info.deletes.saturating_add(meta.deletes);
+                info.range_tombstones = info.range_tombstones.saturating_add(meta.range_tombstones);
             }
         }
         Self {
@@ -67,14 +68,13 @@ impl KeyspaceInfo {
 
     /// Bytes of its tables.
     pub fn table_bytes(&self) -> u64 {
-        self.levels.iter().map(|level| level.bytes).sum()
+        self.levels.iter().fold(0, |sum, level| sum.saturating_add(level.bytes))
     }
 
     /// Number of entries, old versions and deletes included: an upper bound of the number of keys, without a scan.
     pub fn approximate_count(&self) -> u64 {
-        let in_tables: u64 =
-            self.levels.iter().map(|level| level.entries.saturating_sub(level.deletes)).sum();
-        self.memtable_entries + in_tables
+        let puts = self.levels.iter().map(|level| level.entries.saturating_sub(level.deletes));
+        puts.fold(self.memtable_entries, u64::saturating_add)
     }
 }
 

@@ -265,7 +265,7 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
         let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
         let listed = keyspace.levels[LAST_LEVEL].iter().find(|table| table.meta().no == no);
         let Some(table) = listed.filter(|table| !table.is_quarantined()) else { continue };
-        if table.meta().deletes + table.meta().range_tombstones == 0 {
+        if !table.meta().hides_something() {
             continue;
         }
         let job = pick::rewrite(keyspace, LAST_LEVEL, table.clone());

@@ -179,6 +179,11 @@ impl Version {
             Change::NextKeyspaceId(id) => {
                 advance(&mut self.next_keyspace_id, *id, "the next keyspace number")
             }
+            Change::SeqReserved { until: seq } | Change::LastSeq(seq) | Change::RetainedFrom(seq)
+                if *seq > Seq::LIMIT =>
+            {
+                refuse(format!("the sequence {seq} is greater than any commit's"))
+            }
             Change::SeqReserved { until } if *until < self.last_seq => {
                 refuse(format!("sequences below {until} are given out already, {} among them", self.last_seq))
             }
@@ -207,6 +212,9 @@ impl Version {
 
     /// Checks that no file has this number, and counts past it.
     fn new_file(&mut self, no: FileNo) -> Result<(), Refused> {
+        if no == FileNo::MAX {
+            return refuse("the greatest file number leaves none for a further file");
+        }
         let is_table =
             self.keyspaces.values().any(|keyspace| keyspace.tables().any(|(_, table)| table.no == no));
         if is_table || self.log_segments.contains_key(&no) {

@@ -116,6 +116,11 @@ impl TableMeta {
         put_bytes(out, &fields);
     }
 
+    /// True if it holds a delete of a key or of a range.
+    pub(crate) fn hides_something(&self) -> bool {
+        self.deletes > 0 || self.range_tombstones > 0
+    }
+
     /// Reads one.
     ///
     /// # Errors

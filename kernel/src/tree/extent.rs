@@ -33,8 +33,9 @@ pub(crate) struct Extent {
 
 impl Extent {
     fn add(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.entries += other.entries;
+        // A manifest may claim any number of entries.
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.entries = self.entries.saturating_add(other.entries);
     }
 }
 

@@ -369,3 +369,45 @@ fn on_a_real_disk() {
     });
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn an_old_current_does_not_make_a_database_into_nothing() {
+    // What the database came to before its CURRENT went back to the day of its creation.
+    async fn come_to(env: Arc<dyn Env>, how_far: u32) -> Result<()> {
+        let db = Db::open_in(env.clone(), DIR, Options::default()).await?;
+        match how_far {
+            0 => return db.default_keyspace()?.put("key", "value").await.map(drop),
+            1 => drop(db.create_keyspace("empty", tiny()).await?),
+            _ => db.default_keyspace()?.put("key", "value").await.map(drop)?,
+        }
+        db.close().await
+    }
+    for how_far in 0..3 {
+        holdfast_sim::run(u64::from(how_far), move |world| async move {
+            let process = world.process("db");
+            let env = process.env();
+            process.run(async move { come_to(env, how_far).await }).await.unwrap().unwrap();
+            process.restart();
+            let env = process.env();
+            let disk = process.disk();
+            let begun = process.run(async move {
+                env.disk().create_dir(Path::new("/other")).await.unwrap();
+                holdfast::manifest::begin_creation(&*env, Path::new("/other"), 1).await
+            });
+            begun.await.unwrap().unwrap();
+            let (now, before) = (disk.read_file(path("CURRENT")), disk.read_file("/other/CURRENT"));
+            disk.write_file(path("CURRENT"), &before);
+            let snapshot = files(&disk);
+            let env = process.env();
+            let open = || Db::open_in(env.clone(), DIR, Options::default());
+            let opened = process.run(open()).await.unwrap();
+            assert!(matches!(opened, Err(Error::Corrupt { file, .. }) if file.ends_with("CURRENT")));
+            let report = verify(&process).await.unwrap();
+            assert!(report.problems.iter().any(|problem| problem.file.ends_with("CURRENT")));
+            assert!(files(&disk) == snapshot, "nothing is touched");
+            disk.write_file(path("CURRENT"), &now);
+            let db = process.run(open()).await.unwrap().unwrap();
+            assert_eq!(db.keyspaces().unwrap().len(), if how_far == 1 { 2 } else { 1 });
+        });
+    }
+}

@@ -13,6 +13,7 @@
 
 use std::path::Path;
 
+use super::creation::refuse_if_finished;
 use super::current::{Current, CurrentState, InForce};
 use super::file::ManifestFile;
 use super::{Edit, Version};
@@ -59,13 +60,23 @@ pub struct Loaded {
 /// Reads `CURRENT` and the manifest it names.
 ///
 /// # Errors
-/// [`Error::Corrupt`] naming file and offset, also if `CURRENT` is missing beside files of ours;
+/// [`Error::Corrupt`] naming file and offset, also if `CURRENT` is missing beside files of ours, or is one from before
+/// the database was created;
 /// [`Error::Invalid`] for an unfinished checkpoint; [`Error::NewerFormat`]; [`Error::Io`].
 pub async fn load(env: &dyn Env, dir: &Path) -> Result<Found> {
-    let Some(current) = Current::read(env, dir).await? else {
+    let Some(mut current) = Current::read(env, dir).await? else {
         refuse_lost_current(env, dir).await?;
         return Ok(Found::Nothing);
     };
+    if current.state == CurrentState::Creating
+        && let Err(error) = refuse_if_finished(env, dir).await
+    {
+        // Whoever creates it may have finished meanwhile; only a CURRENT that stays contradicts the files.
+        match Current::read(env, dir).await? {
+            Some(later) if later != current => current = later,
+            _ => return Err(error),
+        }
+    }
     let database = current.database;
     let in_force = match current.state {
         CurrentState::InForce(in_force) => in_force,

@@ -20,6 +20,7 @@
 //!    is damaged, and is never taken for a new one.
 
 mod change;
+mod creation;
 mod current;
 pub mod door;
 mod edit;

@@ -20,6 +20,8 @@ use crate::types::{FileNo, Lsn, file_name};
 pub(crate) struct SalvagedManifest {
     /// The state after the edits before the first bad byte.
     pub version: Version,
+    /// How many edits that took.
+    pub edits: u64,
     /// The file has no bad byte.
     pub whole: bool,
     /// Changes behind bad bytes.
@@ -46,7 +48,7 @@ pub(crate) async fn salvage(env: &dyn Env, dir: &Path, no: FileNo) -> Result<Opt
     };
     let expected = header.as_ref().map_or(len, |(_, _, capacity)| HEADER_REGION as u64 + capacity);
     let of = SectorUse { id, epoch: 0, base: Lsn::ZERO };
-    let mut walk = Walk { salvaged: SalvagedManifest::default(), edits: 0 };
+    let mut walk = Walk { salvaged: SalvagedManifest::default() };
     if header.is_none() {
         walk.salvaged.bad.push((0, HEADER_REGION as u64));
     }
@@ -67,14 +69,13 @@ pub(crate) async fn salvage(env: &dyn Env, dir: &Path, no: FileNo) -> Result<Opt
     if len != expected {
         walk.salvaged.bad.push((len.min(expected), expected.abs_diff(len)));
     }
-    walk.salvaged.whole = walk.salvaged.bad.is_empty() && walk.edits > 0;
+    walk.salvaged.whole = walk.salvaged.bad.is_empty() && walk.salvaged.edits > 0;
     debug_assert!(READ_CHUNK.is_multiple_of(SECTOR), "pieces hold whole sectors");
     Ok(Some(walk.salvaged))
 }
 
 struct Walk {
     salvaged: SalvagedManifest,
-    edits: u64,
 }
 
 impl Walk {
@@ -103,7 +104,7 @@ impl Walk {
             match self.salvaged.version.apply(&edit) {
                 Ok(next) => {
                     self.salvaged.version = next;
-                    self.edits += 1;
+                    self.salvaged.edits += 1;
                     return;
                 }
                 Err(_) => self.salvaged.bad.push((offset, len)),

@@ -9,15 +9,16 @@
 //! ```
 
 use std::ops::Range;
+use std::path::Path;
 
 use super::chain::{Found, Link, chain};
 use super::header::SegmentState;
-use super::replay::{BatchSink, LogFile, Progress, ReplayRequest};
-use crate::env::Env;
+use super::replay::{BatchSink, LogFile, Progress, ReplayRequest, open_to_read};
+use crate::env::{Buf, Env};
 use crate::error::{Error, Result};
 use crate::record::{
     FIRST_SECTOR, FrameDecoder, FrameKind, HEADER_REGION, SECTOR, SectorReader, SectorUse, Survey,
-    Unreadable, Verdict, judge,
+    Unreadable, Verdict, judge, read_full,
 };
 use crate::types::{FileNo, Lsn};
 
@@ -93,6 +94,17 @@ pub async fn examine(
         }
     }
     Ok(examined)
+}
+
+/// True if something was written behind the header of the segment at `path`, whatever it is worth.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) async fn is_written(env: &dyn Env, path: &Path) -> Result<bool> {
+    let file = open_to_read(env, path, true).await?;
+    let (outcome, head) = read_full(file.as_ref(), 0, 2 * HEADER_REGION, Buf::default()).await;
+    outcome?;
+    Ok(head.iter().skip(HEADER_REGION).any(|byte| *byte != 0))
 }
 
 /// Judges every sector. Gives where the log ends in this segment, if it is in the chain and sound.

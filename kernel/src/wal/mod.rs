@@ -36,6 +36,7 @@ mod writer;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 
+pub(crate) use examine::is_written;
 pub use examine::{Examined, ExaminedSegment, examine};
 pub use header::{Predecessor, SegmentHeader, SegmentState};
 pub use replay::{BatchSink, KnownDurable, LogPlace, ReplayRequest, Replayed, replay};

@@ -290,7 +290,7 @@ impl LogFile {
     }
 }
 
-async fn open_to_read(env: &dyn Env, path: &Path, direct: bool) -> IoResult<Arc<dyn File>> {
+pub(super) async fn open_to_read(env: &dyn Env, path: &Path, direct: bool) -> IoResult<Arc<dyn File>> {
     if direct {
         match env.disk().open(path, OpenOptions::read().direct()).await {
             Ok(file) if file.alignment() <= HEADER_REGION => return Ok(file),

@@ -77,7 +77,6 @@ impl Subject {
 /// Settings of the database under test.
 pub fn options() -> Options {
     Options {
-        create_if_missing: false,
         memory_limit_bytes: 8 << 20,
         memtable_bytes: 8 << 10,
         log_segment_bytes_max: 64 << 10,
@@ -160,7 +159,7 @@ struct Filler {
 }
 
 async fn fill(world: &MemoryWorld, env: Arc<dyn Env>, close: bool) -> Result<Filled> {
-    let db = Db::open_in(Arc::clone(&env), DIR, Options { create_if_missing: true, ..options() }).await?;
+    let db = Db::open_in(Arc::clone(&env), DIR, options()).await?;
     let spaces = [
         db.create_keyspace("accounts", keyspace_options()).await?,
         db.create_keyspace("journal", keyspace_options()).await?,

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use holdfast::env::Env;
-use holdfast::{Db, Error, Keyspace, Scan, Seq, Snapshot, verify};
+use holdfast::{Db, Error, Keyspace, Problem, Scan, Seq, Snapshot, verify};
 
 use super::build::{Contents, Known, Subject, Truth, options};
 use super::harm::Harm;
 use super::world::{DIR, Image, MemoryWorld};
 
 /// What is wrong if nothing else is.
-pub const NOT_NOTICED: &str = "no answer is wrong, but verification does not notice the harm";
+pub const NOT_NOTICED: &str = "verification does not notice the harm";
 
 /// A row as a cursor collects it.
 type Row = (Vec<u8>, Vec<u8>);
@@ -50,13 +50,16 @@ impl Verdict {
 
 /// Judges what `harm` made of `subject`.
 pub fn judge(subject: &Subject, harm: &Harm, harmed: &Image) -> Verdict {
-    match answer(harm, harmed, &subject.truth) {
-        Answer::Refused => Verdict::Refused,
-        Answer::ReadError => Verdict::ReadError,
-        Answer::Right => notice(subject, harm, harmed),
-        Answer::Wrong(_) if is_excused(subject, harm, harmed) => Verdict::Excused,
-        Answer::Wrong(what) => Verdict::Wrong(what),
-    }
+    let noticed = || named(harm, harmed);
+    let verdict = match answer(harm, harmed, &subject.truth) {
+        Answer::Refused => noticed().map(|()| Verdict::Refused),
+        Answer::ReadError => noticed().map(|()| Verdict::ReadError),
+        Answer::Right if is_harm_unused(subject, harm, harmed) => Ok(Verdict::Unused),
+        Answer::Right => noticed().map(|()| Verdict::Named),
+        Answer::Wrong(_) if is_excused(subject, harm, harmed) => Ok(Verdict::Excused),
+        Answer::Wrong(what) => Err(what),
+    };
+    verdict.unwrap_or_else(Verdict::Wrong)
 }
 
 /// Says what is wrong with the answers of an unharmed database, before anything is made of those of a harmed one.
@@ -86,25 +89,28 @@ enum Answer {
     Wrong(String),
 }
 
-/// A harm that changes no answer must be named by verification, or concern bytes that nothing depends on.
-fn notice(subject: &Subject, harm: &Harm, harmed: &Image) -> Verdict {
-    let unchanged = |(file, bytes): (&String, &Arc<Vec<u8>>)| {
+/// True if nothing depends on any byte that `harm` changed.
+fn is_harm_unused(subject: &Subject, harm: &Harm, harmed: &Image) -> bool {
+    subject.image.iter().filter(|(file, _)| harm.touches(file)).all(|(file, bytes)| {
         let now = harmed.get(file).map_or(&[][..], |now| &now[..]);
-        !harm.touches(file)
-            || (0..bytes.len()).all(|at| now.get(at) == Some(&bytes[at]) || subject.is_unused(file, at))
+        (0..bytes.len()).all(|at| now.get(at) == Some(&bytes[at]) || subject.is_unused(file, at))
+    })
+}
+
+/// Verification must name a file that `harm` touches, or what is wrong is returned. Where opening is refused or reads
+/// fail it is what tells the extent.
+fn named(harm: &Harm, harmed: &Image) -> Result<(), String> {
+    // Of two files that contradict each other it cannot be told which is wrong: then the words name the other.
+    let names = |problem: &Problem| {
+        is_harmed(harm, &problem.file) || problem.what.split([' ', ',', ':']).any(|word| harm.touches(word))
     };
-    if subject.image.iter().all(unchanged) {
-        return Verdict::Unused;
-    }
     let world = MemoryWorld::new(harmed);
     match world.run(verify(Arc::clone(&world) as Arc<dyn Env>, DIR, |_| ())) {
-        Ok(Ok(report)) if report.problems.iter().any(|problem| is_harmed(harm, &problem.file)) => {
-            Verdict::Named
-        }
-        Ok(Ok(report)) if report.is_good() => Verdict::Wrong(NOT_NOTICED.into()),
-        Ok(Ok(report)) => Verdict::Wrong(format!("verification names the wrong file: {:?}", report.problems)),
-        Ok(Err(error)) => Verdict::Wrong(format!("it opens, but verification fails: {error}")),
-        Err(stuck) => Verdict::Wrong(format!("verification: {stuck}")),
+        Ok(Ok(report)) if report.problems.iter().any(names) => Ok(()),
+        Ok(Ok(report)) if report.is_good() => Err(NOT_NOTICED.into()),
+        Ok(Ok(report)) => Err(format!("verification names the wrong file: {:?}", report.problems)),
+        Ok(Err(error)) => Err(format!("verification fails: {error}")),
+        Err(stuck) => Err(format!("verification: {stuck}")),
     }
 }
 

@@ -160,7 +160,7 @@ impl Copying<'_> {
     ) -> Result<()> {
         let env = &*self.engine.env;
         for (level, tables) in (0u8..).zip(&keyspace.levels) {
-            for table in tables {
+            for table in tables.iter() {
                 let meta = table.meta();
                 let from = file_name::path(&self.engine.dir, FileKind::Table, meta.no);
                 let to = file_name::path(&self.target, FileKind::Table, meta.no);

@@ -114,6 +114,10 @@ mod repair;
 mod db;
 pub mod blocking;
 
+/// Every decoder as a function over arbitrary bytes, for the fuzzer and the tests. Not part of an ordinary build.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 pub use checkpoint::CheckpointInfo;
 pub use db::{
     DEFAULT_KEYSPACE, Db, KEYSPACE_NAME_LEN_MAX, Keyspace, KeyspaceInfo, LevelInfo, ReadOnlyDb,

@@ -69,7 +69,7 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.cursor.as_mut()?.next();
         let found =
-            entry.map(|entry| entry.map(|entry| (entry.key.to_vec(), entry.value.clone()))).transpose();
+            entry.map(|entry| entry.map(|entry| (entry.key.to_vec(), entry.pinned_value()))).transpose();
         if !matches!(found, Some(Ok(_))) {
             self.cursor = None;
         }

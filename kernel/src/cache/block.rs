@@ -48,8 +48,8 @@ impl Block {
         Ok(Self::new(budget, Memory::Lines(lines), heap_bytes, 0, len))
     }
 
-    /// A copy of `bytes`, for tests and models.
-    #[cfg(any(test, loom))]
+    /// A copy of `bytes`, for tests, models and the fuzzer.
+    #[cfg(any(test, loom, fuzzing))]
     pub fn copy_of(budget: &Arc<Budget>, bytes: &[u8]) -> Self {
         let Ok(block) = Self::filled(budget, bytes.len(), |to| {
             to.copy_from_slice(bytes);

@@ -66,7 +66,7 @@ impl Segments {
                 self.spares.offer(segment);
                 Ok(())
             }
-            Err(error) if matches!(error, Error::Stopped(_) | Error::Closed) => Err(error),
+            Err(error) if matches!(error, Error::Stopped(_)) => Err(error),
             Err(error) => {
                 if self.door.is_settled() {
                     drop(segment);

@@ -20,7 +20,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::table::{BuildOptions, TableBuilder, TableMeta};
 use crate::tree::Merge;
-use crate::types::{FileId, FileNo, Fragmented, OpKind, RangeTombstone, file_name};
+use crate::types::{EntryRef, FileId, FileNo, Fragmented, OpKind, RangeTombstone, file_name};
 
 /// What a rewrite needs of its surroundings.
 pub(crate) struct Workshop<'a> {
@@ -91,21 +91,21 @@ struct Rewriter<'a, 'b> {
 impl Rewriter<'_, '_> {
     async fn run(&mut self, merge: &mut Merge) -> Result<()> {
         merge.seek_first().await?;
-        let mut key: Option<Vec<u8>> = None;
-        let mut judge = KeyJudge::default();
+        let mut key = Vec::new();
+        let mut judge: Option<KeyJudge> = None;
         let (mut entries, mut bytes) = (0, 0);
-        while merge.valid() {
-            if key.as_deref() != Some(merge.key()) {
-                let next = merge.key().to_vec();
-                if self.is_full() || (self.plan.cut_before)(&next) {
-                    self.finish_table(Some(&next)).await?;
+        while let Some(entry) = merge.entry() {
+            if judge.is_none() || key != entry.key {
+                key.clear();
+                key.extend_from_slice(entry.key);
+                if self.is_full() || (self.plan.cut_before)(&key) {
+                    self.finish_table(Some(&key)).await?;
                 }
-                key = Some(next);
-                judge = KeyJudge::default();
+                judge = None;
             }
-            self.take(merge, &mut judge).await?;
+            self.take(entry, merge.value(), judge.get_or_insert_default()).await?;
             entries += 1;
-            bytes += (merge.key().len() + merge.value().len() + 16) as u64;
+            bytes += (key.len() + merge.value().len() + 16) as u64;
             if entries >= SLICE_ENTRIES || bytes >= 64 << 10 {
                 self.workshop.pace.spend(bytes).await?;
                 (entries, bytes) = (0, 0);
@@ -115,9 +115,9 @@ impl Rewriter<'_, '_> {
         self.finish_table(None).await
     }
 
-    /// Judges the entry `merge` stands on and writes it if it stays.
-    async fn take(&mut self, merge: &Merge, judge: &mut KeyJudge) -> Result<()> {
-        let (key, seq, kind) = (merge.key(), merge.seq(), merge.kind());
+    /// Judges an entry and writes it if it stays.
+    async fn take(&mut self, entry: EntryRef<'_>, value: &[u8], judge: &mut KeyJudge) -> Result<()> {
+        let EntryRef { key, seq, kind } = entry;
         let readers = self.plan.readers;
         self.made.entries_in += 1;
         let deleted_at = match self.plan.tombstones.is_empty() {
@@ -127,10 +127,7 @@ impl Rewriter<'_, '_> {
         let is_delete = kind == OpKind::Delete;
         let bottom = is_delete && readers.all_see(seq) && !(self.plan.anything_below)(key, Some(key));
         match judge.judge(readers, seq, is_delete, deleted_at, bottom) {
-            Verdict::Keep => {
-                let value = merge.value();
-                self.builder().await?.add(key, seq, kind, value).await
-            }
+            Verdict::Keep => self.builder().await?.add(key, seq, kind, value).await,
             Verdict::Superseded => {
                 mark!("compaction_drops_version");
                 self.made.versions_dropped += 1;
@@ -174,9 +171,10 @@ impl Rewriter<'_, '_> {
         }
         let builder = self.builder.take().expect("made above");
         let meta = builder.finish().await?;
-        self.workshop.pace.spend(meta.bytes / 8).await?;
+        let bytes = meta.bytes;
+        // Noted before anything else can fail, or nobody would remove it.
         self.made.tables.push(meta);
-        Ok(())
+        self.workshop.pace.spend(bytes / 8).await
     }
 
     /// The range tombstones still needed, cut to `from..to`.

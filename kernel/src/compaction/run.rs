@@ -8,7 +8,7 @@ use super::rewrite::{self, Made, Plan, Workshop};
 use crate::error::Result;
 use crate::manifest::Change;
 use crate::table::{BuildOptions, BuildReason};
-use crate::tree::{KeyspaceState, LevelIter, Merge, Source, TableHandle, Tables};
+use crate::tree::{KeyspaceState, Level, LevelIter, Merge, Source, TableHandle, Tables};
 
 /// An output is also cut when it overlaps more than this many times `table_bytes` of the level below it, so that its
 /// own compaction later stays small.
@@ -63,7 +63,7 @@ pub(crate) async fn run(
 }
 
 fn run_source(run: &[Arc<TableHandle>], tables: &Arc<Tables>) -> Source {
-    Source::Level(Box::new(LevelIter::new(run.to_vec(), tables.clone(), false)))
+    Source::Level(Box::new(LevelIter::new(Level::new(run.to_vec()), 0..run.len(), tables.clone(), false)))
 }
 
 /// The manifest changes that put `made` in place of the inputs.
@@ -110,7 +110,7 @@ struct Grandparents<'a> {
 
 impl<'a> Grandparents<'a> {
     fn new(keyspace: &'a KeyspaceState, output_level: usize) -> Self {
-        let run = keyspace.levels.get(output_level + 1).map(Vec::as_slice).unwrap_or_default();
+        let run = keyspace.levels.get(output_level + 1).map_or(&[][..], |level| level);
         Self { run, limit: keyspace.options.table_bytes.saturating_mul(GRANDPARENT_TABLES), at: 0, bytes: 0 }
     }
 

@@ -61,8 +61,8 @@ impl Keyspace {
         let engine = &self.shared.engine;
         let (state, seq) = engine.now();
         let walk = scan.into_walk();
-        let base = engine.walk(&state, self.id, walk.range.clone(), seq, walk.direction).await?;
-        Ok(Cursor::new(base, walk.range, walk.direction, walk.limit, None, None))
+        let base = engine.walk(&state, self.id, walk.range, seq, walk.direction).await?;
+        Ok(Cursor::new(base, walk.limit, None, None))
     }
 
     /// Sets the value of `key`; durable when it returns.

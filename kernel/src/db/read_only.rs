@@ -184,10 +184,9 @@ impl ReadOnlyKeyspace {
     pub async fn scan(&self, scan: Scan) -> Result<Cursor> {
         let view = self.shared.view();
         let walk = scan.into_walk();
-        let (range, direction) = (walk.range.clone(), walk.direction);
         let tables = &self.shared.looker.tables;
         let of = keyspace(&view.state, self.id)?;
-        let base = VisibleIter::new(of, tables, range, view.seq, direction).await?;
-        Ok(Cursor::new(base, walk.range, walk.direction, walk.limit, None, None))
+        let base = VisibleIter::new(of, tables, walk.range, view.seq, walk.direction).await?;
+        Ok(Cursor::new(base, walk.limit, None, None))
     }
 }

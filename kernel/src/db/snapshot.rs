@@ -58,7 +58,7 @@ impl Snapshot {
         let engine = &self.shared.engine;
         let walk = scan.into_walk();
         let state = engine.published.load();
-        let base = engine.walk(&state, id, walk.range.clone(), self.seq(), walk.direction).await?;
-        Ok(Cursor::new(base, walk.range, walk.direction, walk.limit, None, None))
+        let base = engine.walk(&state, id, walk.range, self.seq(), walk.direction).await?;
+        Ok(Cursor::new(base, walk.limit, None, None))
     }
 }

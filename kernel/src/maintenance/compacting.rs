@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Crew, RETRY_NS, Reaction, judge_urgency, list_tables, pause, react, remove_tables};
+use super::{
+    Crew, RETRY_NS, Reaction, is_certainly_not_made, judge_urgency, list_tables, pause, react, remove_tables,
+};
 use crate::check::{Phase, mark};
 use crate::compaction::pick::{self, Job, LAST_LEVEL};
 use crate::compaction::rewrite::{Made, Workshop};
@@ -182,8 +184,11 @@ async fn run_job(engine: &Arc<Engine>, crew: &Crew, keyspace: &Arc<KeyspaceState
     changes.push(Change::RetainedFrom(readers.kept_from()));
     let tables = made.as_ref().map_or(&[][..], |made| &made.tables);
     let listed = list_tables(engine, crew, "compaction", keyspace.id, &Note::default(), &changes).await;
-    let dropped = listed.as_ref().is_ok_and(|version| !version.keyspaces.contains_key(&keyspace.id));
-    if dropped || matches!(listed, Err(Error::Invalid(_))) {
+    let needless = match &listed {
+        Ok(version) => !version.keyspaces.contains_key(&keyspace.id),
+        Err(error) => is_certainly_not_made(engine, error),
+    };
+    if needless {
         remove_tables(engine, tables).await;
     }
     listed?;
@@ -251,7 +256,7 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
     }
     let state = engine.published.load();
     let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
-    let tables: Vec<Arc<TableHandle>> = keyspace.levels[LAST_LEVEL].clone();
+    let tables: Vec<Arc<TableHandle>> = keyspace.levels[LAST_LEVEL].to_vec();
     for table in tables {
         let meta = table.meta();
         if meta.deletes + meta.range_tombstones == 0 || table.is_quarantined() {

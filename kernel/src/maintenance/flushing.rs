@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Crew, RETRY_NS, Reaction, judge_urgency, list_tables, pause, react, remove_tables};
+use super::{
+    Crew, RETRY_NS, Reaction, is_certainly_not_made, judge_urgency, list_tables, pause, react, remove_tables,
+};
 use crate::check::Phase;
 use crate::commit::Work;
 use crate::compaction::rewrite::Workshop;
@@ -103,11 +105,16 @@ async fn flush_one(
     changes.push(Change::LastSeq(memory.end_seq()));
     changes.push(Change::RetainedFrom(readers.kept_from()));
     let note = Note { flushed: Some(memory.clone()) };
-    let version = list_tables(engine, crew, "flush", keyspace.id, &note, &changes).await?;
-    if !version.keyspaces.contains_key(&keyspace.id) {
+    let listed = list_tables(engine, crew, "flush", keyspace.id, &note, &changes).await;
+    let needless = match &listed {
+        Ok(version) => !version.keyspaces.contains_key(&keyspace.id),
+        Err(error) => is_certainly_not_made(engine, error),
+    };
+    if needless {
         remove_tables(engine, &made.tables).await;
-        return Ok(());
+        return listed.map(drop);
     }
+    listed?;
     let bytes: u64 = made.tables.iter().map(|table| table.bytes).sum();
     engine.recorder.flushes.add(1);
     engine.recorder.flush_bytes_written.add(bytes);

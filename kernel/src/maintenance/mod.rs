@@ -284,6 +284,8 @@ impl Maintenance {
             let again = engine.env.now().after(LOOK_AGAIN_NS);
             either(self.crew.ended.notified(), engine.env.sleep_until(again)).await;
         }
+        // The cleaner may have ended before the compaction that made the last tables needless.
+        cleaner::clear(engine).await;
         engine.lock.lock().take();
         tracing::info!(dir = %engine.dir.display(), "database closed");
         result
@@ -381,7 +383,7 @@ pub(crate) async fn react(engine: &Engine, crew: &Crew, job: &'static str, error
 /// of room may yet count at the next opening, so what the changes name is kept and the same changes are asked for again.
 ///
 /// # Errors
-/// `Stopped`, `Closed`: unknown; `Invalid`: certainly not made.
+/// Whether it was made is unknown, unless [`is_certainly_not_made`].
 pub(crate) async fn list_tables(
     engine: &Engine,
     crew: &Crew,
@@ -413,6 +415,16 @@ pub(crate) async fn list_tables(
             Reaction::Retry if !crew.stopping() => pause(engine, &crew.stopped, RETRY_NS).await,
             _ => return Err(error),
         }
+    }
+}
+
+/// True if the change that gave `error` was certainly not made and never will be: what it names may be removed. An
+/// earlier refusal of the same change for want of room may yet count, so a door that is not settled says nothing.
+pub(crate) fn is_certainly_not_made(engine: &Engine, error: &Error) -> bool {
+    match error {
+        Error::Invalid(_) => true,
+        Error::Closed => engine.door.is_settled(),
+        _ => false,
     }
 }
 

@@ -102,7 +102,8 @@ impl Door {
             self.requests.lock().push(Request { decide, note, answer });
         }
         self.arrived.notify_one();
-        answered.await.unwrap_or(Err(Error::Closed))
+        // The task serves everything that was queued before it was closed, so only a task that was dropped is silent.
+        answered.await.unwrap_or_else(|_| Err(Error::Stopped("the manifest's task was cut off".into())))
     }
 
     /// Ends the task once it has answered what was queued; later changes are refused.
@@ -115,9 +116,11 @@ impl Door {
     pub async fn serve(self: Arc<Self>, mut writer: ManifestWriter, follower: Follower, gate: Arc<Gate>) {
         let mut refusal: Option<Error> = None;
         loop {
+            // Read first: what is queued later than a close is refused.
+            let closed = *self.closed.lock();
             let queued = std::mem::take(&mut *self.requests.lock());
             if queued.is_empty() {
-                if *self.closed.lock() {
+                if closed {
                     return;
                 }
                 self.arrived.notified().await;

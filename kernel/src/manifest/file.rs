@@ -61,10 +61,8 @@ impl ManifestFile {
             filled += slice;
             env.slice(slice).await;
         }
-        let header = HeaderWriter::new(MAGIC, VERSION, id)
-            .required(DATABASE, &database.to_le_bytes())
-            .required(CAPACITY, &capacity.to_le_bytes());
-        write_full(this.file.as_ref(), &this.path, 0, Buf::copy_of(&header.sector())).await.0?;
+        let header = encode_header(id, database, capacity);
+        write_full(this.file.as_ref(), &this.path, 0, Buf::copy_of(&header)).await.0?;
         let end = this.write(Lsn::ZERO, Lsn::ZERO, snapshot).await?;
         this.file.sync_all().await?;
         env.disk().sync_dir(dir).await?;
@@ -137,6 +135,13 @@ impl ManifestFile {
 fn layout(edit: &[u8]) -> GroupLayout {
     let frames = [Frame::new(FrameKind::Edit, edit, &[])];
     GroupLayout::new(&EncodedFrames::default(), &frames, SECTOR as u64)
+}
+
+pub(super) fn encode_header(id: FileId, database: u64, capacity: u64) -> [u8; SECTOR] {
+    HeaderWriter::new(MAGIC, VERSION, id)
+        .required(DATABASE, &database.to_le_bytes())
+        .required(CAPACITY, &capacity.to_le_bytes())
+        .sector()
 }
 
 pub(super) fn decode_header(region: &[u8]) -> std::result::Result<(u64, SectorUse, u64), Unreadable> {

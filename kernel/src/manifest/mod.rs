@@ -32,6 +32,9 @@ mod snapshot;
 mod version;
 mod writer;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 pub use change::Change;
 pub use current::{begin_checkpoint, begin_creation};
 pub use edit::Edit;

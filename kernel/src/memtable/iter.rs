@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::node::{Entry, Target};
 use super::skiplist::{Cursor, SkipList};
-use crate::types::{OpKind, Seq, Value};
+use crate::types::{EntryRef, OpKind, Seq, Value};
 
 /// Key ascending, then sequence descending. Begins on no entry: seek first.
 #[derive(Clone)]
@@ -75,32 +75,38 @@ impl MemtableIter {
         self.cursor.entry().is_some()
     }
 
-    fn entry(&self) -> Entry<'_> {
+    /// What it stands on, without its value.
+    #[inline]
+    pub fn entry(&self) -> Option<EntryRef<'_>> {
+        self.cursor.entry().map(|entry| EntryRef { key: entry.key, seq: entry.seq, kind: entry.kind })
+    }
+
+    fn whole_entry(&self) -> Entry<'_> {
         self.cursor.entry().expect("asked only while valid")
     }
 
     /// Key of the entry. Only while valid, as are the following.
     pub fn key(&self) -> &[u8] {
-        self.entry().key
+        self.whole_entry().key
     }
 
     /// Sequence of the entry.
     pub fn seq(&self) -> Seq {
-        self.entry().seq
+        self.whole_entry().seq
     }
 
     /// Put or delete.
     pub fn kind(&self) -> OpKind {
-        self.entry().kind
+        self.whole_entry().kind
     }
 
     /// Value of the entry; empty for a delete.
     pub fn value(&self) -> &[u8] {
-        self.entry().value
+        self.whole_entry().value
     }
 
     /// The value, keeping the memtable's memory alive.
     pub fn pinned_value(&self) -> Value {
-        self.cursor.list().pin(self.entry().value)
+        self.cursor.list().pin(self.whole_entry().value)
     }
 }

@@ -36,6 +36,9 @@ mod sector;
 mod sector_reader;
 mod survey;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 pub use decode::{FrameDecoder, FrameRef};
 pub use encode::{EncodedFrames, GroupEncoder, GroupLayout, encode_frames};
 pub use file_io::{READ_CHUNK, read_full, remove_quietly, write_full};

@@ -10,7 +10,7 @@ use super::block::EntryCursor;
 use super::frame::{Handle, Role};
 use super::reader::{TableReader, decode_handle, decode_partition};
 use crate::error::Result;
-use crate::types::{OpKind, Seq, Value};
+use crate::types::{EntryRef, Seq, Value};
 
 /// A position in a table, or none. Entries are ordered by key ascending, then `Seq` descending.
 pub(crate) struct TableIter {
@@ -100,28 +100,38 @@ impl TableIter {
         self.step_block(Target::Last).await
     }
 
+    /// [`TableIter::next`] if that needs no other block; false, and nothing moved, if it does.
+    ///
+    /// # Errors
+    /// As all that move, except that nothing is read.
+    #[inline]
+    pub(crate) fn next_within(&mut self) -> Result<bool> {
+        let Some(cursor) = &mut self.data.cursor else { return Ok(true) };
+        let moved = cursor.next_within();
+        if let Ok(moved) = moved { Ok(moved) } else { self.judge(self.data.handle, moved) }
+    }
+
+    /// [`TableIter::prev`] if that needs no other block; false, and nothing moved, if it does.
+    ///
+    /// # Errors
+    /// As [`TableIter::next_within`].
+    #[inline]
+    pub(crate) fn prev_within(&mut self) -> Result<bool> {
+        let Some(cursor) = &mut self.data.cursor else { return Ok(true) };
+        let moved = cursor.prev_within();
+        if let Ok(moved) = moved { Ok(moved) } else { self.judge(self.data.handle, moved) }
+    }
+
+    /// What the cursor stands on, without its value.
+    #[inline]
+    pub(crate) fn entry(&self) -> Option<EntryRef<'_>> {
+        self.data.cursor.as_ref().and_then(EntryCursor::entry)
+    }
+
     /// True if the cursor stands on an entry.
     #[inline]
     pub(crate) fn valid(&self) -> bool {
         self.data.cursor.as_ref().is_some_and(EntryCursor::valid)
-    }
-
-    /// The key; empty if there is no entry.
-    #[inline]
-    pub(crate) fn key(&self) -> &[u8] {
-        self.data.cursor.as_ref().map_or(&[], EntryCursor::key)
-    }
-
-    /// The commit that wrote the entry.
-    #[inline]
-    pub(crate) fn seq(&self) -> Seq {
-        self.data.cursor.as_ref().map_or(Seq::ZERO, EntryCursor::seq)
-    }
-
-    /// Put or delete.
-    #[inline]
-    pub(crate) fn kind(&self) -> OpKind {
-        self.data.cursor.as_ref().map_or(OpKind::Delete, EntryCursor::kind)
     }
 
     /// The value; empty for a delete.

@@ -47,6 +47,9 @@ mod salvage;
 mod tombstones;
 mod verify;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 pub(crate) use builder::{BuildOptions, TableBuilder};
 pub(crate) use iter::TableIter;
 pub use meta::{BuildReason, TableMeta};

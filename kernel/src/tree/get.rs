@@ -49,7 +49,7 @@ pub(crate) async fn get(
         }
     }
     for (level, handles) in keyspace.levels.iter().enumerate() {
-        let candidates = if level == 0 { handles.as_slice() } else { one_table(handles, key) };
+        let candidates = if level == 0 { &handles[..] } else { one_table(handles, key) };
         for handle in candidates {
             if !handle.covers(key) || handle.meta().min_seq > seq {
                 continue;

@@ -8,10 +8,7 @@
 
 use super::source::Source;
 use crate::error::Result;
-use crate::types::{OpKind, Seq, Value};
-
-/// Versions of one key that are stepped over before a seek is tried.
-const STEPS_BEFORE_SEEK: u32 = 8;
+use crate::types::{EntryRef, Seq, Value};
 
 /// Which way a merge walks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,8 +67,27 @@ impl Merge {
         Ok(())
     }
 
+    /// One entry further in the direction of the last seek, if that needs no other block: false, and nothing moved, if
+    /// it does. Most steps are taken so, without a future.
+    #[inline]
+    pub fn advance_within(&mut self) -> Result<bool> {
+        let Some(&top) = self.heap.first() else { return Ok(true) };
+        let source = &mut self.sources[top];
+        let moved = match self.direction {
+            Direction::Forward => source.next_within()?,
+            Direction::Backward => source.prev_within()?,
+        };
+        if moved {
+            self.settle_top();
+        }
+        Ok(moved)
+    }
+
     /// One entry further in the direction of the last seek.
     pub async fn advance(&mut self) -> Result<()> {
+        if self.advance_within()? {
+            return Ok(());
+        }
         let Some(&top) = self.heap.first() else { return Ok(()) };
         let source = &mut self.sources[top];
         match self.direction {
@@ -82,74 +98,55 @@ impl Merge {
         Ok(())
     }
 
-    /// To the first entry whose key sorts after `key`, walking forward.
-    pub async fn seek_after(&mut self, key: &[u8]) -> Result<()> {
-        self.seek(key, Seq::ZERO).await?;
-        self.skip_past(key).await
-    }
-
-    /// Forward only: past every entry of `key`. Sources already past it are not touched. A few versions are stepped
-    /// over, many are jumped by a seek, so that one hot key does not cost a step for each of its versions.
-    pub async fn skip_past(&mut self, key: &[u8]) -> Result<()> {
+    /// Forward only: the source on top leaps to the oldest version of `key`, or behind it, so that one hot key does
+    /// not cost a step for each of its versions.
+    pub async fn leap(&mut self, key: &[u8]) -> Result<()> {
         debug_assert_eq!(self.direction, Direction::Forward);
-        let mut steps = 0;
-        while self.valid() && self.key() == key {
-            if steps == STEPS_BEFORE_SEEK && self.seq() > Seq::ZERO {
-                let top = self.heap[0];
-                self.sources[top].seek(key, Seq::ZERO).await?;
-                self.settle_top();
-                steps = 0;
-                continue;
-            }
-            self.advance().await?;
-            steps += 1;
-        }
+        let Some(&top) = self.heap.first() else { return Ok(()) };
+        self.sources[top].seek(key, Seq::ZERO).await?;
+        self.settle_top();
         Ok(())
     }
 
-    pub fn valid(&self) -> bool {
-        !self.heap.is_empty()
+    fn top(&self) -> Option<&Source> {
+        self.heap.first().map(|&top| &self.sources[top])
     }
 
-    fn top(&self) -> &Source {
-        &self.sources[self.heap[0]]
+    /// What it stands on, without its value.
+    #[inline]
+    pub fn entry(&self) -> Option<EntryRef<'_>> {
+        self.top().and_then(Source::entry)
     }
 
-    pub fn key(&self) -> &[u8] {
-        self.top().key()
-    }
-
-    pub fn seq(&self) -> Seq {
-        self.top().seq()
-    }
-
-    pub fn kind(&self) -> OpKind {
-        self.top().kind()
-    }
-
+    /// The value of the entry it stands on; empty for a delete and at the end.
+    #[inline]
     pub fn value(&self) -> &[u8] {
-        self.top().value()
+        self.top().map_or(&[], Source::value)
     }
 
-    pub fn pinned_value(&self) -> Value {
-        self.top().pinned_value()
+    /// The value as one that may be kept; `None` at the end.
+    pub fn pinned_value(&self) -> Option<Value> {
+        self.top().map(Source::pinned_value)
     }
 
     fn rebuild(&mut self, direction: Direction) {
         self.direction = direction;
         self.heap.clear();
-        self.heap.extend((0..self.sources.len()).filter(|&at| self.sources[at].valid()));
+        self.heap.extend((0..self.sources.len()).filter(|&at| self.sources[at].entry().is_some()));
         for at in (0..self.heap.len() / 2).rev() {
             self.sift_down(at);
         }
     }
 
     /// After the top source moved: drops it if it ended, then restores the heap.
+    #[inline]
     fn settle_top(&mut self) {
-        if !self.sources[self.heap[0]].valid() {
+        if self.sources[self.heap[0]].entry().is_none() {
             self.heap.swap_remove(0);
         }
-        self.sift_down(0);
+        if self.heap.len() > 1 {
+            self.sift_down(0);
+        }
     }
 
     fn sift_down(&mut self, mut at: usize) {
@@ -169,11 +166,12 @@ impl Merge {
     }
 
     fn precedes(&self, a: usize, b: usize) -> bool {
-        let (left, right) = (&self.sources[a], &self.sources[b]);
-        let order = left.key().cmp(right.key()).then_with(|| right.seq().cmp(&left.seq()));
+        let (Some(left), Some(right)) = (self.sources[a].entry(), self.sources[b].entry()) else {
+            return false;
+        };
         let order = match self.direction {
-            Direction::Forward => order,
-            Direction::Backward => order.reverse(),
+            Direction::Forward => left.order(&right),
+            Direction::Backward => right.order(&left),
         };
         order.then(a.cmp(&b)).is_lt()
     }

@@ -20,7 +20,7 @@ pub(crate) use merge::{Direction, Merge};
 pub(crate) use publish::{Published, SnapshotGuard, SnapshotRegistry};
 pub(crate) use source::{LevelIter, Source};
 pub(crate) use stall::{Pressure, Throttle, memory_pressure, pressure};
-pub(crate) use state::{KeyspaceState, Memory, State};
+pub(crate) use state::{KeyspaceState, Level, Memory, State};
 pub(crate) use tables::{Graveyard, TableHandle, Tables};
 pub use visible::KeyRange;
 pub(crate) use visible::VisibleIter;

@@ -3,30 +3,21 @@
 //! All three walk raw entries, every version of every key, in the order of `types`: key ascending, `Seq` descending
 //! (`prev` walks the exact reverse). Range tombstones are not entries; see `visible`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::state::Level;
 use super::tables::{TableHandle, Tables};
 use crate::error::Result;
 use crate::memtable::MemtableIter;
 use crate::table::TableIter;
-use crate::types::{OpKind, Seq, Value};
+use crate::types::{EntryRef, Seq, Value};
 
 /// One input of a merge.
 pub(crate) enum Source {
     Memtable(MemtableIter),
     Table(Box<TableIter>),
     Level(Box<LevelIter>),
-}
-
-/// Dispatches a call to whichever source it is; table sources are awaited.
-macro_rules! positioned {
-    ($self:ident, $method:ident ( $($argument:expr),* )) => {
-        match $self {
-            Source::Memtable(iter) => iter.$method($($argument),*),
-            Source::Table(iter) => iter.$method($($argument),*),
-            Source::Level(iter) => iter.current().$method($($argument),*),
-        }
-    };
 }
 
 impl Source {
@@ -90,39 +81,67 @@ impl Source {
         Ok(())
     }
 
-    /// True if it stands on an entry.
-    pub fn valid(&self) -> bool {
+    /// One entry on, if that needs no other block; false, and nothing moved, if it does.
+    #[inline]
+    pub fn next_within(&mut self) -> Result<bool> {
         match self {
-            Self::Memtable(iter) => iter.valid(),
-            Self::Table(iter) => iter.valid(),
-            Self::Level(iter) => iter.valid(),
+            Self::Memtable(iter) => {
+                iter.next();
+                Ok(true)
+            }
+            Self::Table(iter) => iter.next_within(),
+            Self::Level(iter) => iter.iter.as_mut().map_or(Ok(true), TableIter::next_within),
         }
     }
 
-    pub fn key(&self) -> &[u8] {
-        positioned!(self, key())
+    /// One entry back, if that needs no other block; false, and nothing moved, if it does.
+    #[inline]
+    pub fn prev_within(&mut self) -> Result<bool> {
+        match self {
+            Self::Memtable(iter) => {
+                iter.prev();
+                Ok(true)
+            }
+            Self::Table(iter) => iter.prev_within(),
+            Self::Level(iter) => iter.iter.as_mut().map_or(Ok(true), TableIter::prev_within),
+        }
     }
 
-    pub fn seq(&self) -> Seq {
-        positioned!(self, seq())
+    /// What it stands on, without its value; `None` if it stands nowhere.
+    #[inline]
+    pub fn entry(&self) -> Option<EntryRef<'_>> {
+        match self {
+            Self::Memtable(iter) => iter.entry(),
+            Self::Table(iter) => iter.entry(),
+            Self::Level(iter) => iter.iter.as_ref().and_then(TableIter::entry),
+        }
     }
 
-    pub fn kind(&self) -> OpKind {
-        positioned!(self, kind())
-    }
-
+    /// The value of the entry it stands on.
+    #[inline]
     pub fn value(&self) -> &[u8] {
-        positioned!(self, value())
+        match self {
+            Self::Memtable(iter) => iter.value(),
+            Self::Table(iter) => iter.value(),
+            Self::Level(iter) => iter.current().value(),
+        }
     }
 
+    /// The value as one that may be kept.
     pub fn pinned_value(&self) -> Value {
-        positioned!(self, pinned_value())
+        match self {
+            Self::Memtable(iter) => iter.pinned_value(),
+            Self::Table(iter) => iter.pinned_value(),
+            Self::Level(iter) => iter.current().pinned_value(),
+        }
     }
 }
 
-/// The tables of one level below 0: sorted, disjoint, walked as one.
+/// Neighbouring tables of one level below 0: sorted, disjoint, walked as one.
 pub(crate) struct LevelIter {
-    tables: Vec<Arc<TableHandle>>,
+    level: Arc<Level>,
+    /// Which of its tables are walked.
+    tables: Range<usize>,
     opener: Arc<Tables>,
     fill_cache: bool,
     at: usize,
@@ -130,16 +149,17 @@ pub(crate) struct LevelIter {
 }
 
 impl LevelIter {
-    pub fn new(tables: Vec<Arc<TableHandle>>, opener: Arc<Tables>, fill_cache: bool) -> Self {
-        Self { tables, opener, fill_cache, at: 0, iter: None }
-    }
-
-    fn valid(&self) -> bool {
-        self.iter.as_ref().is_some_and(TableIter::valid)
+    /// Walks `tables` of `level`, which are opened as they are met.
+    pub fn new(level: Arc<Level>, tables: Range<usize>, opener: Arc<Tables>, fill_cache: bool) -> Self {
+        Self { level, at: tables.start, tables, opener, fill_cache, iter: None }
     }
 
     fn current(&self) -> &TableIter {
-        self.iter.as_ref().expect("read only where valid() said so")
+        self.iter.as_ref().expect("asked only while it stands on an entry")
+    }
+
+    fn tables(&self) -> &[Arc<TableHandle>] {
+        &self.level[self.tables.clone()]
     }
 
     /// Opens the table at `at`; leaves no iterator past either end.
@@ -147,15 +167,15 @@ impl LevelIter {
         if at != self.at || self.iter.is_none() {
             self.iter = None;
             self.at = at;
-            if let Some(handle) = self.tables.get(at) {
-                self.iter = Some(self.opener.reader(handle).await?.iter(self.fill_cache));
+            if self.tables.contains(&at) {
+                self.iter = Some(self.opener.reader(&self.level[at]).await?.iter(self.fill_cache));
             }
         }
         Ok(self.iter.as_mut())
     }
 
     async fn seek(&mut self, key: &[u8], seq: Seq) -> Result<()> {
-        let at = self.tables.partition_point(|table| table.ends_before(key));
+        let at = self.tables.start + self.tables().partition_point(|table| table.ends_before(key));
         if let Some(iter) = self.open(at).await? {
             iter.seek(key, seq).await?;
             self.skip_forward().await?;
@@ -164,7 +184,7 @@ impl LevelIter {
     }
 
     async fn seek_first(&mut self) -> Result<()> {
-        if let Some(iter) = self.open(0).await? {
+        if let Some(iter) = self.open(self.tables.start).await? {
             iter.seek_first().await?;
             self.skip_forward().await?;
         }
@@ -172,8 +192,10 @@ impl LevelIter {
     }
 
     async fn seek_last(&mut self) -> Result<()> {
-        let Some(last) = self.tables.len().checked_sub(1) else { return Ok(()) };
-        if let Some(iter) = self.open(last).await? {
+        if self.tables.is_empty() {
+            return Ok(());
+        }
+        if let Some(iter) = self.open(self.tables.end - 1).await? {
             iter.seek_last().await?;
             self.skip_backward().await?;
         }
@@ -181,11 +203,12 @@ impl LevelIter {
     }
 
     async fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        let after = self.tables.partition_point(|table| *table.meta().smallest < *key);
-        let Some(at) = after.checked_sub(1) else {
+        let before = self.tables().partition_point(|table| *table.meta().smallest < *key);
+        if before == 0 {
             self.iter = None;
             return Ok(());
-        };
+        }
+        let at = self.tables.start + before - 1;
         if let Some(iter) = self.open(at).await? {
             iter.seek_before(key).await?;
             self.skip_backward().await?;
@@ -225,11 +248,11 @@ impl LevelIter {
 
     async fn skip_backward(&mut self) -> Result<()> {
         while self.iter.as_ref().is_some_and(|iter| !iter.valid()) {
-            let Some(before) = self.at.checked_sub(1) else {
+            if self.at == self.tables.start {
                 self.iter = None;
                 return Ok(());
-            };
-            if let Some(iter) = self.open(before).await? {
+            }
+            if let Some(iter) = self.open(self.at - 1).await? {
                 iter.seek_last().await?;
             }
         }

@@ -75,8 +75,31 @@ impl Drop for Memory {
     }
 }
 
+/// The tables of one level: newest first in level 0, sorted and disjoint below. Shared by all who walk it.
+#[derive(Default)]
+pub(crate) struct Level {
+    tables: Vec<Arc<TableHandle>>,
+    /// True if any of them holds range tombstones.
+    pub deletes_ranges: bool,
+}
+
+impl Level {
+    pub fn new(tables: Vec<Arc<TableHandle>>) -> Arc<Self> {
+        let deletes_ranges = tables.iter().any(|table| table.meta().range_tombstones > 0);
+        Arc::new(Self { tables, deletes_ranges })
+    }
+}
+
+impl std::ops::Deref for Level {
+    type Target = [Arc<TableHandle>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.tables
+    }
+}
+
 /// The tables of one keyspace, by level.
-pub(crate) type Levels = [Vec<Arc<TableHandle>>; LEVELS];
+pub(crate) type Levels = [Arc<Level>; LEVELS];
 
 /// One keyspace as a reader sees it.
 #[derive(Clone)]
@@ -98,7 +121,7 @@ impl KeyspaceState {
 
     /// Every table.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
-        self.levels.iter().flatten()
+        self.levels.iter().flat_map(|level| level.iter())
     }
 
     /// Bytes of the tables of `level`.
@@ -201,10 +224,11 @@ fn rebuilt(
 ) -> KeyspaceState {
     let mut levels = Levels::default();
     for (level, metas) in levels.iter_mut().zip(listed.levels.iter()) {
-        level.extend(metas.iter().map(|meta| match handles.remove(&meta.no) {
+        let tables = metas.iter().map(|meta| match handles.remove(&meta.no) {
             Some(handle) => handle,
             None => TableHandle::new(meta.clone(), graveyard.clone()),
-        }));
+        });
+        *level = Level::new(tables.collect());
     }
     let frozen = before.map(|before| before.frozen.as_slice()).unwrap_or_default();
     KeyspaceState {

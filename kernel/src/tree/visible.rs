@@ -10,7 +10,7 @@
 //! Forward, the first entry of a key with `Seq` ≤ the reader's is its newest visible one; backward it is the last.
 //! Every range tombstone the reader may see, from any source, hides older entries.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use super::merge::{Direction, Merge};
@@ -20,6 +20,9 @@ use super::tables::{TableHandle, Tables};
 use crate::error::Result;
 use crate::table::TableReader;
 use crate::types::{Fragmented, OpKind, Seq, Value};
+
+/// Further versions of a key that are stepped over before a seek is tried.
+const STEPS_BEFORE_LEAP: u32 = 8;
 
 /// A part of the key space.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,11 +69,21 @@ impl KeyRange {
 
     /// True if a table may hold a key of the range.
     pub(crate) fn may_touch(&self, table: &TableHandle) -> bool {
-        let before = match &self.start {
+        !self.begins_behind(table) && !self.ends_before(&table.meta().smallest)
+    }
+
+    fn begins_behind(&self, table: &TableHandle) -> bool {
+        match &self.start {
             Bound::Unbounded => false,
             Bound::Included(start) | Bound::Excluded(start) => table.ends_before(start),
-        };
-        !before && !self.ends_before(&table.meta().smallest)
+        }
+    }
+
+    /// The neighbouring tables of a sorted run that may hold keys of the range.
+    fn touched(&self, run: &[Arc<TableHandle>]) -> Range<usize> {
+        let from = run.partition_point(|table| self.begins_behind(table));
+        let rest = &run[from..];
+        from..from + rest.partition_point(|table| !self.ends_before(&table.meta().smallest))
     }
 }
 
@@ -89,6 +102,7 @@ struct Tombstones {
 }
 
 impl Tombstones {
+    #[inline]
     fn is_empty(&self) -> bool {
         self.memories.is_empty() && self.level0.is_empty() && self.runs.is_empty()
     }
@@ -118,8 +132,22 @@ pub(crate) struct VisibleIter {
     seq: Seq,
     direction: Direction,
     started: bool,
+    /// The key that was decided last.
     key: Vec<u8>,
+    /// Forward: true if further entries of `key` are to be passed over.
+    decided: bool,
+    /// Backward: the value of `key`. Forward, `merge` still stands on it.
     value: Option<Value>,
+}
+
+/// How far a walk came without reading another block.
+enum Walked {
+    Found,
+    End,
+    /// The next entry stands in another block.
+    NeedsBlock,
+    /// Many versions of one key stand in the way.
+    Crowded,
 }
 
 impl VisibleIter {
@@ -134,32 +162,36 @@ impl VisibleIter {
         seq: Seq,
         direction: Direction,
     ) -> Result<Self> {
-        let mut sources = Vec::new();
+        let mut sources = Vec::with_capacity(4);
         let mut tombstones = Tombstones { memories: Vec::new(), level0: Vec::new(), runs: Vec::new() };
-        for memory in keyspace.memories() {
+        for memory in keyspace.memories().filter(|memory| memory.first_lsn().is_some()) {
             let deleted = memory.table.range_tombstones();
             if !deleted.is_empty() {
                 tombstones.memories.push(deleted);
             }
-            if memory.first_lsn().is_some() {
-                sources.push(Source::Memtable(memory.table.iter()));
-            }
+            sources.push(Source::Memtable(memory.table.iter()));
         }
-        for (level, handles) in keyspace.levels.iter().enumerate() {
-            let touched: Vec<Arc<TableHandle>> =
-                handles.iter().filter(|table| range.may_touch(table)).cloned().collect();
-            let deleting = open_deleting(&touched, tables).await?;
-            if level == 0 {
-                for handle in &touched {
-                    sources.push(Source::Table(Box::new(tables.reader(handle).await?.iter(true))));
-                }
-                tombstones.level0 = deleting;
-            } else if !touched.is_empty() {
-                sources.push(Source::Level(Box::new(LevelIter::new(touched, tables.clone(), true))));
+        let [level0, runs @ ..] = &keyspace.levels;
+        for handle in level0.iter().filter(|table| range.may_touch(table)) {
+            sources.push(Source::Table(Box::new(tables.reader(handle).await?.iter(true))));
+        }
+        if level0.deletes_ranges {
+            tombstones.level0 =
+                open_deleting(level0.iter().filter(|table| range.may_touch(table)), tables).await?;
+        }
+        for run in runs.iter().filter(|run| !run.is_empty()) {
+            let touched = range.touched(run);
+            if touched.is_empty() {
+                continue;
+            }
+            if run.deletes_ranges {
+                let deleting = open_deleting(run[touched.clone()].iter(), tables).await?;
                 if !deleting.is_empty() {
                     tombstones.runs.push(deleting);
                 }
             }
+            let iter = LevelIter::new(run.clone(), touched, tables.clone(), true);
+            sources.push(Source::Level(Box::new(iter)));
         }
         Ok(Self {
             merge: Merge::new(sources),
@@ -169,8 +201,19 @@ impl VisibleIter {
             direction,
             started: false,
             key: Vec::new(),
+            decided: false,
             value: None,
         })
+    }
+
+    /// What is walked over.
+    pub fn range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    /// Which way.
+    pub fn direction(&self) -> Direction {
+        self.direction
     }
 
     /// To the next visible entry; false at the end of the range.
@@ -178,80 +221,118 @@ impl VisibleIter {
     /// # Errors
     /// Corruption or a failed read of a table in the way.
     pub async fn next(&mut self) -> Result<bool> {
-        self.value = None;
-        match self.direction {
-            Direction::Forward => self.next_forward().await,
-            Direction::Backward => self.next_backward().await,
+        if self.direction == Direction::Backward {
+            return self.next_backward().await;
+        }
+        if !self.started {
+            self.start_forward().await?;
+        }
+        loop {
+            match self.walk_forward()? {
+                Walked::Found => return Ok(true),
+                Walked::End => return Ok(false),
+                Walked::NeedsBlock => self.merge.advance().await?,
+                Walked::Crowded => self.merge.leap(&self.key).await?,
+            }
         }
     }
 
-    /// The key it stands on.
+    /// The key it stands on; only after `next()` gave true, as the following.
+    #[inline]
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
     /// The value it stands on.
-    pub fn value(&self) -> &Value {
-        self.value.as_ref().expect("read only after next() gave true")
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        match self.direction {
+            Direction::Forward => self.merge.value(),
+            Direction::Backward => self.value.as_deref().unwrap_or_default(),
+        }
     }
 
-    async fn next_forward(&mut self) -> Result<bool> {
-        if self.started {
-            // Seq 0 is after every version of the key that was shown.
-            let key = std::mem::take(&mut self.key);
-            let skipped = self.merge.skip_past(&key).await;
-            self.key = key;
-            skipped?;
-        } else {
-            self.started = true;
-            match &self.range.start {
-                Bound::Unbounded => self.merge.seek_first().await?,
-                Bound::Included(start) => self.merge.seek(start, Seq::LIMIT).await?,
-                Bound::Excluded(start) => self.merge.seek_after(start).await?,
+    /// The value it stands on, as one that may be kept.
+    pub fn pinned_value(&self) -> Value {
+        let value = match self.direction {
+            Direction::Forward => self.merge.pinned_value(),
+            Direction::Backward => self.value.clone(),
+        };
+        value.expect("asked only after next() gave true")
+    }
+
+    async fn start_forward(&mut self) -> Result<()> {
+        self.started = true;
+        match &self.range.start {
+            Bound::Unbounded => self.merge.seek_first().await,
+            Bound::Included(start) => self.merge.seek(start, Seq::LIMIT).await,
+            Bound::Excluded(start) => {
+                self.key.clone_from(start);
+                self.decided = true;
+                self.merge.seek(start, Seq::ZERO).await
             }
         }
-        while self.merge.valid() && !self.range.ends_before(self.merge.key()) {
-            if self.merge.seq() > self.seq {
-                self.merge.advance().await?;
-                continue;
+    }
+
+    /// Of each key in turn, the first entry that the reader may see decides. Without a future, for most steps stay in
+    /// a block.
+    #[inline]
+    fn walk_forward(&mut self) -> Result<Walked> {
+        let mut passed = 0;
+        while let Some(entry) = self.merge.entry() {
+            if self.decided && entry.key == self.key {
+                if passed == STEPS_BEFORE_LEAP && entry.seq > Seq::ZERO {
+                    return Ok(Walked::Crowded);
+                }
+                passed += 1;
+            } else if self.range.ends_before(entry.key) {
+                return Ok(Walked::End);
+            } else if entry.seq <= self.seq {
+                self.key.clear();
+                self.key.extend_from_slice(entry.key);
+                (self.decided, passed) = (true, 0);
+                if entry.kind == OpKind::Put && !self.is_hidden(entry.seq) {
+                    return Ok(Walked::Found);
+                }
             }
-            self.key.clear();
-            self.key.extend_from_slice(self.merge.key());
-            if self.merge.kind() == OpKind::Put && !self.is_hidden(self.merge.seq()) {
-                self.value = Some(self.merge.pinned_value());
-                return Ok(true);
+            if !self.merge.advance_within()? {
+                return Ok(Walked::NeedsBlock);
             }
-            let key = std::mem::take(&mut self.key);
-            let skipped = self.merge.skip_past(&key).await;
-            self.key = key;
-            skipped?;
         }
-        Ok(false)
+        Ok(Walked::End)
+    }
+
+    async fn start_backward(&mut self) -> Result<()> {
+        self.started = true;
+        match &self.range.end {
+            Bound::Unbounded => self.merge.seek_last().await,
+            Bound::Excluded(end) => self.merge.seek_before(end).await,
+            Bound::Included(end) => {
+                // The least key after `end`.
+                let mut after = end.clone();
+                after.push(0);
+                self.merge.seek_before(&after).await
+            }
+        }
     }
 
     async fn next_backward(&mut self) -> Result<bool> {
+        self.value = None;
         if !self.started {
-            self.started = true;
-            match &self.range.end {
-                Bound::Unbounded => self.merge.seek_last().await?,
-                Bound::Excluded(end) => self.merge.seek_before(end).await?,
-                Bound::Included(end) => {
-                    // The least key after `end`.
-                    let mut after = end.clone();
-                    after.push(0);
-                    self.merge.seek_before(&after).await?;
-                }
-            }
+            self.start_backward().await?;
         }
-        while self.merge.valid() && !self.range.starts_after(self.merge.key()) {
+        while let Some(entry) = self.merge.entry() {
+            if self.range.starts_after(entry.key) {
+                break;
+            }
             self.key.clear();
-            self.key.extend_from_slice(self.merge.key());
+            self.key.extend_from_slice(entry.key);
             // Oldest first: the last version that is not in the future decides.
             let mut newest = None;
-            while self.merge.valid() && self.merge.key() == self.key {
-                if self.merge.seq() <= self.seq {
-                    let put = self.merge.kind() == OpKind::Put;
-                    newest = Some((self.merge.seq(), put.then(|| self.merge.pinned_value())));
+            while let Some(entry) = self.merge.entry().filter(|entry| entry.key == self.key) {
+                if entry.seq <= self.seq {
+                    let value = if entry.kind == OpKind::Put { self.merge.pinned_value() } else { None };
+                    newest = Some((entry.seq, value));
                 }
                 self.merge.advance().await?;
             }
@@ -265,14 +346,18 @@ impl VisibleIter {
         Ok(false)
     }
 
+    #[inline]
     fn is_hidden(&self, written: Seq) -> bool {
         !self.tombstones.is_empty() && self.tombstones.hide(&self.key, written, self.seq)
     }
 }
 
-async fn open_deleting(touched: &[Arc<TableHandle>], tables: &Tables) -> Result<Vec<TableTombstones>> {
+async fn open_deleting(
+    touched: impl Iterator<Item = &Arc<TableHandle>>,
+    tables: &Tables,
+) -> Result<Vec<TableTombstones>> {
     let mut deleting = Vec::new();
-    for handle in touched.iter().filter(|handle| handle.meta().range_tombstones > 0) {
+    for handle in touched.filter(|handle| handle.meta().range_tombstones > 0) {
         deleting.push(TableTombstones { handle: handle.clone(), reader: tables.reader(handle).await? });
     }
     Ok(deleting)

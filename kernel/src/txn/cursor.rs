@@ -7,16 +7,32 @@ use super::overlay::KeyspaceOverlay;
 use crate::conflict::ReadSet;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
-use crate::tree::{Direction, KeyRange, VisibleIter};
+use crate::tree::{Direction, VisibleIter};
 use crate::types::{KeyspaceId, Value};
 
 /// A key and its value, valid until the cursor moves.
-#[derive(Debug)]
 pub struct Entry<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// The value; clone it to keep it (that pins its block, [`Value::detach`] copies it out).
-    pub value: &'a Value,
+    /// The value.
+    pub value: &'a [u8],
+    cursor: &'a Cursor,
+}
+
+impl Entry<'_> {
+    /// The value as one that may be kept when the cursor moves on: it borrows its block, without a copy.
+    pub fn pinned_value(&self) -> Value {
+        match &self.cursor.own_value {
+            Some(value) => value.clone(),
+            None => self.cursor.base.pinned_value(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "b\"{}\" = b\"{}\"", self.key.escape_ascii(), self.value.escape_ascii())
+    }
 }
 
 /// Where a serializable transaction notes how far its cursor has read.
@@ -31,39 +47,36 @@ pub(crate) struct Tracker {
 /// compaction and the drop of its keyspace.
 pub struct Cursor {
     base: VisibleIter,
-    range: KeyRange,
-    direction: Direction,
-    left: Option<u64>,
+    /// Entries that may still be shown; 0 at the end and after an error.
+    left: u64,
     own: Option<Arc<KeyspaceOverlay>>,
     tracker: Option<Tracker>,
-    /// True if `base` stands on an entry that was not shown yet.
+    /// Over own writes only: the key shown or hidden last.
+    after: Option<Vec<u8>>,
+    /// The value, if the transaction's own; then `after` is its key.
+    own_value: Option<Value>,
+    /// Over own writes only: true if `base` stands on an entry that was not shown yet.
     base_waits: bool,
     base_ended: bool,
-    current: Option<(Vec<u8>, Value)>,
-    ended: bool,
     failed: Option<Error>,
 }
 
 impl Cursor {
     pub(crate) fn new(
         base: VisibleIter,
-        range: KeyRange,
-        direction: Direction,
         limit: Option<u64>,
         own: Option<Arc<KeyspaceOverlay>>,
         tracker: Option<Tracker>,
     ) -> Self {
         Self {
             base,
-            range,
-            direction,
-            left: limit,
+            left: limit.unwrap_or(u64::MAX),
             own,
             tracker,
+            after: None,
+            own_value: None,
             base_waits: false,
             base_ended: false,
-            current: None,
-            ended: false,
             failed: None,
         }
     }
@@ -74,26 +87,46 @@ impl Cursor {
     /// # Errors
     /// Corruption or a failed read of a table in the way; every later call gives the same error.
     pub async fn next(&mut self) -> Result<Option<Entry<'_>>> {
-        if self.ended || self.left == Some(0) {
-            return Ok(None);
+        if self.left == 0 {
+            return self.failed.clone().map_or(Ok(None), Err);
         }
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let found = match self.step().await {
+        let found = match &self.own {
+            None => self.base.next().await,
+            Some(own) => {
+                let own = own.clone();
+                self.step_over_own(&own).await
+            }
+        };
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
-                self.failed = Some(error.clone());
+                (self.left, self.failed) = (0, Some(error.clone()));
                 return Err(error);
             }
         };
-        self.note(found);
+        if self.tracker.is_some() {
+            self.note(found);
+        }
         if !found {
-            self.ended = true;
+            self.left = 0;
             return Ok(None);
         }
-        self.left = self.left.map(|left| left - 1);
-        Ok(self.current.as_ref().map(|(key, value)| Entry { key, value }))
+        self.left -= 1;
+        Ok(Some(Entry { key: self.key(), value: self.value(), cursor: self }))
+    }
+
+    fn key(&self) -> &[u8] {
+        match (&self.own_value, &self.after) {
+            (Some(_), Some(key)) => key,
+            _ => self.base.key(),
+        }
+    }
+
+    fn value(&self) -> &[u8] {
+        match &self.own_value {
+            Some(value) => value,
+            None => self.base.value(),
+        }
     }
 
     /// Everything that is left, copied out.
@@ -121,39 +154,25 @@ impl Cursor {
     }
 
     /// Moves to the next entry that neither own deletes nor own puts of the same key hide.
-    async fn step(&mut self) -> Result<bool> {
-        let after = self.current.take().map(|(key, _)| key);
-        let Some(own) = self.own.clone() else {
-            if !self.base.next().await? {
-                return Ok(false);
-            }
-            self.take_base(after);
-            return Ok(true);
-        };
-        let mut after = after;
+    async fn step_over_own(&mut self, own: &KeyspaceOverlay) -> Result<bool> {
+        self.own_value = None;
         loop {
-            self.fill_base(&own).await?;
-            let point = own.next_point(&self.range, after.as_deref(), self.direction);
-            let Some((key, value)) = point else {
-                if self.base_ended {
-                    return Ok(false);
-                }
-                self.take_base(after);
-                return Ok(true);
-            };
-            if !self.base_ended && self.comes_first(self.base.key(), key) {
-                self.take_base(after);
+            self.fill_base(own).await?;
+            let point = own.next_point(self.base.range(), self.after.as_deref(), self.base.direction());
+            if !self.base_ended && point.is_none_or(|(key, _)| self.comes_first(self.base.key(), key)) {
+                replace(&mut self.after, self.base.key());
+                self.base_waits = false;
                 return Ok(true);
             }
+            let Some((key, value)) = point else { return Ok(false) };
             if !self.base_ended && self.base.key() == key {
                 self.base_waits = false;
             }
-            let key = key.to_vec();
+            replace(&mut self.after, key);
             if let Some(value) = value {
-                self.current = Some((key, value.clone()));
+                self.own_value = Some(value.clone());
                 return Ok(true);
             }
-            after = Some(key);
         }
     }
 
@@ -166,16 +185,8 @@ impl Cursor {
         Ok(())
     }
 
-    fn take_base(&mut self, reuse: Option<Vec<u8>>) {
-        let mut key = reuse.unwrap_or_default();
-        key.clear();
-        key.extend_from_slice(self.base.key());
-        self.current = Some((key, self.base.value().clone()));
-        self.base_waits = false;
-    }
-
     fn comes_first(&self, a: &[u8], b: &[u8]) -> bool {
-        match self.direction {
+        match self.base.direction() {
             Direction::Forward => a < b,
             Direction::Backward => a > b,
         }
@@ -183,18 +194,29 @@ impl Cursor {
 
     /// Extends the range that the transaction has read up to the entry found, or to the range's end.
     fn note(&mut self, found: bool) {
-        let Some(tracker) = self.tracker.as_mut() else { return };
+        let Some(mut tracker) = self.tracker.take() else { return };
+        let range = self.base.range();
         let mut reads = tracker.reads.lock();
         let ranges = &mut reads.keyspaces.entry(tracker.keyspace).or_default().ranges;
         let slot = *tracker.slot.get_or_insert_with(|| {
-            ranges.push((self.range.start.clone(), self.range.end.clone()));
+            ranges.push((range.start.clone(), range.end.clone()));
             ranges.len() - 1
         });
-        let Some((start, end)) = ranges.get_mut(slot) else { return };
-        match (&self.current, found, self.direction) {
-            (Some((key, _)), true, Direction::Forward) => *end = Bound::Included(key.clone()),
-            (Some((key, _)), true, Direction::Backward) => *start = Bound::Included(key.clone()),
-            _ => (*start, *end) = (self.range.start.clone(), self.range.end.clone()),
+        if let Some((start, end)) = ranges.get_mut(slot) {
+            match (found, self.base.direction()) {
+                (true, Direction::Forward) => *end = Bound::Included(self.key().to_vec()),
+                (true, Direction::Backward) => *start = Bound::Included(self.key().to_vec()),
+                (false, _) => (*start, *end) = (range.start.clone(), range.end.clone()),
+            }
         }
+        drop(reads);
+        self.tracker = Some(tracker);
     }
+}
+
+/// Puts a copy of `key` in its place, in the memory of the one before.
+fn replace(place: &mut Option<Vec<u8>>, key: &[u8]) {
+    let place = place.get_or_insert_default();
+    place.clear();
+    place.extend_from_slice(key);
 }

@@ -79,13 +79,13 @@ impl Transaction {
     pub async fn walk(&self, engine: &Engine, keyspace: KeyspaceId, walk: Walk) -> Result<Cursor> {
         let state = engine.published.load();
         let Walk { range, direction, limit } = walk;
-        let base = engine.walk(&state, keyspace, range.clone(), self.read_seq(), direction).await?;
+        let base = engine.walk(&state, keyspace, range, self.read_seq(), direction).await?;
         let tracker = (self.isolation == Isolation::Serializable).then(|| Tracker {
             reads: self.reads.clone(),
             keyspace,
             slot: None,
         });
-        Ok(Cursor::new(base, range, direction, limit, self.own.keyspace(keyspace), tracker))
+        Ok(Cursor::new(base, limit, self.own.keyspace(keyspace), tracker))
     }
 
     pub fn put(&mut self, engine: &Engine, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<()> {

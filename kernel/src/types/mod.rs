@@ -5,6 +5,7 @@
 //! `Seq`: a batch holds each key at most once (see [`WriteBatch`]).
 
 mod batch;
+mod entry;
 mod escape;
 pub mod file_name;
 mod ids;
@@ -13,6 +14,7 @@ mod tuple;
 mod value;
 
 pub use batch::{BadOp, BatchEncoder, BatchView, Op, WriteBatch};
+pub use entry::EntryRef;
 pub use ids::{FileId, FileNo, KeyspaceId, Lsn, OpKind, Seq, Timestamp};
 pub use range_tombstone::{Fragmented, Piece, RangeTombstone};
 pub use value::Value;

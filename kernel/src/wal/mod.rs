@@ -33,6 +33,9 @@ mod segment;
 mod spares;
 mod writer;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 pub use examine::{Examined, ExaminedSegment, examine};
 pub use header::{Predecessor, SegmentHeader, SegmentState};
 pub use replay::{BatchSink, KnownDurable, LogPlace, ReplayRequest, Replayed, replay};

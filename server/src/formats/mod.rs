@@ -28,6 +28,9 @@ mod comma;
 mod json_lines;
 mod notation;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 use std::io::{BufRead, Write};
 
 use crate::exit::Failure;

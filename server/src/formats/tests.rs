@@ -204,3 +204,38 @@ fn every_unicode_character_passes_both_formats() {
     let jsonl = by_columns(Format::Jsonl, &["character"], Notation::Raw);
     assert!(import(&export(&records, &jsonl).unwrap(), &jsonl).unwrap() == records);
 }
+
+/// Inputs of the fuzz target: the seeds, and what once broke something, as they stand in the clone.
+/// `HOLDFAST_WRITE_SEEDS=1` writes the seeds anew.
+#[test]
+fn every_kept_input_of_the_fuzzer_passes() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/import");
+    for (index, seed) in fuzzing::seeds().iter().enumerate() {
+        let file = folder.join(format!("seed-{index:02}"));
+        if std::env::var_os("HOLDFAST_WRITE_SEEDS").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&file, seed).unwrap();
+        }
+        assert!(std::fs::read(&file).unwrap() == *seed, "{} is not what the code makes", file.display());
+    }
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        fuzzing::check(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
+}
+
+quickcheck! {
+    fn harmed_files_are_judged(choice: u8, harms: Vec<(u16, u8)>, splice: Vec<(u16, u8)>) -> bool {
+        let seeds = fuzzing::seeds();
+        let mut bytes = seeds[usize::from(choice) % seeds.len()].clone();
+        let telling = b"\"\\,;:{}[]\n\r\xff\xef0a\0";
+        for (at, which) in splice {
+            bytes.insert(usize::from(at) % (bytes.len() + 1), telling[usize::from(which) % telling.len()]);
+        }
+        for (at, bits) in harms {
+            let at = usize::from(at) % bytes.len();
+            bytes[at] ^= bits;
+        }
+        fuzzing::check(&bytes);
+        true
+    }
+}

@@ -1,38 +1,57 @@
 //! The two databases that are harmed: one closed cleanly, one killed right after an acknowledged commit.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use holdfast::env::Env;
-use holdfast::{Compression, Db, Durability, KeyspaceOptions, Options, Result, WriteBatch, verify};
+use holdfast::{
+    Compression, Db, Durability, Error, FileVerdict, Keyspace, KeyspaceOptions, Options, Result, WriteBatch,
+    verify,
+};
 
-use super::world::{Earlier, Image, MemoryWorld, SECTOR};
+use super::world::{DIR, Earlier, Image, MemoryWorld, SECTOR};
 use crate::Random;
 
 /// Everything together may have so many bytes.
 pub const BYTES_MAX: usize = 256 << 10;
+/// Keys of each keyspace, `key0000` and on.
+const KEYS: u64 = 400;
 
-/// Keys with their values, by keyspace; a key that was deleted has none.
-pub type Contents = BTreeMap<String, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
+/// Keys with their values; a key that was deleted has none.
+pub type Known = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What every keyspace holds, by name.
+pub type Contents = BTreeMap<String, Known>;
+
+/// What a database must answer.
+#[derive(Clone, Default)]
+pub struct Truth {
+    /// Every key that ever was, and what it holds.
+    pub contents: Contents,
+    /// The same as of some commits of the retained history, oldest first.
+    pub history: Vec<(u64, Contents)>,
+    /// The newest acknowledged commit.
+    pub last_seq: u64,
+}
 
 /// A database at rest and everything that is known of it.
+#[derive(Clone)]
 pub struct Subject {
     /// How it was left.
     pub name: &'static str,
     /// Its files.
     pub image: Image,
-    /// Every key that ever was, and what it holds.
-    pub contents: Contents,
-    /// The newest acknowledged commit.
-    pub last_seq: u64,
+    /// What it must answer.
+    pub truth: Truth,
     /// What sectors held before.
     pub earlier: Earlier,
-    /// The files before the last commit, of the database that was killed.
-    pub before_last: Option<Image>,
+    /// Files and answers before the last commit, of the database that was killed.
+    pub before_last: Option<(Image, Truth)>,
     /// Bytes on which nothing depends, by file.
     pub unused: BTreeMap<String, Vec<(u64, u64)>>,
-    /// Levels with tables in the deeper keyspace.
-    pub levels: usize,
+    /// What its tables are like.
+    pub shape: Shape,
 }
 
 impl Subject {
@@ -46,7 +65,7 @@ impl Subject {
 
     /// True if sector `number` of a log held `bytes` before the last commit, and that commit changed it.
     pub fn is_newest_group(&self, name: &str, number: usize, bytes: &[u8]) -> bool {
-        let Some(before) = self.before_last.as_ref().and_then(|before| before.get(name)) else {
+        let Some(before) = self.before_last.as_ref().and_then(|(before, _)| before.get(name)) else {
             return false;
         };
         let range = number * SECTOR..(number + 1) * SECTOR;
@@ -63,6 +82,7 @@ pub fn options() -> Options {
         memtable_bytes: 8 << 10,
         log_segment_bytes_max: 64 << 10,
         log_bytes_max: 128 << 10,
+        retain_commits: 56,
         reserve_bytes: 0,
         open_files_max: 64,
         ..Options::default()
@@ -91,16 +111,19 @@ pub fn build(close: bool) -> std::result::Result<Subject, String> {
     let env: Arc<dyn Env> = Arc::clone(&world) as Arc<dyn Env>;
     let filled = world.run(fill(&world, env, close))?.map_err(|error| error.to_string())?;
     let image = world.image();
-    let bytes: usize = image.values().map(Vec::len).sum();
-    if bytes > BYTES_MAX || filled.levels < 3 {
+    let bytes: usize = image.values().map(|bytes| bytes.len()).sum();
+    if bytes > BYTES_MAX || !filled.shape.is_rich() {
         let sizes: Vec<_> = image.iter().map(|(name, bytes)| format!("{name} {}", bytes.len())).collect();
-        return Err(format!("{bytes} bytes in {} levels: {}", filled.levels, sizes.join(", ")));
+        return Err(format!("{bytes} bytes, {:?}: {}", filled.shape, sizes.join(", ")));
     }
     let judge = MemoryWorld::new(&image);
-    let report = judge.run(verify(Arc::clone(&judge) as Arc<dyn Env>, "/db", |_| ()))?;
+    let report = judge.run(verify(Arc::clone(&judge) as Arc<dyn Env>, DIR, |_| ()))?;
     let report = report.map_err(|error| error.to_string())?;
     if !report.is_good() {
         return Err(format!("the database is not sound before it is harmed: {:?}", report.problems));
+    }
+    if close && let Some(left) = report.files.iter().find(|file| file.verdict == FileVerdict::Leftover) {
+        return Err(format!("a clean close left the needless file {}", left.name));
     }
     let unused = report.files.iter().map(|file| {
         (file.name.clone(), file.unused.iter().map(|part| (part.start, part.end)).collect::<Vec<_>>())
@@ -110,107 +133,175 @@ pub fn build(close: bool) -> std::result::Result<Subject, String> {
         unused: unused.collect(),
         earlier: world.earlier(),
         image,
-        contents: filled.contents,
-        last_seq: filled.last_seq,
+        truth: filled.truth,
         before_last: filled.before_last,
-        levels: filled.levels,
+        shape: filled.shape,
     })
 }
 
 struct Filled {
+    truth: Truth,
+    before_last: Option<(Image, Truth)>,
+    shape: Shape,
+}
+
+/// Commits of eight operations each that end up in the deepest level.
+const ROUNDS_DEEP: u64 = 70;
+/// And those that stay in the level above it.
+const ROUNDS_ABOVE: u64 = 16;
+
+/// The database while it is filled, and what it must hold.
+struct Filler {
+    db: Db,
+    spaces: [Keyspace; 2],
+    random: Random,
     contents: Contents,
-    last_seq: u64,
-    before_last: Option<Image>,
-    levels: usize,
+    history: Vec<(u64, Contents)>,
 }
 
 async fn fill(world: &MemoryWorld, env: Arc<dyn Env>, close: bool) -> Result<Filled> {
-    let db = Db::open_in(Arc::clone(&env), "/db", Options { create_if_missing: true, ..options() }).await?;
+    let db = Db::open_in(Arc::clone(&env), DIR, Options { create_if_missing: true, ..options() }).await?;
     let spaces = [
         db.create_keyspace("accounts", keyspace_options()).await?,
         db.create_keyspace("journal", keyspace_options()).await?,
     ];
-    let mut contents = Contents::new();
-    contents.entry("default".into()).or_default();
-    let mut random = Random::new(7);
-    for round in 0..200u64 {
-        let batch = random_batch(round, &spaces, &mut random, &mut contents)?;
-        db.write(batch, Durability::Sync).await?;
-        if round % 20 == 13 {
-            let space = &spaces[usize::from(random.one_in(4))];
-            let from = random.below(380);
-            let (start, end) = (format!("key{from:04}"), format!("key{:04}", from + 9));
-            space.delete_range(&start, &end).await?;
-            let known = contents.entry(space.name().to_string()).or_default();
-            for (_, value) in known.range_mut(start.into_bytes()..end.into_bytes()) {
-                *value = None;
-            }
+    let contents = ["accounts", "default", "journal"].map(|name| (name.to_string(), BTreeMap::new())).into();
+    let mut filler = Filler { db, spaces, random: Random::new(7), contents, history: Vec::new() };
+    for round in 0..ROUNDS_DEEP {
+        filler.round(round, true).await?;
+        // Ranges deleted before the retained history leave nothing behind; those within it keep their tombstones.
+        if round % 6 == 5 {
+            filler.delete_range(usize::from(round % 12 == 5)).await?;
         }
-        db.wait_idle().await?;
     }
+    filler.db.compact().await?;
+    filler.remember();
+    for round in ROUNDS_DEEP..ROUNDS_DEEP + ROUNDS_ABOVE {
+        // A table with range tombstones, or with many deletes, would not stay above the deepest level.
+        filler.round(round, false).await?;
+    }
+    filler.remember();
+    filler.db.flush().await?;
+    filler.db.wait_idle().await?;
     // A further opening needs fewer log segments than one that has filled some.
+    let Filler { db, random, contents, history, .. } = filler;
     db.close().await?;
     // The clock of this world jumps, and the newest group of the killed database must not be sealed.
-    let db = Db::open_in(env, "/db", Options { seal_idle_us: 60_000_000, ..options() }).await?;
+    let db = Db::open_in(env, DIR, Options { seal_idle_us: 60_000_000, ..options() }).await?;
     let spaces = [db.keyspace("accounts")?, db.keyspace("journal")?];
-    // Some commits stay in the log alone.
+    let mut filler = Filler { db, spaces, random, contents, history };
     for number in 0..6 {
-        let (key, value) =
-            (format!("key{:04}", number * 31).into_bytes(), format!("late {number}").into_bytes());
-        spaces[0].put(&key, &value).await?;
+        filler.put(0, format!("key{:04}", number * 31), format!("late {number}")).await?;
         if number == 2 {
-            // One table stays in level 0.
-            db.flush().await?;
+            // One table stays in level 0; what follows stays in the log alone.
+            filler.delete_range(0).await?;
+            filler.db.flush().await?;
         }
-        contents.entry("accounts".into()).or_default().insert(key, Some(value));
     }
+    filler.delete_range(0).await?;
+    let mut before_last = None;
+    if !close {
+        before_last = Some((world.image(), filler.truth()));
+        filler.put(1, "the last".into(), "acknowledged".into()).await?;
+    }
+    let (truth, shape) = (filler.truth(), Shape::of(&filler.db)?);
     if close {
-        let levels = levels(&db)?;
-        let last_seq = db.last_seq().get();
-        db.close().await?;
-        return Ok(Filled { contents, last_seq, before_last: None, levels });
+        filler.db.close().await?;
     }
-    let before_last = Some(world.image());
-    spaces[1].put("the last", "acknowledged").await?;
-    contents
-        .entry("journal".into())
-        .or_default()
-        .insert(b"the last".to_vec(), Some(b"acknowledged".to_vec()));
-    Ok(Filled { contents, last_seq: db.last_seq().get(), before_last, levels: levels(&db)? })
+    Ok(Filled { truth, before_last, shape })
 }
 
-/// Eight random puts and deletes, noted in `contents` too.
-fn random_batch(
-    round: u64,
-    spaces: &[holdfast::Keyspace; 2],
-    random: &mut Random,
-    contents: &mut Contents,
-) -> Result<WriteBatch> {
-    let mut batch = WriteBatch::default();
-    for _ in 0..8 {
-        let space = &spaces[usize::from(random.one_in(8))];
-        let key = format!("key{:04}", random.below(400)).into_bytes();
-        let known = contents.entry(space.name().to_string()).or_default();
-        if random.one_in(7) {
-            batch.delete(space.id(), &key).map_err(|bad| holdfast::Error::Invalid(bad.to_string()))?;
-            known.insert(key, None);
-        } else {
-            let word = random.next_u64();
-            let value =
-                format!("{round}:{word:x}:{:x}:{:x}{}", random.next_u64(), random.next_u64(), "ab".repeat(8));
-            batch
-                .put(space.id(), &key, value.as_bytes())
-                .map_err(|bad| holdfast::Error::Invalid(bad.to_string()))?;
-            known.insert(key, Some(value.into_bytes()));
+impl Filler {
+    fn truth(&self) -> Truth {
+        let (contents, history) = (self.contents.clone(), self.history.clone());
+        Truth { contents, history, last_seq: self.db.last_seq().get() }
+    }
+
+    /// Notes what a snapshot of now must give for ever.
+    fn remember(&mut self) {
+        self.history.push((self.db.last_seq().get(), self.contents.clone()));
+    }
+
+    fn known(&mut self, space: usize) -> &mut Known {
+        self.contents.entry(self.spaces[space].name().to_string()).or_default()
+    }
+
+    async fn put(&mut self, space: usize, key: String, value: String) -> Result<()> {
+        self.spaces[space].put(&key, &value).await?;
+        self.known(space).insert(key.into_bytes(), Some(value.into_bytes()));
+        Ok(())
+    }
+
+    /// Deletes nine neighbouring keys.
+    async fn delete_range(&mut self, space: usize) -> Result<()> {
+        let from = self.random.below(KEYS - 20);
+        let (start, end) = (format!("key{from:04}"), format!("key{:04}", from + 9));
+        self.spaces[space].delete_range(&start, &end).await?;
+        for (_, value) in self.known(space).range_mut(start.into_bytes()..end.into_bytes()) {
+            *value = None;
         }
+        Ok(())
     }
-    Ok(batch)
+
+    /// Commits eight random puts, some of them deletes if `deletes`.
+    async fn round(&mut self, round: u64, deletes: bool) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        for _ in 0..8 {
+            let space = usize::from(self.random.one_in(6));
+            let id = self.spaces[space].id();
+            let key = format!("key{:04}", self.random.below(KEYS)).into_bytes();
+            let value = (!deletes || !self.random.one_in(7)).then(|| {
+                let (a, b) = (self.random.next_u64(), self.random.next_u64());
+                format!("{round}:{a:x}:{b:x}:{}", "ab".repeat(12)).into_bytes()
+            });
+            let added = match &value {
+                Some(value) => batch.put(id, &key, value),
+                None => batch.delete(id, &key),
+            };
+            added.map_err(|bad| Error::Invalid(bad.to_string()))?;
+            self.known(space).insert(key, value);
+        }
+        self.db.write(batch, Durability::Sync).await?;
+        self.db.wait_idle().await
+    }
 }
 
-fn levels(db: &Db) -> Result<usize> {
-    let counts = db
-        .keyspaces()?
-        .into_iter()
-        .map(|keyspace| keyspace.levels.iter().filter(|level| level.tables > 0).count());
-    Ok(counts.max().unwrap_or(0))
+/// What the tables of a database are like.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Shape {
+    /// Levels with tables, in the keyspace that has most of them.
+    pub levels: usize,
+    /// Range tombstones in tables.
+    pub range_tombstones: u64,
+    /// Entries in memtables: they stand in the log alone.
+    pub only_in_log: u64,
+    /// Keyspaces with tables.
+    pub keyspaces: usize,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { levels, range_tombstones, only_in_log, keyspaces } = self;
+        write!(f, "{levels} levels with tables, {keyspaces} keyspaces, {range_tombstones} range tombstones")?;
+        write!(f, ", {only_in_log} entries in memory and log alone")
+    }
+}
+
+impl Shape {
+    fn of(db: &Db) -> Result<Self> {
+        let mut shape = Self::default();
+        for keyspace in db.keyspaces()? {
+            let levels = keyspace.levels.iter().filter(|level| level.tables > 0).count();
+            shape.levels = shape.levels.max(levels);
+            shape.keyspaces += usize::from(levels > 0);
+            shape.range_tombstones += keyspace.levels.iter().map(|level| level.range_tombstones).sum::<u64>();
+            shape.only_in_log += keyspace.memtable_entries;
+        }
+        Ok(shape)
+    }
+
+    /// True if every kind of thing that can be harmed is there.
+    fn is_rich(&self) -> bool {
+        self.levels >= 3 && self.keyspaces >= 2 && self.range_tombstones >= 2 && self.only_in_log > 0
+    }
 }

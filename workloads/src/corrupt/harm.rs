@@ -1,5 +1,8 @@
 //! What is done to a database: every way of harming it, numbered, so that a run can be split and gone on with.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::build::Subject;
 use super::world::{Image, SECTOR};
 
@@ -9,7 +12,7 @@ pub enum Harm {
     /// One bit of one byte is flipped.
     Flip {
         /// Its name in the directory.
-        file: String,
+        file: Arc<str>,
         /// Of the byte.
         offset: usize,
         /// 0 to 7.
@@ -18,14 +21,14 @@ pub enum Harm {
     /// A sector holds zeros.
     Zero {
         /// Its name in the directory.
-        file: String,
+        file: Arc<str>,
         /// Number in the file.
         sector: usize,
     },
     /// Two sectors of one file have changed places.
     Swap {
         /// Its name in the directory.
-        file: String,
+        file: Arc<str>,
         /// Number of one in the file.
         a: usize,
         /// Number of the other.
@@ -34,7 +37,7 @@ pub enum Harm {
     /// A sector holds what it held before.
     Earlier {
         /// Its name in the directory.
-        file: String,
+        file: Arc<str>,
         /// Number in the file.
         sector: usize,
         /// What it held.
@@ -43,22 +46,36 @@ pub enum Harm {
     /// The file ends early.
     Truncate {
         /// Its name in the directory.
-        file: String,
+        file: Arc<str>,
         /// Bytes that are left.
         len: usize,
     },
     /// The file is gone.
     Remove {
         /// Its name in the directory.
-        file: String,
+        file: Arc<str>,
     },
     /// Two files have changed names.
     Exchange {
         /// Name of one in the directory.
-        a: String,
+        a: Arc<str>,
         /// Name of the other.
-        b: String,
+        b: Arc<str>,
     },
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flip { file, offset, bit } => write!(f, "bit {bit} of byte {offset} of {file} flipped"),
+            Self::Zero { file, sector } => write!(f, "sector {sector} of {file} zeroed"),
+            Self::Swap { file, a, b } => write!(f, "sectors {a} and {b} of {file} swapped"),
+            Self::Earlier { file, sector, .. } => write!(f, "sector {sector} of {file} as it was before"),
+            Self::Truncate { file, len } => write!(f, "{file} cut at {len}"),
+            Self::Remove { file } => write!(f, "{file} removed"),
+            Self::Exchange { a, b } => write!(f, "{a} and {b} exchanged"),
+        }
+    }
 }
 
 impl Harm {
@@ -89,38 +106,48 @@ impl Harm {
         }
     }
 
+    /// True if this is one of the files harmed.
+    pub fn touches(&self, name: &str) -> bool {
+        self.file() == name || matches!(self, Self::Exchange { b, .. } if **b == *name)
+    }
+
     /// The files afterwards; `None` if they are the same as before.
     pub fn apply(&self, image: &Image) -> Option<Image> {
         let mut harmed = image.clone();
-        let bytes = harmed.get_mut(self.file())?;
+        let file = harmed.get_mut(self.file())?;
         match self {
-            Self::Flip { offset, bit, .. } => bytes[*offset] ^= 1 << bit,
-            Self::Zero { sector, .. } => bytes[sector * SECTOR..][..SECTOR].fill(0),
+            Self::Flip { offset, bit, .. } => Arc::make_mut(file)[*offset] ^= 1 << bit,
+            Self::Zero { sector, .. } => Arc::make_mut(file)[sector * SECTOR..][..SECTOR].fill(0),
             Self::Swap { a, b, .. } => {
+                let bytes = Arc::make_mut(file);
                 let (first, second) =
                     (bytes[a * SECTOR..][..SECTOR].to_vec(), bytes[b * SECTOR..][..SECTOR].to_vec());
                 bytes[a * SECTOR..][..SECTOR].copy_from_slice(&second);
                 bytes[b * SECTOR..][..SECTOR].copy_from_slice(&first);
             }
             Self::Earlier { sector, bytes: earlier, .. } => {
-                bytes[sector * SECTOR..][..SECTOR].copy_from_slice(earlier);
+                Arc::make_mut(file)[sector * SECTOR..][..SECTOR].copy_from_slice(earlier);
             }
-            Self::Truncate { len, .. } => bytes.truncate(*len),
-            Self::Remove { file } => drop(harmed.remove(file)),
+            Self::Truncate { len, .. } => Arc::make_mut(file).truncate(*len),
+            Self::Remove { file } => drop(harmed.remove(&**file)),
             Self::Exchange { a, b } => {
-                let (first, second) = (harmed.remove(a)?, harmed.remove(b)?);
-                harmed.insert(a.clone(), second);
-                harmed.insert(b.clone(), first);
+                let (first, second) = (harmed.remove(&**a)?, harmed.remove(&**b)?);
+                harmed.insert(a.to_string(), second);
+                harmed.insert(b.to_string(), first);
             }
         }
-        (harmed != *image).then_some(harmed)
+        // Only what was harmed is looked at: whole images are long.
+        let is_changed = image.iter().any(|(name, bytes)| {
+            self.touches(name) && harmed.get(name).is_none_or(|now| !Arc::ptr_eq(now, bytes) && now != bytes)
+        });
+        is_changed.then_some(harmed)
     }
 
     /// True if one disk cannot know of it: the newest unsealed group of the log is what it was before.
     pub fn is_excused(&self, subject: &Subject, harmed: &Image) -> bool {
         match self {
             Self::Zero { file, sector } | Self::Earlier { file, sector, .. } => harmed
-                .get(file)
+                .get(&**file)
                 .and_then(|bytes| bytes.get(sector * SECTOR..(sector + 1) * SECTOR))
                 .is_some_and(|bytes| subject.is_newest_group(file, *sector, bytes)),
             _ => false,
@@ -132,10 +159,10 @@ impl Harm {
 pub fn all(subject: &Subject, quick: bool) -> Vec<Harm> {
     let step = if quick { 61 } else { 1 };
     let mut harms = Vec::new();
-    let files: Vec<&String> = subject.image.keys().collect();
+    let files: Vec<Arc<str>> = subject.image.keys().map(|name| Arc::from(&**name)).collect();
     let mut bit_number = 0usize;
-    for (file, bytes) in &subject.image {
-        let file = || file.clone();
+    for (name, bytes) in files.iter().zip(subject.image.values()) {
+        let file = || Arc::clone(name);
         harms.push(Harm::Remove { file: file() });
         for bit in 0..bytes.len() * 8 {
             if bit_number.is_multiple_of(step) {
@@ -153,13 +180,13 @@ pub fn all(subject: &Subject, quick: bool) -> Vec<Harm> {
             let far = (sector + sectors / 2 + 1) % sectors;
             let partners = (0..sector).filter(|b| (b + 1 == sector) || *b == far || (!quick && is_used(*b)));
             harms.extend(partners.map(|b| Harm::Swap { file: file(), a: sector, b }));
-            for earlier in subject.earlier.get(&(file(), sector)).into_iter().flatten() {
+            for earlier in subject.earlier.get(&(name.to_string(), sector)).into_iter().flatten() {
                 harms.push(Harm::Earlier { file: file(), sector, bytes: earlier.clone() });
             }
         }
     }
     for (at, a) in files.iter().enumerate() {
-        harms.extend(files[at + 1..].iter().map(|b| Harm::Exchange { a: (*a).clone(), b: (*b).clone() }));
+        harms.extend(files[at + 1..].iter().map(|b| Harm::Exchange { a: a.clone(), b: b.clone() }));
     }
     harms
 }

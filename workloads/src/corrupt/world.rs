@@ -21,8 +21,11 @@ use holdfast::types::Timestamp;
 /// What a disk writes whole.
 pub const SECTOR: usize = 512;
 
-/// Files of one directory by name.
-pub type Image = BTreeMap<String, Vec<u8>>;
+/// Where the database stands in its world.
+pub const DIR: &str = "/db";
+
+/// Files of one directory by name. Worlds share the bytes of a file until one of them writes to it.
+pub type Image = BTreeMap<String, Arc<Vec<u8>>>;
 
 /// Contents that sectors had before: file name and sector number.
 pub type Earlier = BTreeMap<(String, usize), BTreeSet<Vec<u8>>>;
@@ -74,10 +77,10 @@ impl Wake for Flag {
 }
 
 impl MemoryWorld {
-    /// A world whose directory `/db` holds `image`.
+    /// A world whose directory [`DIR`] holds `image`.
     pub fn new(image: &Image) -> Arc<Self> {
         let files = image.iter().map(|(name, bytes)| {
-            (Path::new("/db").join(name), Arc::new(Mutex::new(Content { bytes: bytes.clone() })))
+            (Path::new(DIR).join(name), Arc::new(Mutex::new(Content { bytes: Arc::clone(bytes) })))
         });
         let state = State { files: files.collect(), earlier: None };
         Arc::new(Self {
@@ -106,7 +109,7 @@ impl MemoryWorld {
         let state = locked(&self.disk.state);
         let named = state.files.iter().map(|(path, content)| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (name, locked(content).bytes.clone())
+            (name, Arc::clone(&locked(content).bytes))
         });
         named.collect()
     }
@@ -248,7 +251,7 @@ impl Env for MemoryWorld {
 }
 
 struct Content {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
 }
 
 struct State {
@@ -288,19 +291,21 @@ impl MemoryFile {
         let (start, end) = (offset as usize, offset as usize + bytes.len());
         let mut content = locked(&self.content);
         locked(&self.disk.state).keep(&self.path, &content.bytes, start / SECTOR..end.div_ceil(SECTOR));
-        if content.bytes.len() < end {
-            content.bytes.resize(end, 0);
+        let content = Arc::make_mut(&mut content.bytes);
+        if content.len() < end {
+            content.resize(end, 0);
         }
-        content.bytes[start..end].copy_from_slice(bytes);
+        content[start..end].copy_from_slice(bytes);
     }
 
     fn zero(&self, offset: u64, len: u64) {
         let mut content = locked(&self.content);
         let end = (offset + len) as usize;
-        if content.bytes.len() < end {
-            content.bytes.resize(end, 0);
+        let content = Arc::make_mut(&mut content.bytes);
+        if content.len() < end {
+            content.resize(end, 0);
         }
-        content.bytes[offset as usize..end].fill(0);
+        content[offset as usize..end].fill(0);
     }
 
     fn get(&self, offset: u64, buf: &mut Buf) -> usize {
@@ -351,7 +356,7 @@ impl File for MemoryFile {
     }
 
     fn truncate(&self, len: u64) -> Io<IoResult<()>> {
-        locked(&self.content).bytes.resize(len as usize, 0);
+        Arc::make_mut(&mut locked(&self.content).bytes).resize(len as usize, 0);
         Io::ready(Ok(()))
     }
 
@@ -386,7 +391,7 @@ impl Disk for MemoryDisk {
             (None, false) => return Io::ready(Err(error(IoErrorKind::NotFound, "open", path))),
             (Some(content), false) => Arc::clone(content),
             (None, true) => {
-                let content = Arc::new(Mutex::new(Content { bytes: Vec::new() }));
+                let content = Arc::new(Mutex::new(Content { bytes: Arc::default() }));
                 state.files.insert(path.to_path_buf(), Arc::clone(&content));
                 content
             }
@@ -401,7 +406,7 @@ impl Disk for MemoryDisk {
             return Io::ready(Err(error(IoErrorKind::NotFound, "rename", from)));
         };
         if let Some(replaced) = state.files.insert(to.to_path_buf(), content) {
-            let bytes = locked(&replaced).bytes.clone();
+            let bytes = Arc::clone(&locked(&replaced).bytes);
             state.keep(to, &bytes, 0..bytes.len() / SECTOR);
         }
         Io::ready(Ok(()))
@@ -449,7 +454,7 @@ impl Disk for MemoryDisk {
         state
             .files
             .entry(dir.join(name))
-            .or_insert_with(|| Arc::new(Mutex::new(Content { bytes: Vec::new() })));
+            .or_insert_with(|| Arc::new(Mutex::new(Content { bytes: Arc::default() })));
         Io::ready(Ok(Box::new(Lock)))
     }
 

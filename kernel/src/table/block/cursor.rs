@@ -14,10 +14,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::search::{Layout, precedes};
+use super::search::{Entry, Found, Layout};
 use crate::cache::Block;
 use crate::codec::BadBytes;
-use crate::types::{OpKind, Seq};
+use crate::types::{EntryRef, OpKind, Seq};
 
 /// What the cursor stands on, beside the key.
 #[derive(Clone, Copy)]
@@ -30,6 +30,14 @@ struct Place {
     value_len: usize,
     seq: Seq,
     kind: OpKind,
+}
+
+impl Place {
+    #[inline]
+    fn of(at: usize, entry: &Entry<'_>, value_at: usize) -> Self {
+        let Entry { next, value_len, seq, kind, .. } = *entry;
+        Self { at, next, value_at, value_len, seq, kind }
+    }
 }
 
 /// A decoded entry of the interval before the cursor.
@@ -119,12 +127,15 @@ impl EntryCursor {
     /// To the first entry not before (`key`, `seq`), or nowhere.
     pub(in crate::table) fn seek(&mut self, key: &[u8], seq: Seq) -> Result<(), BadBytes> {
         self.behind.clear();
-        let restart = self.layout.restart_before(self.block.bytes(), key, seq)?;
-        let (at, value_at) = self.layout.restart(self.block.bytes(), restart);
-        self.go_to(at, value_at)?;
-        while self.valid() && precedes((&self.key, self.seq()), (key, seq)) {
-            self.next()?;
-        }
+        self.place = None;
+        let Some(Found { at, entry, value_at, .. }) = self.layout.find(self.block.bytes(), key, seq)? else {
+            return Ok(());
+        };
+        self.layout.value(value_at, entry.value_len)?;
+        self.key.clear();
+        self.key.extend_from_slice(key.get(..entry.shared).unwrap_or_default());
+        self.key.extend_from_slice(entry.suffix);
+        self.place = Some(Place::of(at, &entry, value_at));
         Ok(())
     }
 
@@ -134,6 +145,31 @@ impl EntryCursor {
         let Some(place) = self.place else { return Ok(()) };
         self.behind.clear();
         self.go_to(place.next, place.value_at.saturating_add(place.value_len))
+    }
+
+    /// [`EntryCursor::next`] if that stays in the block; false, and nothing moved, if this is the last entry. Standing
+    /// nowhere it stays there.
+    #[inline]
+    pub(in crate::table) fn next_within(&mut self) -> Result<bool, BadBytes> {
+        match self.place {
+            Some(place) if self.layout.ends_at(place.next) => Ok(false),
+            _ => self.next().map(|()| true),
+        }
+    }
+
+    /// [`EntryCursor::prev`] if that stays in the block; false, and nothing moved, if this is the first entry.
+    #[inline]
+    pub(in crate::table) fn prev_within(&mut self) -> Result<bool, BadBytes> {
+        match self.place {
+            Some(place) if place.at == 0 => Ok(false),
+            _ => self.prev().map(|()| true),
+        }
+    }
+
+    /// The entry that the cursor stands on, without its value.
+    #[inline]
+    pub(in crate::table) fn entry(&self) -> Option<EntryRef<'_>> {
+        self.place.map(|place| EntryRef { key: &self.key, seq: place.seq, kind: place.kind })
     }
 
     /// To the entry before; nowhere if this was the first, or if the cursor stood nowhere.
@@ -157,14 +193,7 @@ impl EntryCursor {
         self.layout.value(value_at, entry.value_len)?;
         self.key.truncate(entry.shared);
         self.key.extend_from_slice(entry.suffix);
-        self.place = Some(Place {
-            at,
-            next: entry.next,
-            value_at,
-            value_len: entry.value_len,
-            seq: entry.seq,
-            kind: entry.kind,
-        });
+        self.place = Some(Place::of(at, &entry, value_at));
         Ok(())
     }
 

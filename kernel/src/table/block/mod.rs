@@ -21,7 +21,7 @@
 //! ```
 //!
 //! Entries ascend by key and, within a key, descend by `Seq`. `shared` is how many leading bytes the key has in
-//! common with the one before.
+//! common with the one before: all of them, for searches rely on it, but none at a restart.
 //!
 //! A search compares eight-byte numbers in one short array, decodes the key of a restart only where two such
 //! numbers tie, and then walks at most one interval without building a key: knowing how many bytes of the

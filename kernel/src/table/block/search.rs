@@ -47,6 +47,15 @@ pub(super) struct Entry<'a> {
     pub(super) next: usize,
 }
 
+/// The first entry not before the target, as it stands in the keys section.
+pub(super) struct Found<'a> {
+    pub(super) at: usize,
+    pub(super) entry: Entry<'a>,
+    pub(super) value_at: usize,
+    /// True if its key is the target's.
+    same_key: bool,
+}
+
 /// What a search found: the first entry not before the target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::table) struct Spot {
@@ -91,6 +100,13 @@ impl Layout {
         }
     }
 
+    /// True if no entry starts at `at` of the keys section or behind it.
+    #[inline]
+    pub(super) fn ends_at(&self, at: usize) -> bool {
+        at >= self.keys_len
+    }
+
+    #[inline]
     pub(super) fn keys<'a>(&self, content: &'a [u8]) -> &'a [u8] {
         content.get(..self.keys_len).unwrap_or_default()
     }
@@ -101,7 +117,8 @@ impl Layout {
         let start = self.keys_len.saturating_add(at);
         let end = start.saturating_add(len);
         if end > self.restarts_at {
-            return Err(bad("value lies outside its block", start));
+            // The place stays inside the block: whoever reads the error looks there.
+            return Err(bad("value lies outside its block", start.min(self.restarts_at)));
         }
         Ok(start..end)
     }
@@ -120,7 +137,10 @@ impl Layout {
             Some([a, b, c, d]) if (a | b | c | d) & 0x80 == 0 => {
                 (usize::from(*a), usize::from(*b), u64::from(*c), usize::from(*d), 4)
             }
-            _ => long_entry_head(from)?,
+            _ => match seq_entry_head(from) {
+                Some(head) => head,
+                None => long_entry_head(from)?,
+            },
         };
         let zigzag = packed >> KIND_BITS;
         let delta = (zigzag >> 1) as i64 ^ (zigzag as i64 & 1).wrapping_neg();
@@ -179,6 +199,20 @@ impl Layout {
         key: &[u8],
         seq: Seq,
     ) -> Result<Option<Spot>, BadBytes> {
+        let Some(found) = self.find(content, key, seq)? else { return Ok(None) };
+        let Found { entry, value_at, same_key, .. } = found;
+        let value = self.value(value_at, entry.value_len)?;
+        Ok(Some(Spot { same_key, seq: entry.seq, kind: entry.kind, value }))
+    }
+
+    /// The same, as it stands in the keys section. The key found begins with the first `shared` bytes of the target,
+    /// so nobody has to build the keys before it.
+    pub(super) fn find<'a>(
+        &self,
+        content: &'a [u8],
+        key: &[u8],
+        seq: Seq,
+    ) -> Result<Option<Found<'a>>, BadBytes> {
         if self.restarts == 0 {
             return Ok(None);
         }
@@ -201,9 +235,7 @@ impl Layout {
                     }
                 };
                 if order == Ordering::Greater || (order == Ordering::Equal && entry.seq <= seq) {
-                    let value = self.value(value_at, entry.value_len)?;
-                    let same_key = order == Ordering::Equal;
-                    return Ok(Some(Spot { same_key, seq: entry.seq, kind: entry.kind, value }));
+                    return Ok(Some(Found { at, value_at, same_key: order == Ordering::Equal, entry }));
                 }
             }
             at = entry.next;
@@ -225,6 +257,36 @@ impl Layout {
         let records = self.records(content);
         records.partition_point(|record| record_entry(record) < at).saturating_sub(1)
     }
+}
+
+/// The same if only the `Seq`, of up to 56 bits, takes more than a byte, as in keys written in random order.
+#[inline(always)]
+fn seq_entry_head(from: &[u8]) -> Option<(usize, usize, u64, usize, usize)> {
+    let [shared, suffix_len, packed @ .., _] = from.first_chunk::<11>()?;
+    let word = u64::from_le_bytes(*packed);
+    // The byte that ends the number is the first whose high bit is not set.
+    let last = (!word & 0x8080_8080_8080_8080).trailing_zeros() / 8;
+    let value_at = (last as usize).saturating_add(3);
+    let value_len = *from.get(value_at)?;
+    if (shared | suffix_len | value_len) & 0x80 != 0 || last > 6 {
+        return None;
+    }
+    // A number is never written longer than it must be.
+    if last > 0 && packed.get(last as usize) == Some(&0) {
+        return None;
+    }
+    let unused_bits = 56u32.saturating_sub(last.saturating_mul(8));
+    let seven = word & 0x7f7f_7f7f_7f7f_7f7f & (u64::MAX >> unused_bits);
+    let fourteen = (seven & 0x007f_007f_007f_007f) | (seven & 0x7f00_7f00_7f00_7f00) >> 1;
+    let twenty_eight = (fourteen & 0x0000_3fff_0000_3fff) | (fourteen & 0x3fff_0000_3fff_0000) >> 2;
+    let packed = (twenty_eight & 0x0fff_ffff) | (twenty_eight & 0x0fff_ffff_0000_0000) >> 4;
+    Some((
+        usize::from(*shared),
+        usize::from(*suffix_len),
+        packed,
+        usize::from(value_len),
+        value_at.saturating_add(1),
+    ))
 }
 
 /// The numbers of an entry of which one is 128 or more, and how many bytes they take.
@@ -269,8 +331,14 @@ pub(in crate::table) fn check_order(content: &[u8]) -> Result<(), BadBytes> {
         if entry.shared > key.len() {
             return Err(bad("key shares more than there is", at));
         }
+        // A search takes a key that shares less than the one before matched for a greater one.
+        let could_share_more = key.get(entry.shared).is_some_and(|byte| entry.suffix.first() == Some(byte));
         key.truncate(entry.shared);
         key.extend_from_slice(entry.suffix);
+        let is_restart = next_restart.is_some_and(|record| record_entry(record) == at);
+        if could_share_more && !is_restart {
+            return Err(bad("key shares less than it could", at));
+        }
         if let Some(record) = next_restart.filter(|record| record_entry(record) == at) {
             if at == 0 {
                 prefix =
@@ -298,4 +366,30 @@ pub(in crate::table) fn check_order(content: &[u8]) -> Result<(), BadBytes> {
         return Err(bad("sections do not fill the block", at));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::put_varint;
+
+    quickcheck::quickcheck! {
+        fn the_short_way_to_an_entry_says_the_same(shared: u8, packed: u64, shift: u8, tail: Vec<u8>) -> bool {
+            let mut from = vec![shared, tail.len() as u8];
+            put_varint(&mut from, packed >> (shift % 64));
+            from.extend(tail);
+            from.extend([1; 9]);
+            let long = long_entry_head(&from).ok();
+            // Up to 56 bits and everything else in a byte: then it does find its way.
+            let finds = shared < 128 && from.get(1).is_some_and(|len| *len < 128) && packed >> (shift % 64) >> 49 == 0;
+            match seq_entry_head(&from) {
+                Some(short) => long == Some(short),
+                None => !finds || long.is_none_or(|long| long.3 > 127),
+            }
+        }
+
+        fn the_short_way_believes_no_more_than_the_long(from: Vec<u8>) -> bool {
+            seq_entry_head(&from).is_none_or(|short| long_entry_head(&from).ok() == Some(short))
+        }
+    }
 }

@@ -137,3 +137,31 @@ fn exercise(content: &[u8], probes: &[(u16, u8, u8)]) -> bool {
     }
     true
 }
+
+#[test]
+fn a_value_that_a_restart_puts_outside_is_refused_at_a_place_inside() {
+    let mut content = build(&model(&[(7, 3, 5)], b"p"), 4);
+    let len = content.len();
+    content[len - TAIL_BYTES - 4..len - TAIL_BYTES].copy_from_slice(&(1u32 << 24).to_le_bytes());
+    let block = Arc::new(Block::copy_of(&Arc::new(Budget::new(0)), &content));
+    let bad = EntryCursor::new(block).unwrap().seek_last().unwrap_err();
+    assert!(bad.what.contains("value") && bad.at <= len, "{bad}, but the block has {len} bytes");
+}
+
+/// The second key is the first's continuation, written as if it had less in common with it than it has.
+#[test]
+fn a_key_that_shares_less_than_it_could_is_refused() {
+    let mut builder = EntryBlockBuilder::new(16);
+    builder.add(b"user1", Seq::new(5), OpKind::Put, b"");
+    builder.add(b"user2", Seq::new(5), OpKind::Put, b"");
+    let good = builder.finish().to_vec();
+    assert_eq!(check_order(&good), Ok(()));
+    let second = 4 + b"user1".len();
+    assert_eq!(good[second..second + 5], [4, 1, 1, 0, b'2']);
+    // Three shared bytes and two of its own; the section of keys is one byte longer.
+    let less = [&good[..second], &[3, 2, 1, 0, b'r', b'2'], &good[second + 5..]].concat();
+    let mut less = less;
+    let keys_len = less.len() - TAIL_BYTES + 16;
+    less[keys_len] += 1;
+    assert!(check_order(&less).unwrap_err().what.contains("less than it could"));
+}

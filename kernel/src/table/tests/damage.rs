@@ -3,6 +3,7 @@
 use super::super::salvage::SalvagedEntry;
 use super::*;
 use crate::error::Error;
+use crate::types::EntryRef;
 
 const KEYS: u32 = 26;
 
@@ -23,7 +24,8 @@ fn reads_right(world: &World, meta: &TableMeta, model: &Model, by_key: bool) -> 
     let mut expected = model.iter();
     while fine && iter.valid() {
         let ((key, Reverse(seq)), (kind, value)) = expected.next().unwrap();
-        assert_eq!((iter.key(), iter.seq(), iter.kind(), iter.value()), (&key[..], *seq, *kind, &value[..]));
+        assert_eq!(iter.entry(), Some(EntryRef { key, seq: *seq, kind: *kind }));
+        assert_eq!(iter.value(), &value[..]);
         fine = run(iter.next()).is_ok();
     }
     assert!(!fine || expected.next().is_none());

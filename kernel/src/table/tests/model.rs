@@ -33,7 +33,8 @@ type Entry = (Place, Content);
 fn at(iter: &TableIter) -> Option<Entry> {
     let pinned: Value = iter.pinned_value();
     assert_eq!(&pinned[..], iter.value());
-    iter.valid().then(|| ((iter.key().to_vec(), Reverse(iter.seq())), (iter.kind(), pinned.detach())))
+    let entry = iter.entry()?;
+    Some(((entry.key.to_vec(), Reverse(entry.seq)), (entry.kind, pinned.detach())))
 }
 
 fn pair(entry: Option<(&Place, &Content)>) -> Option<Entry> {

@@ -1,0 +1,4 @@
+//! The target `current` of `holdfast::fuzzing`, which says what it demands.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| holdfast::fuzzing::check("current", data));

@@ -1,0 +1,4 @@
+//! The target `manifest_edit` of `holdfast::fuzzing`, which says what it demands.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| holdfast::fuzzing::check("manifest_edit", data));

@@ -12,6 +12,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
     loop {
         let changed = engine.graveyard.changed.notified();
         clear(&engine).await;
+        crew.progress.notify_all();
         if crew.stopping() {
             return;
         }
@@ -30,6 +31,7 @@ pub(super) async fn clear(engine: &Engine) {
                 tracing::warn!(%error, "a needless table could not be removed; the next opening will")
             }
         }
+        engine.graveyard.note_deleted();
         engine.env.slice(4096).await;
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{
-    Crew, RETRY_NS, Reaction, is_certainly_not_made, judge_urgency, list_tables, pause, react, remove_tables,
+    Crew, RETRY_NS, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause, react,
+    remove_tables,
 };
 use crate::check::{Phase, mark};
 use crate::compaction::pick::{self, Job, LAST_LEVEL};
@@ -16,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::manifest::Change;
 use crate::manifest::door::Note;
 use crate::options::LEVELS;
-use crate::sync::atomic::Ordering;
 use crate::sync::oneshot;
 use crate::tree::{KeyspaceState, State, TableHandle};
 use crate::types::file_name::{self, FileKind};
@@ -75,29 +75,36 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         if crew.stopping() {
             break;
         }
-        if let Some(asked) = next_asked(&crew) {
-            let outcome = working(&crew, compact_fully(&engine, &crew, asked.keyspace)).await;
+        if let Some((asked, working)) = next_asked(&crew) {
+            let outcome = compact_fully(&engine, &crew, asked.keyspace).await;
             release(&crew, asked.keyspace);
+            drop(working);
             let _ = asked.answer.send(outcome);
             continue;
         }
-        let Some((keyspace, job)) = next_job(&engine, &crew) else {
+        let Some((keyspace, job, working)) = next_job(&engine, &crew) else {
             wanted.await;
             continue;
         };
-        let outcome = working(&crew, run_job(&engine, &crew, &keyspace, &job)).await;
+        let outcome = run_job(&engine, &crew, &keyspace, &job).await;
         advance_cursor(&crew, &job);
         release(&crew, keyspace.id);
         judge_urgency(&engine, &crew);
-        crew.progress.notify_all();
-        if let Err(error) = outcome {
-            match after_failure(&engine, &crew, &job, &error).await {
-                Reaction::End => break,
-                Reaction::Retry => pause(&engine, &crew.stopped, RETRY_NS).await,
-                Reaction::GiveUp => {}
+        let reaction = match outcome {
+            Ok(()) => {
+                engine.disk_full.lock().take();
+                None
             }
-        } else {
-            engine.disk_full.lock().take();
+            Err(error) => Some(after_failure(&engine, &crew, &job, &error).await),
+        };
+        // Whoever waits for idleness may count the files then: the inputs that were replaced are let go first.
+        drop((keyspace, job));
+        drop(working);
+        crew.progress.notify_all();
+        match reaction {
+            Some(Reaction::End) => break,
+            Some(Reaction::Retry) => pause(&engine, &crew.stopped, RETRY_NS).await,
+            Some(Reaction::GiveUp) | None => {}
         }
     }
     // Whoever still waits for a full compaction learns that it will not happen.
@@ -106,27 +113,21 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
     crew.compaction_wanted.notify_one();
 }
 
-async fn working<T>(crew: &Crew, job: impl Future<Output = T>) -> T {
-    crew.working.fetch_add(1, Ordering::AcqRel);
-    let outcome = job.await;
-    crew.working.fetch_sub(1, Ordering::AcqRel);
-    outcome
-}
-
-fn next_asked(crew: &Crew) -> Option<Asked> {
+fn next_asked(crew: &Crew) -> Option<(Asked, Working<'_>)> {
     let mut agenda = crew.compaction.lock();
     let at = agenda.asked.iter().flatten().position(|asked| !agenda.busy.contains(&asked.keyspace))?;
     let asked = agenda.asked.as_mut()?.remove(at)?;
     agenda.busy.insert(asked.keyspace);
-    Some(asked)
+    Some((asked, Working::begin(crew)))
 }
 
-fn next_job(engine: &Engine, crew: &Crew) -> Option<(Arc<KeyspaceState>, Job)> {
+/// What is due, taken: at every moment it is seen as due or as worked on.
+fn next_job<'a>(engine: &Engine, crew: &'a Crew) -> Option<(Arc<KeyspaceState>, Job, Working<'a>)> {
     let state = engine.published.load();
     let mut agenda = crew.compaction.lock();
     let (keyspace, job) = due(engine, &agenda, &state)?;
     agenda.busy.insert(keyspace.id);
-    Some((keyspace, job))
+    Some((keyspace, job, Working::begin(crew)))
 }
 
 /// The first job due in any keyspace that nobody works on.
@@ -256,15 +257,18 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
     }
     let state = engine.published.load();
     let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
-    let tables: Vec<Arc<TableHandle>> = keyspace.levels[LAST_LEVEL].to_vec();
-    for table in tables {
-        let meta = table.meta();
-        if meta.deletes + meta.range_tombstones == 0 || table.is_quarantined() {
-            continue;
-        }
+    let tables: Vec<FileNo> = keyspace.levels[LAST_LEVEL].iter().map(|table| table.meta().no).collect();
+    // By number, so that the files of tables that were rewritten already can go.
+    drop(state);
+    for no in tables {
         let state = engine.published.load();
         let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
-        let job = pick::rewrite(keyspace, LAST_LEVEL, table);
+        let listed = keyspace.levels[LAST_LEVEL].iter().find(|table| table.meta().no == no);
+        let Some(table) = listed.filter(|table| !table.is_quarantined()) else { continue };
+        if table.meta().deletes + table.meta().range_tombstones == 0 {
+            continue;
+        }
+        let job = pick::rewrite(keyspace, LAST_LEVEL, table.clone());
         run_asked(engine, crew, keyspace, &job, &mut failure).await?;
     }
     failure.map_or(Ok(()), Err)

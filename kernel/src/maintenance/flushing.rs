@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Crew, RETRY_NS, Reaction, is_certainly_not_made, judge_urgency, list_tables, pause, react, remove_tables,
+    Crew, RETRY_NS, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause, react,
+    remove_tables,
 };
 use crate::check::Phase;
 use crate::commit::Work;
@@ -39,9 +40,11 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
             changed.await;
             continue;
         };
-        crew.working.fetch_add(1, Ordering::AcqRel);
+        let working = Working::begin(&crew);
         let outcome = flush_one(&engine, &crew, &keyspace, &memory).await;
-        crew.working.fetch_sub(1, Ordering::AcqRel);
+        drop((keyspace, memory));
+        drop(state);
+        drop(working);
         match outcome {
             Ok(()) => {
                 engine.disk_full.lock().take();

@@ -228,7 +228,7 @@ impl Maintenance {
         self.shrink_log(engine).await
     }
 
-    /// Waits until nothing is running or due.
+    /// Waits until nothing is running or due, and needless files are gone.
     pub async fn wait_idle(&self, engine: &Engine) -> Result<()> {
         let crew = self.crew.clone();
         self.wait_until(engine, move |engine| {
@@ -240,6 +240,7 @@ impl Maintenance {
             }
             crew.working.load(Ordering::Acquire) == 0
                 && state.keyspaces.values().all(|keyspace| keyspace.frozen.is_empty())
+                && engine.graveyard.is_clear()
                 && !due
         })
         .await
@@ -315,6 +316,24 @@ impl Maintenance {
         ];
         engine.door.change(changes).await?;
         Ok(())
+    }
+}
+
+/// A piece of background work under way; idleness waits for it.
+pub(crate) struct Working<'a> {
+    crew: &'a Crew,
+}
+
+impl<'a> Working<'a> {
+    fn begin(crew: &'a Crew) -> Self {
+        crew.working.fetch_add(1, Ordering::AcqRel);
+        Self { crew }
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.crew.working.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -23,14 +23,27 @@ use crate::types::FileNo;
 #[derive(Default)]
 pub(crate) struct Graveyard {
     dead: Mutex<Vec<FileNo>>,
+    /// Files buried and not deleted yet.
+    undeleted: AtomicU64,
     /// Wakes the cleaner.
     pub changed: Notify,
 }
 
 impl Graveyard {
     pub fn bury(&self, no: FileNo) {
+        self.undeleted.fetch_add(1, Ordering::AcqRel);
         self.dead.lock().push(no);
         self.changed.notify_one();
+    }
+
+    /// A file that was taken is deleted, or left to the next opening.
+    pub fn note_deleted(&self) {
+        self.undeleted.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// True if no file waits to be deleted.
+    pub fn is_clear(&self) -> bool {
+        self.undeleted.load(Ordering::Acquire) == 0
     }
 
     /// Takes everything buried so far.

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::cache::{BlockCache, Budget};
+use crate::cache::{BlockCache, Budget, Purpose};
 use crate::check::mark;
 use crate::commit::{Check, Committer, Work};
 use crate::compaction::pace::Pace;
@@ -74,7 +74,8 @@ impl Engine {
 
     /// Looks again whether writers must be slowed.
     pub fn judge_pressure(&self) {
-        let verdict = pressure(&self.published.load(), self.options.memory_limit_bytes);
+        self.cache.give_way();
+        let verdict = pressure(&self.published.load(), &self.budget);
         self.pace.urgent.store(verdict != Pressure::None, Ordering::Relaxed);
         self.throttle.set(verdict);
     }
@@ -107,6 +108,7 @@ impl Engine {
         direction: Direction,
     ) -> Result<VisibleIter> {
         self.gate.check_read()?;
+        self.cache.give_way();
         VisibleIter::new(keyspace(state, id)?, &self.tables, range, seq, direction).await
     }
 
@@ -157,20 +159,35 @@ impl Engine {
         }
     }
 
+    fn why_stopped(&self) -> String {
+        let (held, limit) = (self.budget.held(), self.budget.limit());
+        if held < limit {
+            return "flush and compaction are behind the writers".into();
+        }
+        let of = |purpose| self.budget.used_by(purpose);
+        format!(
+            "{held} bytes are held, and memory_limit_bytes is {limit}: memtables {}, transactions {}, values and cursors of \
+             readers {}",
+            of(Purpose::Memtable),
+            of(Purpose::Transaction),
+            of(Purpose::Pinned)
+        )
+    }
+
     async fn wait_until_eased(&self) -> Result<()> {
         mark!("write_stopped");
         let began = self.env.now();
         while self.throttle.get() == Pressure::Stop {
             self.gate.check()?;
             if let Some(full) = self.disk_full.lock().clone() {
-                let memory = memory_pressure(&self.published.load(), self.options.memory_limit_bytes);
+                let memory = memory_pressure(&self.published.load(), &self.budget);
                 // Where only a compaction lacks room, writers go on: a flush may have all the room it needs.
                 return if memory == Pressure::Stop { Err(Error::DiskFull(full)) } else { Ok(()) };
             }
             let now = self.env.now();
             if now.since(began) > STOPPED_WAIT_NS {
                 mark!("memory_over_budget");
-                return Err(Error::Busy("flush and compaction are behind the writers".into()));
+                return Err(Error::Busy(self.why_stopped()));
             }
             either(self.throttle.eased.notified(), self.env.sleep_until(now.after(STOPPED_POLL_NS))).await;
             // A verdict is given by whoever changed the state, so of two that change it at once the one that looked

@@ -45,6 +45,7 @@ pub struct Options {
     /// Table files kept open at once, 16 to 1,048,576, default 512.
     pub open_files_max: u64,
     /// Largest transaction in bytes of keys and values, 64 KiB to 4 GiB, default 64 MiB; it is buffered in memory.
+    /// All open transactions together may hold half of `memory_limit_bytes`.
     pub transaction_bytes_max: u64,
     /// Memory for the keys of recent commits, against which transactions are validated. A transaction that began
     /// before the oldest remembered commit conflicts. 64 KiB to 64 GiB, default 16 MiB.

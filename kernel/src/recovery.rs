@@ -428,9 +428,9 @@ impl Opening {
             recent: RecentWrites::new(visible, options.conflict_window_bytes),
             last_seq: visible.max(reserved),
             reserved,
+            cache: tables.cache().clone(),
             options: DeskOptions {
                 memtable_bytes: options.memtable_bytes,
-                memory_limit_bytes: options.memory_limit_bytes,
                 slow_operation_us: options.slow_operation_us,
             },
         });
@@ -557,6 +557,7 @@ impl<'a> Replayer<'a> {
         let limit = self.opening.options.memtable_bytes;
         let all = self.opening.options.memory_limit_bytes / 4;
         let total = self.log.bytes();
+        self.log.memories.values().for_each(|memory| memory.table.count_in(&self.opening.budget));
         let full: Vec<KeyspaceId> = self
             .log
             .memories

@@ -338,3 +338,150 @@ fn every_call_dropped_at_every_await_beside_other_committers() {
         println!("{}: {polls} polls", operation.name);
     }
 }
+
+/// A call that ends the database or makes another one, dropped after some polls; true if it completed.
+fn ending(
+    polls: u32,
+    call: fn(Stage) -> BoxFuture<'static, Result<()>>,
+    judge: fn(Stage, Arc<dyn Env>, bool) -> BoxFuture<'static, ()>,
+) -> bool {
+    holdfast_sim::run(options_of_run(u64::from(polls) + 1), move |world: World| async move {
+        let process = world.process("db");
+        let stage = within(&process, |env| async move {
+            let stage = Stage::open(env).await?;
+            stage.fill().await?;
+            stage.db.write(stage.pair(PAIRS), Durability::Sync).await?;
+            Ok::<_, Error>(stage)
+        });
+        let stage = stage.await.expect("no fault was asked for");
+        let outcome = process.run(dropped(polls, call(stage.clone()))).await.expect("alive");
+        let completed = outcome.is_some();
+        if let Some(outcome) = outcome {
+            outcome.unwrap();
+        }
+        within(&process, move |env| judge(stage, env, completed)).await;
+        within(&process, |env| async move {
+            let stage = Stage::open(env).await.expect("the directory is free");
+            assert!(stage.numbers().await.starts_with(&(0..=PAIRS).collect::<Vec<_>>()));
+            assert!(stage.db.verify().await.unwrap().is_good());
+            stage.db.close().await.unwrap();
+        })
+        .await;
+        completed
+    })
+    .result
+}
+
+#[test]
+fn a_close_dropped_at_every_await() {
+    let polls = (0..POLLS_MAX).find(|polls| {
+        ending(
+            *polls,
+            |stage| Box::pin(async move { stage.db.clone().close().await }),
+            |stage, _, completed| {
+                Box::pin(async move {
+                    // Closed from the first poll on, or not at all; and the handles that are left keep nothing open.
+                    match stage.db.write(stage.pair(PAIRS + 1), Durability::Sync).await {
+                        Ok(_) => assert!(!completed),
+                        Err(Error::Closed) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                    match stage.db.clone().close().await {
+                        Ok(()) => assert!(!completed),
+                        Err(Error::Closed) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                    drop(stage);
+                })
+            },
+        )
+    });
+    assert!(polls.is_some_and(|polls| polls > 3), "a close waits more often than {polls:?} times");
+}
+
+#[test]
+fn a_checkpoint_dropped_at_every_await() {
+    let polls = (0..POLLS_MAX).find(|polls| {
+        ending(
+            *polls,
+            |stage| Box::pin(async move { stage.db.checkpoint("/copy").await.map(drop) }),
+            |stage, env, completed| {
+                Box::pin(async move {
+                    // Whole, or refused by every opening, or not there.
+                    let existing = Options { create_if_missing: false, ..options() };
+                    match Db::open_in(env.clone(), "/copy", existing.clone()).await {
+                        Ok(copy) => {
+                            let all = copy
+                                .default_keyspace()
+                                .unwrap()
+                                .scan(Scan::all())
+                                .await
+                                .unwrap()
+                                .collect()
+                                .await;
+                            assert_eq!(all.unwrap().len() as u64, PAIRS + 1);
+                            copy.close().await.unwrap();
+                        }
+                        Err(Error::NotFound { .. }) => assert!(!completed),
+                        Err(Error::Invalid(why)) => {
+                            assert!(!completed && why.contains("unfinished checkpoint"), "{why}");
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                    stage.db.write(stage.pair(PAIRS + 1), Durability::Sync).await.unwrap();
+                    stage.db.compact().await.unwrap();
+                    stage.db.checkpoint("/again").await.unwrap();
+                    let again = Db::open_in(env, "/again", existing).await.unwrap();
+                    let all =
+                        again.keyspace("second").unwrap().scan(Scan::all()).await.unwrap().collect().await;
+                    assert_eq!(all.unwrap().len() as u64, PAIRS + 2);
+                    again.close().await.unwrap();
+                    assert_eq!(stage.db.oldest_reader().1, 0);
+                    stage.db.close().await.unwrap();
+                })
+            },
+        )
+    });
+    assert!(polls.is_some_and(|polls| polls > 10), "a checkpoint waits more often than {polls:?} times");
+}
+
+#[test]
+fn a_look_from_beside_dropped_at_every_await() {
+    let polls = (0..POLLS_MAX).find(|polls| {
+        let polls = *polls;
+        holdfast_sim::run(options_of_run(u64::from(polls) + 1), move |world: World| async move {
+            let process = world.process("db");
+            let beside = world.process_on("beside", "db");
+            let stage = within(&process, |env| async move {
+                let stage = Stage::open(env).await?;
+                stage.fill().await?;
+                Ok::<_, Error>(stage)
+            });
+            let stage = stage.await.unwrap();
+            let env = beside.env();
+            let look = async move {
+                let view = Db::open_read_only_in(env, DIR, options()).await?;
+                let before = view.keyspace("second")?.scan(Scan::all()).await?.collect().await?.len();
+                view.refresh().await?;
+                Ok::<_, Error>(before)
+            };
+            let seen = beside.run(dropped(polls, look)).await.unwrap();
+            let completed = seen.map(|seen| assert_eq!(seen.unwrap() as u64, PAIRS)).is_some();
+            within(&process, move |_| async move {
+                stage.db.write(stage.pair(PAIRS), Durability::Sync).await.unwrap();
+                stage.db.compact().await.unwrap();
+                stage.db.close().await.unwrap();
+            })
+            .await;
+            let view = within(&beside, |env| Db::open_read_only_in(env, DIR, options())).await.unwrap();
+            within(&beside, move |_| async move {
+                let all = view.keyspace("second").unwrap().scan(Scan::all()).await.unwrap().collect().await;
+                assert_eq!(all.unwrap().len() as u64, PAIRS + 1);
+            })
+            .await;
+            completed
+        })
+        .result
+    });
+    assert!(polls.is_some_and(|polls| polls > 10), "a look waits more often than {polls:?} times");
+}

@@ -2,8 +2,14 @@
 //!
 //! Everything that grows with the data (memtables, cached blocks, pinned index tops, transaction buffers, blocks
 //! that readers hold) takes a [`Charge`] for its heap bytes and gives it back by dropping it. The budget only
-//! counts. Who slows down when it is over is decided where the writes come in, so a charge never fails and never
-//! waits.
+//! counts; a charge never fails and never waits. Who gives way when it is over:
+//!
+//! | who | gives way how |
+//! |---|---|
+//! | block cache | keeps less, down to a sixteenth of its share |
+//! | transactions | all together may take half; what is more gets `Busy` at once |
+//! | memtables | the largest is frozen when the active ones together hold a quarter, or too much is held in all |
+//! | writers | slow down, then wait, then get `Busy` (`tree/stall`) |
 //!
 //! Invariant: the count of a purpose is the sum of its live charges. While a charge moves between purposes its
 //! bytes may for an instant be counted twice, never not at all, so `used` errs on the careful side.
@@ -63,6 +69,11 @@ impl Budget {
     /// Bytes in use for one purpose.
     pub fn used_by(&self, purpose: Purpose) -> u64 {
         self.counter(purpose as u32).load(Ordering::Relaxed)
+    }
+
+    /// Bytes in use that do not leave on request, as those of the cache do.
+    pub fn held(&self) -> u64 {
+        self.used().saturating_sub(self.used_by(Purpose::Cache))
     }
 
     /// The limit in bytes.

@@ -20,11 +20,16 @@ pub use block::Block;
 pub use budget::{Budget, Charge, Purpose};
 use shard::Shard;
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Bug, Mutex, planted};
 use crate::types::FileId;
 
 /// Most shards of a cache.
 const SHARDS_MAX: u64 = 16;
+/// The part of its share that the cache keeps however much others hold.
+const KEPT_PART: u64 = 16;
+/// A change of its share by less than this part does not move the cache.
+const NOTICED_PART: u64 = 32;
 /// A cache has only as many shards as leave each this many bytes, so that a block of usual size fits.
 const SHARD_BYTES_MIN: u64 = 256 << 10;
 
@@ -84,6 +89,9 @@ impl CacheStats {
 pub struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     budget: Arc<Budget>,
+    capacity_bytes: u64,
+    /// What each shard may hold at present.
+    share_bytes: AtomicU64,
 }
 
 impl BlockCache {
@@ -93,8 +101,10 @@ impl BlockCache {
         while shards > 1 && capacity_bytes / shards < SHARD_BYTES_MIN {
             shards /= 2;
         }
-        let shards = (0..shards).map(|_| Mutex::new(Shard::new(capacity_bytes / shards, &budget))).collect();
-        Self { shards, budget }
+        let shards: Vec<_> =
+            (0..shards).map(|_| Mutex::new(Shard::new(capacity_bytes / shards, &budget))).collect();
+        let share_bytes = AtomicU64::new(capacity_bytes / shards.len() as u64);
+        Self { shards, budget, capacity_bytes, share_bytes }
     }
 
     /// The budget that blocks are counted in.
@@ -111,11 +121,31 @@ impl BlockCache {
     pub fn insert(&self, key: BlockKey, block: Arc<Block>) -> Arc<Block> {
         // Freeing memory takes longer than the rest, so what is evicted is dropped after the lock.
         let mut evicted = Vec::new();
-        let kept = self.shard(key).lock().insert(key, block, &mut evicted);
+        let most = self.share_bytes.load(Ordering::Relaxed);
+        let kept = self.shard(key).lock().insert(key, block, most, &mut evicted);
         if planted(Bug::CacheCountsAfterUnlock) {
             evicted.iter().for_each(|block| block.count_as(Purpose::Pinned));
         }
         kept
+    }
+
+    /// Takes note of what others hold of the budget by now: lets go of what they need, and grows again when they need
+    /// less. Some loads where nothing much has changed.
+    pub fn give_way(&self) {
+        let left = self.budget.limit().saturating_sub(self.budget.held());
+        let most = left.clamp(self.capacity_bytes / KEPT_PART, self.capacity_bytes);
+        let (share, before) = (most / self.shards.len() as u64, self.share_bytes.load(Ordering::Relaxed));
+        if share.abs_diff(before) <= before / NOTICED_PART {
+            return;
+        }
+        self.share_bytes.store(share, Ordering::Relaxed);
+        if share < before {
+            for shard in &self.shards {
+                let mut evicted = Vec::new();
+                shard.lock().make_room(share, &mut evicted);
+                drop(evicted);
+            }
+        }
     }
 
     /// Counters since the cache was made, summed over the shards one after another.

@@ -78,23 +78,26 @@ impl Shard {
         }
     }
 
-    /// Puts `block` in unless `key` stands already, and gives the one that stands. Blocks that had to leave are
-    /// appended to `evicted`, for the caller to drop after the lock.
+    /// Puts `block` in unless `key` stands already, and gives the one that stands. No more than `most` bytes are held
+    /// then, if that is less than the capacity. Blocks that had to leave are appended to `evicted`, for the caller to
+    /// drop after the lock.
     pub(super) fn insert(
         &mut self,
         key: BlockKey,
         block: Arc<Block>,
+        most: u64,
         evicted: &mut Vec<Arc<Block>>,
     ) -> Arc<Block> {
         if let Ok(at) = self.find(key) {
             return self.slots[at].block.clone().unwrap_or(block);
         }
         let heap_bytes = block.heap_bytes();
-        if heap_bytes > self.capacity {
+        let most = most.min(self.capacity);
+        if heap_bytes > most {
             self.stats.bypassed += 1;
             return block;
         }
-        self.make_room(self.capacity - heap_bytes, evicted);
+        self.make_room(most - heap_bytes, evicted);
         if (self.entries + 1) * 3 > self.slots.len() * 2 {
             self.grow();
         }
@@ -110,7 +113,7 @@ impl Shard {
     }
 
     /// Evicts until at most `bytes_max` are held.
-    fn make_room(&mut self, bytes_max: u64, evicted: &mut Vec<Arc<Block>>) {
+    pub(super) fn make_room(&mut self, bytes_max: u64, evicted: &mut Vec<Arc<Block>>) {
         while self.bytes > bytes_max {
             let slot = &mut self.slots[self.hand];
             if slot.block.is_some() && slot.uses == 0 {

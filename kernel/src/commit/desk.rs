@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::queue::Pending;
 use super::{Check, Committer, Outcome, Work};
+use crate::cache::BlockCache;
 use crate::check::mark;
 use crate::clock::HybridClock;
 use crate::conflict::{Clash, RecentWrites};
@@ -21,7 +22,7 @@ use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::record::{Frame, FrameKind};
 use crate::sync::atomic::Ordering;
-use crate::tree::{State, pressure};
+use crate::tree::{Pressure, State, pressure};
 use crate::types::{KeyspaceId, Lsn, OpKind, RangeTombstone, Seq, Timestamp, WriteBatch, escaped};
 use crate::wal::{Appended, Spares, Wal, WalError};
 
@@ -31,6 +32,12 @@ pub(super) const GROUP_REQUESTS: usize = 256;
 pub(super) const GROUP_BYTES: u64 = 4 << 20;
 /// Encoding memory kept between groups, in bytes.
 const BODIES_KEPT_BYTES: usize = 1 << 20;
+/// Active memtables of all keyspaces together take up at most one part in so many of the memory.
+const ACTIVE_PART: u64 = 4;
+/// Memory is short when so many parts (second) of so many (first) are held.
+const CRAMPED: (u64, u64) = (4, 3);
+/// When memory is short, a memtable of this size is worth a flush.
+const CRAMPED_FREEZE_BYTES: u64 = 64 << 10;
 /// Sequences reserved in the manifest at once for commits that may be seen before they are durable.
 const RESERVE_SEQS: u64 = 1 << 20;
 
@@ -38,7 +45,6 @@ const RESERVE_SEQS: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct DeskOptions {
     pub memtable_bytes: u64,
-    pub memory_limit_bytes: u64,
     pub slow_operation_us: u64,
 }
 
@@ -50,6 +56,7 @@ pub(crate) struct DeskStart {
     pub recent: RecentWrites,
     pub last_seq: Seq,
     pub reserved: Seq,
+    pub cache: Arc<BlockCache>,
     pub options: DeskOptions,
 }
 
@@ -67,6 +74,8 @@ pub(crate) struct Desk {
     /// Encoded frames, reused from group to group.
     bodies: Vec<u8>,
     memtables_made: u64,
+    /// Gives way to memtables; they share its budget.
+    cache: Arc<BlockCache>,
     options: DeskOptions,
 }
 
@@ -79,7 +88,7 @@ struct Accepted {
 
 impl Desk {
     pub fn new(start: DeskStart) -> Self {
-        let DeskStart { wal, spares, clock, recent, last_seq, reserved, options } = start;
+        let DeskStart { wal, spares, clock, recent, last_seq, reserved, cache, options } = start;
         let sealed_at = Some(wal.end_lsn());
         Self {
             wal,
@@ -91,6 +100,7 @@ impl Desk {
             sealed_at,
             bodies: Vec::new(),
             memtables_made: 0,
+            cache,
             options,
         }
     }
@@ -306,16 +316,61 @@ impl Desk {
         self.recent.forget_through(oldest);
     }
 
+    /// Counts what the group put into memtables, freezes what is full, and lets writers know if it is too much.
     async fn freeze_full(&mut self, committer: &Committer, state: &Arc<State>) {
+        let (mut active_bytes, mut frozen) = (0, false);
         for keyspace in state.keyspaces.values() {
-            if keyspace.active.table.bytes() >= committer.freeze_bytes.load(Ordering::Relaxed)
-                && let Err(error) = self.freeze(committer, keyspace.id).await
-            {
-                // The commits of this group stand; the memtable grows on until the log has room for a seal.
-                tracing::warn!(%error, keyspace = &*keyspace.name, "could not freeze a full memtable");
-                if let Error::Stopped(why) = &error {
-                    committer.gate.stop(why);
-                }
+            let (active, id) = (&keyspace.active, keyspace.id);
+            if active.first_lsn().is_none() {
+                continue;
+            }
+            active.table.count_in(self.cache.budget());
+            let bytes = active.table.bytes();
+            if bytes >= committer.freeze_bytes.load(Ordering::Relaxed) {
+                self.try_freeze(committer, id).await;
+                frozen = true;
+            } else {
+                active_bytes += bytes;
+            }
+        }
+        let (held, limit) = (self.cache.budget().held(), self.cache.budget().limit());
+        let cramped = held >= limit / CRAMPED.0 * CRAMPED.1;
+        if active_bytes >= limit / ACTIVE_PART || cramped && !frozen {
+            let least = if active_bytes >= limit / ACTIVE_PART { 0 } else { CRAMPED_FREEZE_BYTES };
+            self.freeze_largest(committer, state, active_bytes.saturating_sub(limit / ACTIVE_PART), least)
+                .await;
+        }
+        self.cache.give_way();
+        if cramped || committer.throttle.get() != Pressure::None {
+            committer.throttle.set(pressure(&committer.published.load(), self.cache.budget()));
+        }
+    }
+
+    /// Freezes the largest of the memtables, none of which is full by itself: until those left hold `excess` less, and
+    /// the largest of all in any case if it has at least `least` bytes.
+    async fn freeze_largest(&mut self, committer: &Committer, state: &State, mut excess: u64, least: u64) {
+        let full = committer.freeze_bytes.load(Ordering::Relaxed);
+        let active = state.keyspaces.values().filter(|keyspace| keyspace.active.first_lsn().is_some());
+        let mut sizes: Vec<(u64, KeyspaceId)> =
+            active.map(|keyspace| (keyspace.active.table.bytes(), keyspace.id)).collect();
+        sizes.retain(|(bytes, _)| *bytes < full && *bytes >= least);
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        for (bytes, id) in sizes {
+            mark!("memtable_frozen_for_room");
+            self.try_freeze(committer, id).await;
+            if bytes >= excess {
+                return;
+            }
+            excess -= bytes;
+        }
+    }
+
+    async fn try_freeze(&mut self, committer: &Committer, id: KeyspaceId) {
+        if let Err(error) = self.freeze(committer, id).await {
+            // The commits of this group stand; the memtable grows on until the log has room for a seal.
+            tracing::warn!(%error, keyspace = id.get(), "could not freeze a memtable");
+            if let Error::Stopped(why) = &error {
+                committer.gate.stop(why);
             }
         }
     }
@@ -334,7 +389,7 @@ impl Desk {
         let memtable = Memtable::new(self.memtables_made);
         let frozen = committer.published.update(|state| state.with_frozen(id, memtable));
         if let Some(state) = frozen {
-            committer.throttle.set(pressure(&state, self.options.memory_limit_bytes));
+            committer.throttle.set(pressure(&state, self.cache.budget()));
             committer.changed.notify_one();
             tracing::debug!(keyspace = id.get(), boundary = boundary.get(), "memtable frozen");
         }

@@ -65,7 +65,8 @@ impl Txn {
     /// Sets the value of `key` within the transaction.
     ///
     /// # Errors
-    /// `Invalid` if key, value or the whole transaction is over its limit.
+    /// `Invalid` if key, value or the whole transaction is over its limit; `Busy` if open transactions together hold
+    /// half of `memory_limit_bytes`.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let id = keyspace.id_in(&self.shared)?;
         self.transaction.put(&self.shared.engine, id, key.as_ref(), value.as_ref())

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 pub use iter::MemtableIter;
 
+use crate::cache::Budget;
 use crate::types::{Fragmented, OpKind, RangeTombstone, Seq, Value};
 use node::{Entry, Target};
 use ranges::Ranges;
@@ -94,6 +95,16 @@ impl Memtable {
     /// Memory held: the arena's chunks, and what the deleted ranges are taken to need.
     pub fn bytes(&self) -> u64 {
         self.list.bytes() + self.ranges.bytes()
+    }
+
+    /// Counts what is held by now in `budget`; once it was called, until the last reader has let go of the memory.
+    pub fn count_in(&self, budget: &Arc<Budget>) {
+        self.list.count_in(budget, self.bytes());
+    }
+
+    /// No state needs it any more: what is counted, readers hold.
+    pub fn count_as_pinned(&self) {
+        self.list.count_as_pinned();
     }
 
     /// Entries, deleted ranges included; those being inserted right now may be counted already.

@@ -16,6 +16,8 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::node::{Entry, Memory, NodeRef, RawNode, Target};
+use crate::cache::{Budget, Charge, Purpose};
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::types::{OpKind, Seq, Value, ValueOwner};
 
@@ -36,6 +38,8 @@ pub(super) struct SkipList {
     height: AtomicUsize,
     inserted: AtomicU64,
     seed: u64,
+    /// Counts the memory for as long as it is held, be it by the last value that was read from here.
+    charge: Mutex<Option<Charge>>,
 }
 
 /// Where an insertion stands: at each level the nodes around it. The next one begins its search here.
@@ -51,7 +55,21 @@ impl SkipList {
         let memory = Memory::new();
         let target = Target::exact(&[], Seq::ZERO, OpKind::Delete);
         let origin = NodeRef::make(&memory, HEIGHT_MAX, &target, &[]).forget_owner();
-        Self { memory, origin, height: AtomicUsize::new(1), inserted: AtomicU64::new(0), seed }
+        let (height, inserted) = (AtomicUsize::new(1), AtomicU64::new(0));
+        Self { memory, origin, height, inserted, seed, charge: Mutex::new(None) }
+    }
+
+    /// Counts `bytes` in `budget` from now on, in place of what was counted before.
+    pub fn count_in(&self, budget: &Arc<Budget>, bytes: u64) {
+        let mut charge = self.charge.lock();
+        charge.get_or_insert_with(|| budget.charge(Purpose::Memtable, 0)).resize(bytes);
+    }
+
+    /// Counts as memory that readers hold from now on.
+    pub fn count_as_pinned(&self) {
+        if let Some(charge) = self.charge.lock().as_ref() {
+            charge.move_to(Purpose::Pinned);
+        }
     }
 
     /// Insertions begun.

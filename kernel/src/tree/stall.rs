@@ -8,10 +8,12 @@
 //! | tables in level 0 | 3 × `level0_tables` | 5 × |
 //! | frozen memtables of one keyspace | 2 | 4 |
 //! | memtable memory | 3/8 of `memory_limit_bytes` | 1/2 |
+//! | memory for everything but the block cache, which gives way | 3/4 of `memory_limit_bytes` | all of it |
 //!
 //! Slowing is linear: from 50 µs a commit at the first mark to 2 ms just before the second.
 
 use super::state::State;
+use crate::cache::Budget;
 use crate::sync::Notify;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,8 +33,8 @@ pub(crate) enum Pressure {
     Stop,
 }
 
-/// Judges a state; `memory_limit_bytes` is the option.
-pub(crate) fn pressure(state: &State, memory_limit_bytes: u64) -> Pressure {
+/// Judges a state, and what is held of the one budget.
+pub(crate) fn pressure(state: &State, budget: &Budget) -> Pressure {
     let level0 = state.keyspaces.values().map(|keyspace| {
         let trigger = u64::from(keyspace.options.level0_tables);
         let level0 = between(keyspace.levels[0].len() as u64, 3 * trigger, 5 * trigger);
@@ -40,19 +42,21 @@ pub(crate) fn pressure(state: &State, memory_limit_bytes: u64) -> Pressure {
         let blocked = keyspace.levels[0].iter().any(|table| table.is_quarantined());
         if blocked && level0 == Pressure::Stop { Pressure::Slow(DELAY_US_MAX) } else { level0 }
     });
-    level0.fold(memory_pressure(state, memory_limit_bytes), max)
+    level0.fold(memory_pressure(state, budget), max)
 }
 
 /// The same without what compaction alone can ease: for a disk that has no room for a compaction. More tables in level
 /// 0 cost reads, not memory, and the disk itself bounds them.
-pub(crate) fn memory_pressure(state: &State, memory_limit_bytes: u64) -> Pressure {
+pub(crate) fn memory_pressure(state: &State, budget: &Budget) -> Pressure {
     let mut worst = Pressure::None;
     let mut memtable_bytes = 0;
     for keyspace in state.keyspaces.values() {
         worst = max(worst, between(keyspace.frozen.len() as u64, FROZEN_SLOW, FROZEN_STOP));
-        memtable_bytes += keyspace.memories().map(|memory| memory.table.bytes()).sum::<u64>();
+        memtable_bytes += keyspace.memory_bytes();
     }
-    max(worst, between(memtable_bytes, memory_limit_bytes / 8 * 3, memory_limit_bytes / 2))
+    let limit = budget.limit();
+    worst = max(worst, between(memtable_bytes, limit / 8 * 3, limit / 2));
+    max(worst, between(budget.held(), limit / 4 * 3, limit))
 }
 
 fn between(value: u64, slow: u64, stop: u64) -> Pressure {

@@ -69,6 +69,12 @@ impl Memory {
     }
 }
 
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.table.count_as_pinned();
+    }
+}
+
 /// The tables of one level: newest first in level 0, sorted and disjoint below. Shared by all who walk it.
 #[derive(Default)]
 pub(crate) struct Level {
@@ -121,6 +127,11 @@ impl KeyspaceState {
     /// Bytes of the tables of `level`.
     pub fn level_bytes(&self, level: usize) -> u64 {
         self.levels[level].iter().map(|table| table.meta().bytes).sum()
+    }
+
+    /// Bytes of its memtables.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memories().map(|memory| memory.table.bytes()).sum()
     }
 
     /// Start of the oldest log group that is in no table yet.

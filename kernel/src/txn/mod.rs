@@ -19,6 +19,7 @@ pub use cursor::{Cursor, Entry};
 use overlay::{Overlay, Own};
 
 use crate::cache::{Charge, Purpose};
+use crate::check::mark;
 use crate::commit::Check;
 use crate::conflict::ReadSet;
 use crate::engine::Engine;
@@ -125,6 +126,17 @@ impl Transaction {
         if bytes > limit {
             return Err(Error::Invalid(format!(
                 "the transaction would hold {bytes} bytes, over the limit of {limit} (option transaction_bytes_max)"
+            )));
+        }
+        let budget = &engine.budget;
+        let (grown, half) = (bytes.saturating_sub(self.charge.bytes()), budget.limit() / 2);
+        let others = budget.used_by(Purpose::Transaction).saturating_sub(self.charge.bytes());
+        if grown > 0 && others + bytes > half {
+            mark!("transactions_over_budget");
+            return Err(Error::Busy(format!(
+                "open transactions would hold {} bytes, over the half of memory_limit_bytes that they may share ({half}), \
+                 {bytes} of them this one; end some, or raise the limit",
+                others + bytes
             )));
         }
         self.charge.resize(bytes);

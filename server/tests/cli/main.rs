@@ -4,6 +4,7 @@
 
 mod commands;
 mod help;
+mod refusals;
 mod support;
 mod tour;
 mod transfer;

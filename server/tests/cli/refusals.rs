@@ -1,0 +1,172 @@
+//! What the program refuses: the exit code, what standard error says as text and as JSON, and that nothing changed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::support::{line, piped, run};
+use tempfile::tempdir;
+
+/// Every file under a directory with its bytes.
+fn image(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut image = BTreeMap::new();
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                image.insert(path.clone(), Vec::new());
+                open.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                image.insert(path, bytes);
+            }
+        }
+    }
+    image
+}
+
+/// Runs a command that must be refused in both ways of output, with this code, these words, and no change.
+#[track_caller]
+fn refused(dir: &Path, command: &str, code: i32, words: &[&str]) {
+    let before = image(dir);
+    let said = line(dir, command).refused(code);
+    let as_json = line(dir, &format!("{command} --json"));
+    assert_eq!(as_json.code, code, "{command}: {}", as_json.err);
+    assert!(as_json.out.is_empty(), "{command}: {}", as_json.out);
+    let json: serde_json::Value = serde_json::from_str(as_json.err.trim()).expect(&as_json.err);
+    assert_eq!(json["exit"], code, "{command}");
+    assert!(json["hint"].is_string() || json["hint"].is_null(), "{command}: {json}");
+    let error = json["error"].as_str().expect("an error is text");
+    assert!(said.starts_with(&format!("error: {error}")), "{command}: {said} against {error}");
+    for word in words {
+        assert!(said.contains(word), "{command} does not say {word:?}: {said}");
+    }
+    assert!(before == image(dir), "{command} changed something");
+}
+
+/// A database of one key, closed.
+fn made(dir: &Path) {
+    line(dir, "put db k v --create").good();
+}
+
+const COMMANDS: [&str; 7] =
+    ["get db k", "scan db", "count db", "put db k w", "delete db k", "compact db", "stats db"];
+
+#[test]
+fn a_directory_that_is_no_database() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    for command in COMMANDS {
+        refused(dir, command, 2, &["db", "no database", "does not exist", "hint: "]);
+    }
+    std::fs::create_dir(dir.join("db")).unwrap();
+    for command in COMMANDS {
+        refused(dir, command, 2, &["db", "no database", "empty", "hint: "]);
+    }
+    std::fs::write(dir.join("db/thesis.txt"), "mine").unwrap();
+    for command in COMMANDS.into_iter().chain(["put db k v --create"]) {
+        refused(dir, command, 2, &["db", "thesis.txt"]);
+    }
+    std::fs::write(dir.join("file"), "mine").unwrap();
+    refused(dir, "put file k v --create", 2, &["file", "not a directory"]);
+    refused(dir, "put no/such k v --create", 2, &["no/such", "parent"]);
+}
+
+#[test]
+fn a_file_that_is_missing_or_damaged() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    made(dir);
+    for suffix in ["CURRENT", ".manifest", ".log", ".table"] {
+        let all = image(dir);
+        let (path, bytes) = all.iter().find(|(path, _)| path.to_string_lossy().ends_with(suffix)).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        std::fs::remove_file(path).unwrap();
+        refused(dir, "put db k w", 1, &["corrupt", name, "missing", "holdfast repair"]);
+        refused(dir, "get db k", 1, &["corrupt", name, "missing", "holdfast repair"]);
+        let mut harmed = bytes.clone();
+        let middle = if suffix == ".table" { harmed.len() / 2 } else { 100 };
+        harmed[middle] ^= 4;
+        std::fs::write(path, harmed).unwrap();
+        // A table is looked at when it is read; all else when the database is opened.
+        let command = if suffix == ".table" { "verify db" } else { "put db k w" };
+        let harmed = line(dir, command);
+        assert_eq!(harmed.code, 1, "{suffix}: {}{}", harmed.out, harmed.err);
+        assert!(
+            format!("{}{}", harmed.out, harmed.err).contains(name),
+            "{suffix}: {}{}",
+            harmed.out,
+            harmed.err
+        );
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(line(dir, "get db k").good(), "v\n");
+}
+
+#[test]
+fn names_keys_and_times_that_are_not_there() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    made(dir);
+    // An opening writes even when its command reads, so what is compared is what a reader sees.
+    for (command, code, words) in [
+        ("get db nothing", 1, &["no key", "nothing"][..]),
+        ("get db k -k nowhere", 2, &["nowhere", "there are: default"]),
+        ("put db k w -k nowhere", 2, &["nowhere", "there are: default"]),
+        ("keyspaces db --create default", 2, &["default", "exists already"]),
+        ("keyspaces db --drop nowhere", 2, &["nowhere"]),
+        ("get db k --at 4000", 2, &["4000", "future"]),
+        ("get db \\q", 2, &["escape"]),
+    ] {
+        let said = line(dir, command).refused(code);
+        for word in words {
+            assert!(said.contains(word), "{command} does not say {word:?}: {said}");
+        }
+        let as_json = line(dir, &format!("{command} --json"));
+        let json: serde_json::Value = serde_json::from_str(as_json.err.trim()).expect(&as_json.err);
+        assert!(
+            as_json.code == code && json["exit"] == code && json["error"].is_string(),
+            "{command}: {json}"
+        );
+        assert_eq!(line(dir, "scan db").good(), "k\tv\n", "{command}");
+    }
+}
+
+#[test]
+fn keys_and_transactions_over_their_limits() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    made(dir);
+    let longest = "x".repeat(65_536);
+    run(dir, ["put", "db", &longest, "v"]).good();
+    assert_eq!(run(dir, ["get", "db", &longest]).good(), "v\n");
+    run(dir, ["delete", "db", &longest]).good();
+    let too_long = format!("{longest}x");
+    for arguments in [vec!["put", "db", &too_long, "v"], vec!["delete", "db", &too_long]] {
+        let said = run(dir, &arguments).refused(2);
+        assert!(said.contains("65537") && said.contains("65536"), "{said}");
+    }
+    // Over the limit of what is committed at once, 64 MiB.
+    std::fs::write(dir.join("large"), vec![b'x'; (64 << 20) + 1]).unwrap();
+    let said = line(dir, "put db large --file large").refused(2);
+    assert!(said.contains("transaction_bytes_max") && said.contains("67108864"), "{said}");
+    let said = piped(dir, "shell db", &format!("begin\nput {too_long} v\ncommit\n")).refused(2);
+    assert!(said.contains("65537"), "{said}");
+    assert_eq!(line(dir, "scan db").good(), "k\tv\n");
+}
+
+#[test]
+fn a_newer_format_is_said_to_be_newer() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    made(dir);
+    let path = dir.join("db/CURRENT");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8..12].copy_from_slice(&99u32.to_le_bytes());
+    let sum = holdfast::codec::checksum(&[&bytes[12..20], &0u64.to_le_bytes(), &bytes[..508]]);
+    bytes[508..512].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    for command in COMMANDS {
+        refused(dir, command, 1, &["CURRENT", "99", "newer version of Holdfast"]);
+    }
+}

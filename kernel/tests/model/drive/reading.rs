@@ -141,12 +141,7 @@ impl Session {
         }
     }
 
-    fn expected_walk(
-        &self,
-        view: View,
-        keyspace: &Keyspace,
-        walk: &Walk,
-    ) -> Vec<(Vec<u8>, Bytes)> {
+    fn expected_walk(&self, view: View, keyspace: &Keyspace, walk: &Walk) -> Vec<(Vec<u8>, Bytes)> {
         let (seq, own) = self.eyes(view);
         let interval = self.interval(walk);
         let mut found = self.run().oracle.range(keyspace.id(), &interval, seq);
@@ -162,12 +157,7 @@ impl Session {
         }
     }
 
-    async fn cursor(
-        &mut self,
-        view: View,
-        keyspace: u8,
-        walk: Walk,
-    ) -> Result<Option<OpenCursor>, Report> {
+    async fn cursor(&mut self, view: View, keyspace: u8, walk: Walk) -> Result<Option<OpenCursor>, Report> {
         let Some(keyspace) = self.keyspace(keyspace).cloned() else { return Ok(None) };
         let expected = self.expected_walk(view, &keyspace, &walk);
         let scan = self.scan_of(&walk);

@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use crate::cache::{BlockCache, Budget, Purpose};
 use crate::check::mark;
-use crate::commit::{Check, Committer, Work};
+use crate::commit::{Check, Committer, Teller, Work};
 use crate::compaction::pace::Pace;
 use crate::compaction::retain::Readers;
 use crate::env::{DirLock, Env, IoError};
@@ -132,11 +132,21 @@ impl Engine {
         batch: WriteBatch,
         check: Option<Check>,
         durability: Durability,
+        teller: Option<Teller>,
     ) -> Result<Seq> {
-        self.gate.check()?;
         let began = self.env.now();
-        self.admit().await?;
-        let work = Work::Commit { batch: Arc::new(batch), check, durability };
+        let admitted = match self.gate.check() {
+            Ok(()) => self.admit().await,
+            Err(closed) => Err(closed),
+        };
+        if let Err(refused) = admitted {
+            if let Some(teller) = &teller {
+                teller.tell(&Err(refused.clone()));
+            }
+            return Err(refused);
+        }
+        let teller = teller.map(Teller::queued);
+        let work = Work::Commit { batch: Arc::new(batch), check, durability, teller };
         let outcome = self.committer.submit(work).await;
         if outcome.is_ok() {
             self.recorder.commit.record_ns(self.env.now().since(began));

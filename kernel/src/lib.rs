@@ -119,6 +119,7 @@ pub mod blocking;
 pub mod fuzzing;
 
 pub use checkpoint::CheckpointInfo;
+pub use commit::OutcomeToken;
 pub use db::{
     DEFAULT_KEYSPACE, Db, KEYSPACE_NAME_LEN_MAX, Keyspace, KeyspaceInfo, LevelInfo, ReadOnlyDb,
     ReadOnlyKeyspace, Scan, Snapshot, StoredValue, TransactionOptions, Txn, TypedCursor, TypedKeyspace,

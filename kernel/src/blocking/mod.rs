@@ -52,7 +52,10 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::types::{KeyspaceId, Seq, Value, WriteBatch};
-use crate::{CheckpointInfo, KeyspaceInfo, Metrics, Scan, TransactionOptions, VerifyProgress, VerifyReport};
+use crate::{
+    CheckpointInfo, KeyspaceInfo, Metrics, OutcomeToken, Scan, TransactionOptions, VerifyProgress,
+    VerifyReport,
+};
 
 /// An open database; see [`crate::Db`].
 #[derive(Clone)]
@@ -401,6 +404,12 @@ impl Txn {
         end: impl AsRef<[u8]>,
     ) -> Result<()> {
         self.txn.delete_range(&keyspace.keyspace, start, end)
+    }
+
+    /// A token that tells what became of this transaction; see [`crate::Txn::outcome_token`]. Wait for it with
+    /// [`block_on`](crate::env::linux::block_on).
+    pub fn outcome_token(&mut self) -> OutcomeToken {
+        self.txn.outcome_token()
     }
 
     /// Commits, and gives the commit's place in the order.

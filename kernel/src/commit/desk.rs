@@ -180,7 +180,7 @@ impl Desk {
                     // No segment could be made: nothing was written, the next commit tries again.
                     _ => {}
                 }
-                accepted.into_iter().for_each(|accepted| accepted.pending.complete(Err(error.clone())));
+                accepted.into_iter().for_each(|accepted| settle(accepted.pending, Err(error.clone())));
             }
         }
     }
@@ -194,7 +194,7 @@ impl Desk {
         let mut accepted = Vec::with_capacity(commits.len());
         let mut strongest = Durability::Buffered;
         for pending in commits {
-            let Work::Commit { batch, check, durability } = pending.request() else { continue };
+            let Work::Commit { batch, check, durability, .. } = pending.request() else { continue };
             let (batch, durability) = (batch.clone(), *durability);
             let verdict = committer
                 .gate
@@ -203,7 +203,7 @@ impl Desk {
                 .and_then(|()| self.validate(committer, &batch, check.as_ref()));
             if let Err(error) = verdict {
                 committer.recorder.conflicts.add(u64::from(matches!(error, Error::Conflict(_))));
-                pending.complete(Err(error));
+                settle(pending, Err(error));
                 continue;
             }
             self.last_seq = self.last_seq.next();
@@ -306,7 +306,7 @@ impl Desk {
         committer.recorder.user_bytes_written.add(bytes as u64);
         committer.recorder.commits.add(accepted.len() as u64);
         for accepted in accepted {
-            accepted.pending.complete(Ok(accepted.seq));
+            settle(accepted.pending, Ok(accepted.seq));
         }
     }
 
@@ -493,6 +493,14 @@ impl Desk {
             }
         }
     }
+}
+
+/// Answers a commit, and whoever took a token of it.
+fn settle(pending: Pending<Work, Outcome>, outcome: Outcome) {
+    if let Work::Commit { teller: Some(teller), .. } = pending.request() {
+        teller.tell(&outcome.clone().map(Some));
+    }
+    pending.complete(outcome);
 }
 
 /// The body of a batch frame: `seq u64 | timestamp u64 | batch`.

@@ -12,6 +12,7 @@
 //! - Everything that touches the log goes through here, as a [`Work`].
 
 mod desk;
+mod outcome;
 mod segments;
 pub(crate) mod queue;
 
@@ -21,6 +22,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 pub(crate) use desk::{Desk, DeskOptions, DeskStart};
+pub use outcome::OutcomeToken;
+pub(crate) use outcome::Teller;
 pub(crate) use segments::Segments;
 
 use crate::check::mark;
@@ -46,7 +49,7 @@ pub(crate) struct Check {
 /// What the leader is asked to do.
 pub(crate) enum Work {
     /// Commit a batch in canonical form; unchecked batches never conflict.
-    Commit { batch: Arc<WriteBatch>, check: Option<Check>, durability: Durability },
+    Commit { batch: Arc<WriteBatch>, check: Option<Check>, durability: Durability, teller: Option<Teller> },
     /// Make the whole log durable.
     Sync,
     /// Hand `Buffered` commits to the operating system.

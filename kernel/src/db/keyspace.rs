@@ -98,7 +98,7 @@ impl Keyspace {
     async fn commit(&self, mut batch: WriteBatch) -> Result<Seq> {
         self.shared.engine.check_size(&batch)?;
         batch.normalise();
-        self.shared.engine.commit(batch, None, Durability::Sync).await
+        self.shared.engine.commit(batch, None, Durability::Sync, None).await
     }
 
     /// About how many bytes the keys of a range take up: of files, so compressed, for what stands in tables, and of

@@ -201,7 +201,7 @@ impl Db {
         }
         batch.normalise();
         debug_assert!(batch.iter().all(|op| op.kind != OpKind::DeleteRange || op.key < op.value));
-        self.engine().commit(batch, None, durability).await
+        self.engine().commit(batch, None, durability, None).await
     }
 
     /// Makes every commit so far durable, and returns the newest.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Keyspace, Scan, Shared};
+use crate::commit::OutcomeToken;
 use crate::error::Result;
 use crate::options::{Durability, Isolation};
 use crate::txn::{Cursor, Transaction};
@@ -95,9 +96,31 @@ impl Txn {
         self.transaction.delete_range(&self.shared.engine, id, start.as_ref(), end.as_ref())
     }
 
+    /// A token that tells what became of this transaction, also to someone who lost the future of its commit: a task
+    /// that was cancelled, a connection that broke. Take it before [`Txn::commit`]; as many as needed.
+    ///
+    /// ```
+    /// # holdfast::env::linux::block_on(async {
+    /// # let dir = std::env::temp_dir().join(format!("holdfast-token-{}", std::process::id()));
+    /// # let db = holdfast::Db::open(&dir, holdfast::Options::default()).await?;
+    /// # let keyspace = db.default_keyspace()?;
+    /// let mut txn = db.begin(Default::default());
+    /// txn.put(&keyspace, b"order/7", b"paid")?;
+    /// let token = txn.outcome_token();
+    /// drop(txn.commit()); // never polled: nothing was queued
+    /// assert_eq!(token.wait().await?, None);
+    /// # db.close().await?;
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # holdfast::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn outcome_token(&mut self) -> OutcomeToken {
+        self.transaction.outcome_token()
+    }
+
     /// Commits, and gives the commit's place in the order; for a transaction without writes, the place it read at.
     ///
-    /// Dropping the future before it was first polled rolls back; later the commit happens or fails whole.
+    /// Dropping the future before the commit was queued rolls back; later the commit happens or fails whole, and
+    /// [`Txn::outcome_token`] tells which.
     ///
     /// # Errors
     /// `Conflict` if another was first: run the whole transaction again. `DiskFull`, `Busy`, `Stopped`, `Closed`.

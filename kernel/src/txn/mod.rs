@@ -20,7 +20,7 @@ use overlay::{Overlay, Own};
 
 use crate::cache::{Charge, Purpose};
 use crate::check::mark;
-use crate::commit::Check;
+use crate::commit::{Check, OutcomeToken, Teller};
 use crate::conflict::ReadSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -44,6 +44,7 @@ pub(crate) struct Transaction {
     own: Overlay,
     reads: Arc<Mutex<ReadSet>>,
     charge: Charge,
+    teller: Option<Teller>,
 }
 
 impl Transaction {
@@ -55,6 +56,7 @@ impl Transaction {
             own: Overlay::default(),
             reads: Arc::default(),
             charge: engine.budget.charge(Purpose::Transaction, 0),
+            teller: None,
         }
     }
 
@@ -143,10 +145,19 @@ impl Transaction {
         Ok(())
     }
 
-    pub async fn commit(self, engine: &Engine) -> Result<Seq> {
+    /// A token of its outcome.
+    pub fn outcome_token(&mut self) -> OutcomeToken {
+        self.teller.get_or_insert_default().token()
+    }
+
+    pub async fn commit(mut self, engine: &Engine) -> Result<Seq> {
+        let teller = self.teller.take();
         if self.own.is_empty() {
-            engine.gate.check_read()?;
-            return Ok(self.read_seq());
+            let outcome = engine.gate.check_read().map(|()| self.read_seq());
+            if let Some(teller) = teller {
+                teller.tell(&outcome.clone().map(Some));
+            }
+            return outcome;
         }
         let batch = self.own.to_batch()?;
         let reads = match self.isolation {
@@ -155,7 +166,7 @@ impl Transaction {
         };
         let check = Check { read_seq: self.read_seq(), reads };
         // The registration lives until the commit is answered, so that the conflict window still reaches back to it.
-        let outcome = engine.commit(batch, Some(check), self.durability).await;
+        let outcome = engine.commit(batch, Some(check), self.durability, teller).await;
         drop(self.snapshot);
         outcome
     }

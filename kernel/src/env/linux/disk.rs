@@ -129,11 +129,12 @@ impl Disk for LinuxDisk {
 
     fn lock(&self, dir: &Path, name: &str, kind: LockKind) -> Io<IoResult<Box<dyn DirLock>>> {
         let path = dir.join(name);
+        let pool = Arc::clone(&self.pool);
         if may_block() {
-            return Io::ready(lock(&path, kind));
+            return Io::ready(lock(&path, kind, pool));
         }
         let named = path.clone();
-        self.pool.run(move || lock(&path, kind), move |message| Err(panicked("lock", &named, message)))
+        self.pool.run(move || lock(&path, kind, pool), move |message| Err(panicked("lock", &named, message)))
     }
 
     fn free_space(&self, path: &Path) -> Io<IoResult<FreeSpace>> {
@@ -217,24 +218,36 @@ fn direct_alignment(file: &fs::File) -> Result<usize, String> {
     }
 }
 
-/// A held `flock`.
+/// A held `flock`. Dropped, it stays until what was under way has ended: an opening whose future is dropped leaves
+/// behind an operation on a thread of the pool, which must not come upon the files of the next opening.
 struct HeldLock {
-    file: fs::File,
+    file: Option<LockedFile>,
+    pool: Arc<Pool>,
 }
 
 impl DirLock for HeldLock {}
 
 impl Drop for HeldLock {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.pool.keep(Box::new(file));
+        }
+    }
+}
+
+struct LockedFile(fs::File);
+
+impl Drop for LockedFile {
     /// Releases it by name and not just by closing: a child that this process is about to start shares the open
     /// file until it has executed its program, and would keep the lock that long.
     fn drop(&mut self) {
-        if let Err(error) = self.file.unlock() {
+        if let Err(error) = self.0.unlock() {
             tracing::warn!(%error, "a directory lock is released only by closing its file");
         }
     }
 }
 
-fn lock(path: &Path, kind: LockKind) -> IoResult<Box<dyn DirLock>> {
+fn lock(path: &Path, kind: LockKind, pool: Arc<Pool>) -> IoResult<Box<dyn DirLock>> {
     let file = open_lock(path, kind).map_err(|error| failure("lock", path, &error))?;
     let mut attempts = 0;
     let (kind, detail) = loop {
@@ -243,7 +256,7 @@ fn lock(path: &Path, kind: LockKind) -> IoResult<Box<dyn DirLock>> {
             LockKind::Shared => file.try_lock_shared(),
         };
         match taken {
-            Ok(()) => return Ok(Box::new(HeldLock { file })),
+            Ok(()) => return Ok(Box::new(HeldLock { file: Some(LockedFile(file)), pool })),
             Err(fs::TryLockError::Error(error)) => return Err(failure("lock", path, &error)),
             Err(fs::TryLockError::WouldBlock) => {}
         }

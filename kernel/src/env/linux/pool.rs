@@ -1,7 +1,8 @@
 //! Threads that do I/O for callers who may not wait.
 //!
 //! An operation owns everything it touches (descriptor, buffers), so dropping its future never frees memory that
-//! the device still uses: the operation runs to its end and its result is dropped then. Nothing is cancelled.
+//! the device still uses: the operation runs to its end and its result is dropped then. Nothing is cancelled. What
+//! must not be let go before such operations have ended, as a directory's lock, is given to [`Pool::keep`].
 //!
 //! Threads are started when an operation finds none idle, up to [`THREADS_MAX`]; beyond that operations queue.
 //! They live as long as the pool, whose drop lets them finish what is queued. If not even one thread can be had,
@@ -9,7 +10,7 @@
 //! caller gave for that case: a commit or a background task that waits for the disk gets an error and can stop writes
 //! in order, and does not die of somebody else's panic.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -36,7 +37,13 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    operations: VecDeque<Arc<dyn Run>>,
+    operations: VecDeque<(u64, Arc<dyn Run>)>,
+    /// Number of the next operation.
+    next: u64,
+    /// Operations that were queued and have not ended.
+    unfinished: BTreeSet<u64>,
+    /// What is let go once every operation below a number has ended.
+    kept: Vec<(u64, Box<dyn Send>)>,
     threads: usize,
     idle: usize,
     closed: bool,
@@ -46,6 +53,15 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing that can panic runs under this lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, number: u64) {
+        let mut queue = self.lock();
+        queue.unfinished.remove(&number);
+        let oldest = queue.unfinished.first().copied().unwrap_or(u64::MAX);
+        let let_go: Vec<_> = queue.kept.extract_if(.., |(bound, _)| *bound <= oldest).collect();
+        drop(queue);
+        drop(let_go);
     }
 }
 
@@ -78,9 +94,24 @@ impl Pool {
         Io::waiting(Outcome(operation))
     }
 
+    /// Drops `kept` once every operation that was started before has ended: at once if there is none. The future of
+    /// an operation may be gone long before.
+    pub fn keep(&self, kept: Box<dyn Send>) {
+        let mut queue = self.shared.lock();
+        if queue.unfinished.is_empty() {
+            drop(queue);
+            return;
+        }
+        let bound = queue.next;
+        queue.kept.push((bound, kept));
+    }
+
     fn enqueue(&self, operation: Arc<dyn Run>) {
         let mut queue = self.shared.lock();
-        queue.operations.push_back(operation);
+        let number = queue.next;
+        queue.next += 1;
+        queue.unfinished.insert(number);
+        queue.operations.push_back((number, operation));
         if queue.idle >= queue.operations.len() || queue.threads == THREADS_MAX {
             drop(queue);
             self.shared.arrived.notify_one();
@@ -97,8 +128,10 @@ impl Pool {
             let orphaned = if nobody { std::mem::take(&mut queue.operations) } else { VecDeque::new() };
             drop(queue);
             self.shared.arrived.notify_one();
-            for operation in orphaned {
+            for (number, operation) in orphaned {
                 operation.run();
+                drop(operation);
+                self.shared.end(number);
             }
         }
     }
@@ -115,10 +148,11 @@ impl Drop for Pool {
 fn work(shared: &Shared) {
     let mut queue = shared.lock();
     loop {
-        if let Some(operation) = queue.operations.pop_front() {
+        if let Some((number, operation)) = queue.operations.pop_front() {
             drop(queue);
             operation.run();
             drop(operation);
+            shared.end(number);
             queue = shared.lock();
         } else if queue.closed {
             queue.threads -= 1;
@@ -202,6 +236,28 @@ impl<F, T> Future for Outcome<F, T> {
 mod tests {
     use super::*;
     use crate::env::linux::block_on;
+
+    #[test]
+    fn what_is_kept_goes_when_the_operations_before_it_have_ended() {
+        struct Flag(std::sync::mpsc::Sender<()>);
+        impl Drop for Flag {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let pool = Pool::new(Arc::new(Launcher::default()));
+        let (gone, let_go) = std::sync::mpsc::channel();
+        pool.keep(Box::new(Flag(gone.clone())));
+        assert_eq!(let_go.try_recv(), Ok(()), "nothing is under way");
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        drop(pool.run(move || may_end.recv().is_ok(), |_| false));
+        pool.keep(Box::new(Flag(gone.clone())));
+        // Operations that come later are not waited for, nor do their ends count.
+        assert!(block_on(pool.run(|| true, |_| false)));
+        assert!(let_go.try_recv().is_err(), "an operation whose future is gone is still under way");
+        end.send(()).unwrap();
+        assert_eq!(let_go.recv_timeout(std::time::Duration::from_secs(60)), Ok(()));
+    }
 
     #[test]
     fn a_panic_is_an_answer_and_the_thread_goes_on() {

@@ -407,7 +407,7 @@ impl Txn {
     }
 
     /// A token that tells what became of this transaction; see [`crate::Txn::outcome_token`]. Wait for it with
-    /// [`block_on`](crate::env::linux::block_on).
+    /// [`block_on`].
     pub fn outcome_token(&mut self) -> OutcomeToken {
         self.txn.outcome_token()
     }

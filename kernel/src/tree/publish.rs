@@ -30,6 +30,8 @@ use crate::types::Seq;
 /// The state in force and the sequence up to which commits are visible.
 pub struct Published<S> {
     current: RwLock<Arc<S>>,
+    /// Held while the next state is made, so that updates follow each other and no reader waits for one.
+    updating: Mutex<()>,
     /// Number of updates; changes under the write lock.
     generation: AtomicU64,
     visible: AtomicU64,
@@ -40,6 +42,7 @@ impl<S> Published<S> {
     pub fn new(state: Arc<S>, visible: Seq) -> Self {
         Self {
             current: RwLock::new(state),
+            updating: Mutex::new(()),
             generation: AtomicU64::new(0),
             visible: AtomicU64::new(visible.get()),
         }
@@ -58,12 +61,15 @@ impl<S> Published<S> {
     }
 
     /// Puts what `next` makes of the state in force in its place; nothing happens if it answers `None`. Updates by
-    /// several callers follow each other. Answers the new state; the one before is dropped outside of the lock.
+    /// several callers follow each other; readers wait only for the swap of a pointer. Answers the new state; the one
+    /// before is dropped outside of the locks.
     pub fn update(&self, next: impl FnOnce(&S) -> Option<S>) -> Option<Arc<S>> {
+        let early = planted(Bug::PublishUpdateOutsideLock).then(|| self.load());
         let (state, _before) = {
-            let early = planted(Bug::PublishUpdateOutsideLock).then(|| self.load());
+            let _turn = self.updating.lock();
+            let before = early.unwrap_or_else(|| self.load());
+            let state = Arc::new(next(&before)?);
             let mut current = self.current.write();
-            let state = Arc::new(next(early.as_ref().unwrap_or(&current))?);
             self.generation.fetch_add(1, Ordering::Release);
             (state.clone(), std::mem::replace(&mut *current, state))
         };

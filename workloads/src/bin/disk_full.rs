@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use holdfast::env::linux::block_on;
 use holdfast::{Db, Durability, Error, Keyspace, KeyspaceOptions, Options, Scan, WriteBatch};
 use holdfast_workloads::random::{fill, mix};
@@ -40,12 +40,15 @@ const INODES: u64 = 64;
 /// Fills a small disk with a database, frees space, and verifies that writes resume and nothing is lost.
 #[derive(Parser)]
 #[command(
-    after_help = "Examples:\n  disk_full --quick\n  disk_full                 (as root: ext4, xfs, btrfs)\n  disk_full --self-test"
+    after_help = "Examples:\n  disk_full --quick\n  disk_full                 (as root: ext4, xfs, btrfs)\n  disk_full --file-system xfs\n  disk_full --self-test"
 )]
 struct Arguments {
     /// On a tmpfs of 64 MiB only; needs no root.
     #[arg(long)]
     quick: bool,
+    /// Only this file system, on a loop-mounted image; as root. All three if not given.
+    #[arg(long, value_enum, conflicts_with_all = ["quick", "self_test"])]
+    file_system: Option<FileSystem>,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -57,6 +60,25 @@ struct Arguments {
     inside: Option<PathBuf>,
 }
 
+/// A file system whose images are made and mounted.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FileSystem {
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl FileSystem {
+    /// Its name, and the Debian package of the tool that makes it.
+    fn kind_and_package(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ext4 => ("ext4", "e2fsprogs"),
+            Self::Xfs => ("xfs", "xfsprogs"),
+            Self::Btrfs => ("btrfs", "btrfs-progs"),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(mounts) = &arguments.inside {
@@ -66,7 +88,11 @@ fn main() -> ExitCode {
         return enter_namespace(&arguments);
     }
     let mut report = Report::new("disk_full", arguments.json);
-    for (kind, package) in [("ext4", "e2fsprogs"), ("xfs", "xfsprogs"), ("btrfs", "btrfs-progs")] {
+    for system in FileSystem::value_variants() {
+        if arguments.file_system.is_some_and(|only| only != *system) {
+            continue;
+        }
+        let (kind, package) = system.kind_and_package();
         report.say(&format!("{kind}, {IMAGE_MIB} MiB:"));
         if let Err(failure) = on_image(kind, package, &mut report) {
             report.wrong(format!("{kind}: {failure}"));
@@ -148,8 +174,20 @@ fn on_image(kind: &str, package: &str, report: &mut Report) -> Result<(), String
     succeed(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount))?;
     let outcome =
         works_by_default(&mount, report).and_then(|()| out_of_bytes(&mount, IMAGE_MIB, None, report));
-    succeed(Command::new("umount").arg(&mount))?;
-    outcome
+    let unmounted = unmount(&mount);
+    outcome.and(unmounted)
+}
+
+/// Unmounts, with patience: the tasks of a database that was dropped and not closed end by themselves, but later.
+fn unmount(mount: &Path) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        match succeed(Command::new("umount").arg(mount)) {
+            Err(busy) if began.elapsed() > PATIENCE => return Err(busy),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Ok(()) => return Ok(()),
+        }
+    }
 }
 
 fn is_there(tool: &str) -> bool {

@@ -24,6 +24,7 @@ pub const MARKS: &[&str] = &[
     "compaction_drops_version",
     "compaction_input_corrupt",
     "creation_was_finished",
+    "log_header_refused",
     "log_hole_vouched",
     "log_recycled",
     "log_segment_abandoned",

@@ -230,15 +230,15 @@ quickcheck::quickcheck! {
             if draw.below(4) == 0 {
                 let operation = ["write", "sync_data"][draw.below(2) as usize];
                 let through = draw.below(3) as usize * SECTOR;
-                let fail = Fail { operation, suffix: ".log", skip: draw.below(3), times: 1, kind: IoErrorKind::Full, through };
+                let times = 1 + draw.below(4);
+                let fail = Fail { operation, suffix: ".log", skip: draw.below(3), times, kind: IoErrorKind::Full, through };
                 log.world.fail(Some(fail));
             }
             let (body, durability) = (body(&mut draw), durability(&mut draw));
             match log.append(body.clone(), durability) {
                 Ok(()) => {}
                 Err(Error::DiskFull(_)) => {}
-                // A successor's header, or a group that took the last waiting segment: no other can stand in for it.
-                // What was being written then may appear, whole.
+                // A sync that found no room, and no segment to go on in: what was being written may appear, whole.
                 Err(Error::Stopped(_)) => {
                     log.promised.push((body, Lsn::MAX));
                     break;
@@ -249,6 +249,11 @@ quickcheck::quickcheck! {
                 log.check(log.world.kill());
                 log.check(log.world.power_loss(&mut draw));
             }
+        }
+        log.world.fail(None);
+        if log.wal.stopped().is_none() {
+            log.append(b"there is room again".to_vec(), Durability::Sync).unwrap();
+            log.check(log.world.kill());
         }
         log.check(log.world.power_loss(&mut draw));
         true

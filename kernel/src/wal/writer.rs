@@ -6,6 +6,11 @@
 //! (an append that would exceed it is synced instead, about 0.4 ms a mebibyte); the other choice, stopping, would
 //! break the promise that writes resume by themselves once there is room.
 //!
+//! Where a file system copies on write (btrfs), every write needs room, zeros written ahead or not, the header of the
+//! next segment too. So a segment that has ended may have no successor yet, or one whose header is still owed: then
+//! each operation first tries to go on, and says `DiskFull`, or asks for a segment, until it can. Nothing else is
+//! written meanwhile, so it does not matter whether a header that was refused is there.
+//!
 //! Written anew, such frames stand at greater positions than [`Appended`] said. That changes no comparison with
 //! [`Wal::durable_lsn`] (both only grow), but it means: the boundary of a freeze must be the position that
 //! [`Wal::seal`] returned, for what stands before a seal is durable and does not move.
@@ -99,6 +104,11 @@ pub struct Wal {
     unsynced: EncodedFrames,
     /// True if nothing stands between the last seal, or the segment's start, and `end`.
     sealed: bool,
+    /// True once nothing may be written to the current segment any more. It ends where it is durable, and what is
+    /// unsynced is to be written anew behind the successor's header.
+    ended: bool,
+    /// The segment to go on in, if its header was refused for want of room.
+    successor: Option<Segment>,
     /// Set while an operation is under way; found set by the next one if its future was dropped.
     under_way: bool,
     stopped: Option<Error>,
@@ -137,6 +147,8 @@ impl Wal {
             buffered: EncodedFrames::default(),
             unsynced: EncodedFrames::default(),
             sealed: true,
+            ended: false,
+            successor: None,
             under_way: false,
             stopped: None,
             chunk: Buf::default(),
@@ -178,6 +190,7 @@ impl Wal {
     }
 
     async fn append_group(&mut self, frames: &[Frame<'_>], durability: Durability) -> WalResult<Appended> {
+        self.go_on().await?;
         let bytes = GroupLayout::new(&self.buffered, frames, self.current.segment.align).bytes();
         self.require_room(bytes)?;
         let payload: u64 = frames.iter().map(Frame::body_len).sum();
@@ -202,12 +215,17 @@ impl Wal {
     /// See [`WalError`]; what was buffered stays so, and is tried again with the next append.
     pub async fn flush_buffered(&mut self) -> WalResult<()> {
         self.begin()?;
-        let mut outcome = Ok(());
-        if !self.buffered.is_empty() {
-            outcome = self.write_group(&[], false).await.map(drop);
-        }
+        let outcome = self.write_buffered().await;
         self.under_way = false;
         outcome
+    }
+
+    async fn write_buffered(&mut self) -> WalResult<()> {
+        self.go_on().await?;
+        if self.buffered.is_empty() {
+            return Ok(());
+        }
+        self.write_group(&[], false).await.map(drop)
     }
 
     /// Makes everything appended so far durable.
@@ -222,6 +240,7 @@ impl Wal {
     }
 
     async fn sync_all(&mut self) -> WalResult<Lsn> {
+        self.go_on().await?;
         if !self.buffered.is_empty() {
             self.write_group(&[], true).await?;
         } else if self.durable < self.end {
@@ -466,7 +485,12 @@ impl Wal {
         let predecessor = Predecessor { id: self.current.of.id, epoch: self.epoch, end: ended };
         let state = SegmentState::InUse { epoch: self.epoch, base, predecessor: Some(predecessor) };
         if let Err(error) = segment.write_header(state).await {
-            // The header may be there or not, so no other segment can follow the current one either.
+            // The header may be there or not, so no other segment can follow the current one.
+            if is_full(&error) {
+                mark!("log_header_refused");
+                (self.ended, self.successor) = (true, Some(segment));
+                return Err(WalError::Failed(Error::DiskFull(error)));
+            }
             mark!("log_write_failed");
             return Err(self.stop(error.to_string()));
         }
@@ -474,17 +498,51 @@ impl Wal {
         let before = std::mem::replace(&mut self.current, InUse { segment, of });
         self.older.push_back((before, ended));
         self.spares.note_used();
-        (self.end, self.durable, self.sealed) = (base, base, true);
+        (self.end, self.durable, self.sealed, self.ended) = (base, base, true, false);
+        Ok(())
+    }
+
+    /// After a segment has ended early: goes on in its successor, and writes anew there what was acknowledged and is
+    /// not durable.
+    async fn go_on(&mut self) -> WalResult<()> {
+        if !self.ended {
+            return Ok(());
+        }
+        let bytes = GroupLayout::new(&self.unsynced, &[], HEADER_REGION as u64).bytes();
+        let room = Self::room_elsewhere(bytes);
+        let segment = match self.successor.take() {
+            Some(segment) => segment,
+            None => match self.take_spare(room).await {
+                Some(segment) => segment,
+                None => return Err(WalError::NeedsSegment(self.spares.size_for(room))),
+            },
+        };
+        self.switch_to(segment).await?;
+        if !self.unsynced.is_empty() {
+            let unsynced = std::mem::take(&mut self.unsynced);
+            let outcome = self.write(&unsynced, &[], true).await;
+            self.unsynced = unsynced;
+            match outcome {
+                Ok(_) => self.unsynced.clear(),
+                Err(Failure::Write(again) | Failure::Sync(again)) if is_full(&again) => {
+                    mark!("log_segment_abandoned");
+                    self.ended = true;
+                    return Err(WalError::Failed(Error::DiskFull(again)));
+                }
+                Err(Failure::Write(again) | Failure::Sync(again)) => {
+                    mark!("log_write_failed");
+                    return Err(self.stop(again.to_string()));
+                }
+            }
+        }
+        self.note_nothing_unsynced();
         Ok(())
     }
 
     async fn failed(&mut self, failure: Failure) -> WalError {
         let (Failure::Write(error) | Failure::Sync(error)) = &failure;
-        if matches!(error.kind, IoErrorKind::Full | IoErrorKind::Quota) {
-            return match self.abandon_segment(error).await {
-                Ok(()) => WalError::Failed(Error::DiskFull(error.clone())),
-                Err(stopped) => stopped,
-            };
+        if is_full(error) {
+            return self.abandon_segment(&failure).await;
         }
         match &failure {
             Failure::Write(_) => mark!("log_write_failed"),
@@ -493,34 +551,28 @@ impl Wal {
         self.stop(error.to_string())
     }
 
-    /// The disk was full after all: what was written since the last sync is not there. Ends the segment where it
-    /// was durable, and writes anew what was acknowledged beyond. When this returns the failed group is dead.
-    async fn abandon_segment(&mut self, error: &IoError) -> WalResult<()> {
-        loop {
-            mark!("log_segment_abandoned");
-            let bytes = GroupLayout::new(&self.unsynced, &[], HEADER_REGION as u64).bytes();
-            let Some(segment) = self.take_spare(Self::room_elsewhere(bytes)).await else {
-                return Err(self.stop(format!("{error}, and no segment is left to go on in")));
-            };
-            self.switch_to(segment).await?;
-            if self.unsynced.is_empty() {
-                break;
-            }
-            let unsynced = std::mem::take(&mut self.unsynced);
-            let outcome = self.write(&unsynced, &[], true).await;
-            self.unsynced = unsynced;
-            match outcome {
-                Ok(_) => break,
-                Err(Failure::Write(again) | Failure::Sync(again))
-                    if matches!(again.kind, IoErrorKind::Full | IoErrorKind::Quota) => {}
-                Err(Failure::Write(again) | Failure::Sync(again)) => {
-                    mark!("log_write_failed");
-                    return Err(self.stop(again.to_string()));
-                }
-            }
+    /// The disk was full after all: what was written since the last sync is not there. Ends the segment where it was
+    /// durable, and tries to go on.
+    ///
+    /// Once the successor's header is durable the failed group is dead. Without it a group of which a write was
+    /// refused is not whole, so it is dead too; but one that was written, and refused only by the sync, could appear
+    /// after a crash, and then its commit cannot be answered `DiskFull`.
+    async fn abandon_segment(&mut self, failure: &Failure) -> WalError {
+        mark!("log_segment_abandoned");
+        self.ended = true;
+        let abandoned = self.current.of.id;
+        if let Err(WalError::Failed(stopped @ Error::Stopped(_))) = self.go_on().await {
+            return WalError::Failed(stopped);
         }
-        self.unsynced.clear();
-        self.note_nothing_unsynced();
-        Ok(())
+        match failure {
+            Failure::Sync(error) if self.current.of.id == abandoned => {
+                self.stop(format!("{error}, and no segment is left to go on in"))
+            }
+            Failure::Write(error) | Failure::Sync(error) => WalError::Failed(Error::DiskFull(error.clone())),
+        }
     }
+}
+
+fn is_full(error: &IoError) -> bool {
+    matches!(error.kind, IoErrorKind::Full | IoErrorKind::Quota)
 }

@@ -280,7 +280,9 @@ impl File for MemoryFile {
             return Io::waiting(std::future::pending());
         }
         if let Err((error, through)) = self.disk.call("write", &self.path) {
-            self.put(offset, &buf[..through.min(buf.len())]);
+            // A write that found no room left something unwritten, or it would have said how much it wrote.
+            let most = if error.kind == IoErrorKind::Full { buf.len() - SECTOR } else { buf.len() };
+            self.put(offset, &buf[..through.min(most)]);
             return Io::ready((Err(error), buf));
         }
         // Every other write is short, in whole blocks.

@@ -274,13 +274,22 @@ fn opening_on_a_full_disk_works_or_says_so_and_loses_nothing() {
     assert!((1..39).contains(&refused), "{refused} of the openings were refused");
 }
 
+/// What needs room, beside names.
+#[derive(Clone, Copy, PartialEq)]
+enum NeedsRoom {
+    Growth,
+    Sync,
+    EveryWrite,
+}
+
 /// Writes pairs while the disk refuses as `trigger` says, and gives whether a commit met it, and whether anything did.
 /// Nothing acknowledged is lost, reads go on, and within a simulated second of relief writes work again by themselves.
-fn full_disk(trigger: Trigger, delayed_allocation: bool) -> (bool, bool) {
+fn full_disk(trigger: Trigger, needs: NeedsRoom) -> (bool, bool) {
     let run = holdfast_sim::run(SimOptions::new(7), move |world: World| async move {
         let process = world.process("db");
         let (env, disk) = (process.env(), process.disk());
-        disk.set_delayed_allocation(delayed_allocation);
+        disk.set_delayed_allocation(needs == NeedsRoom::Sync);
+        disk.set_copy_on_write(needs == NeedsRoom::EveryWrite);
         let run = process.run(async move {
             let db = Db::open_in(env.clone(), "/db", options()).await.expect("there is room");
             db.create_keyspace("second", small_keyspace()).await.expect("there is room");
@@ -311,24 +320,35 @@ fn full_disk(trigger: Trigger, delayed_allocation: bool) -> (bool, bool) {
     run.result
 }
 
-/// The disk is full at the k-th allocating call, or from it on, for every k that the run makes: at writes, creations
-/// and renames, or only at syncs, as where allocation is delayed.
+/// The disk is full at the k-th call that needs room, or from it on, for every k that the run makes.
+fn full_disk_at_every_call(needs: NeedsRoom) {
+    for trigger in [Trigger::From, Trigger::Once] {
+        let (mut calls, mut refused) = (0, 0);
+        loop {
+            let (commit, any) = full_disk(trigger(calls + 1), needs);
+            refused += u64::from(commit);
+            if !any {
+                break;
+            }
+            calls += 1;
+        }
+        assert!(calls > 100, "only {calls} allocations were refused");
+        let persistent = trigger(1) == Trigger::From(1);
+        assert!(refused > 50 || !persistent, "of {calls} full disks only {refused} were met by a commit");
+    }
+}
+
 #[test]
 fn a_full_disk_at_every_allocation_refuses_writes_and_resumes() {
-    for delayed_allocation in [false, true] {
-        for trigger in [Trigger::From, Trigger::Once] {
-            let (mut calls, mut refused) = (0, 0);
-            loop {
-                let (commit, any) = full_disk(trigger(calls + 1), delayed_allocation);
-                refused += u64::from(commit);
-                if !any {
-                    break;
-                }
-                calls += 1;
-            }
-            assert!(calls > 100, "only {calls} allocations were refused");
-            let persistent = trigger(1) == Trigger::From(1);
-            assert!(refused > 50 || !persistent, "of {calls} full disks only {refused} were met by a commit");
-        }
-    }
+    full_disk_at_every_call(NeedsRoom::Growth);
+}
+
+#[test]
+fn a_full_disk_where_allocation_is_delayed_refuses_writes_and_resumes() {
+    full_disk_at_every_call(NeedsRoom::Sync);
+}
+
+#[test]
+fn a_full_disk_where_writes_are_copied_refuses_writes_and_resumes() {
+    full_disk_at_every_call(NeedsRoom::EveryWrite);
 }

@@ -116,6 +116,12 @@ impl SimDisk {
         self.with(|disk| disk.set_delayed_allocation(delayed));
     }
 
+    /// With `true`, every write needs room, also over what is allocated: a write to a full disk is refused wherever it
+    /// goes, as on btrfs. What is overwritten gives its room back, so nothing is charged for it.
+    pub fn set_copy_on_write(&self, copies: bool) {
+        self.with(|disk| disk.set_copy_on_write(copies));
+    }
+
     /// The bytes of a file as processes see them.
     ///
     /// # Panics
@@ -302,6 +308,7 @@ impl DiskState {
             capacity_bytes: self.space.capacity_bytes,
             capacity_inodes: self.space.capacity_inodes,
             delayed_allocation: self.space.delayed_allocation,
+            copy_on_write: self.space.copy_on_write,
             ..image.space
         };
         self.in_flight.clear();

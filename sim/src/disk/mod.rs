@@ -64,6 +64,7 @@ struct Space {
     used_pages: u64,
     used_inodes: u64,
     delayed_allocation: bool,
+    copy_on_write: bool,
 }
 
 /// The whole state of one disk.
@@ -117,6 +118,7 @@ impl DiskState {
                 used_pages: 0,
                 used_inodes: 0,
                 delayed_allocation: false,
+                copy_on_write: false,
             },
             locks: Vec::new(),
             in_flight: Vec::new(),

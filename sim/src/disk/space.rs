@@ -31,6 +31,10 @@ impl DiskState {
         self.space.delayed_allocation = delayed;
     }
 
+    pub(crate) fn set_copy_on_write(&mut self, copies: bool) {
+        self.space.copy_on_write = copies;
+    }
+
     /// Refuses a call that needs space when an injected fault says so.
     pub(super) fn refuse_space(&mut self, name: &str) -> Result<(), Refusal> {
         if self.faults.fires(FaultClass::NoSpace, name) {
@@ -53,10 +57,11 @@ impl DiskState {
         mode: WriteMode,
     ) -> Result<(), Refusal> {
         let holes = self.file(inode).content.holes(offset, len);
-        if holes > 0 || len > 0 && offset + len > self.file(inode).size {
+        let copied = if self.space.copy_on_write { len.div_ceil(PAGE) } else { 0 };
+        if holes > 0 || copied > 0 || len > 0 && offset + len > self.file(inode).size {
             self.refuse_space(name)?;
         }
-        if !self.puts_off(mode) && !self.is_room(holes) {
+        if !self.puts_off(mode) && !self.is_room(holes.max(copied)) {
             return Err(FULL);
         }
         Ok(())

@@ -129,9 +129,7 @@ impl Pool {
             drop(queue);
             self.shared.arrived.notify_one();
             for (number, operation) in orphaned {
-                operation.run();
-                drop(operation);
-                self.shared.end(number);
+                operation.run(&|| self.shared.end(number));
             }
         }
     }
@@ -150,9 +148,8 @@ fn work(shared: &Shared) {
     loop {
         if let Some((number, operation)) = queue.operations.pop_front() {
             drop(queue);
-            operation.run();
+            operation.run(&|| shared.end(number));
             drop(operation);
-            shared.end(number);
             queue = shared.lock();
         } else if queue.closed {
             queue.threads -= 1;
@@ -167,7 +164,8 @@ fn work(shared: &Shared) {
 
 /// An operation without its type, as the queue holds it.
 trait Run: Send + Sync {
-    fn run(&self);
+    /// Runs it, and calls `ended` before anybody can see its result.
+    fn run(&self, ended: &dyn Fn());
 }
 
 /// One operation and, later, its result: shared by the queue and the future that waits for it.
@@ -194,11 +192,12 @@ impl<F, T> Operation<F, T> {
 }
 
 impl<F: FnOnce() -> T + Send, T: Send> Run for Operation<F, T> {
-    fn run(&self) {
+    fn run(&self, ended: &dyn Fn()) {
         let Stage::Queued(operation) = std::mem::replace(&mut self.lock().stage, Stage::Running) else {
             unreachable!("an operation is queued once and run once");
         };
         let result = operation();
+        ended();
         let waiter = {
             let mut state = self.lock();
             state.stage = Stage::Done(result);

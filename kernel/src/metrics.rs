@@ -226,6 +226,11 @@ impl Metrics {
     }
 }
 
+/// As the text format demands: a name may hold any character.
+fn escaped_label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 fn write_samples(out: &mut String, metric: &Metric) -> std::fmt::Result {
     use std::fmt::Write;
     let labels = |extra: Option<(&str, &str)>| {
@@ -234,7 +239,7 @@ fn write_samples(out: &mut String, metric: &Metric) -> std::fmt::Result {
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .chain(extra)
-            .map(|(name, value)| format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped_label(value)))
             .collect();
         if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
     };
@@ -272,6 +277,11 @@ mod tests {
             let upper = upper_bound(bucket(ns));
             upper >= ns && upper - ns <= ns / 8
         }
+    }
+
+    #[test]
+    fn a_label_may_hold_anything() {
+        assert_eq!(escaped_label("a\nb\"c\\d"), r#"a\nb\"c\\d"#);
     }
 
     #[test]

@@ -220,7 +220,7 @@ async fn lock_source(env: &dyn Env, source: &Path) -> Result<Option<Box<dyn DirL
 
 async fn prepare_target(env: &dyn Env, source: &Path, target: &Path) -> Result<Box<dyn DirLock>> {
     let disk = env.disk();
-    if target == source {
+    if target.starts_with(source) {
         return Err(Error::Invalid("repair writes into a new directory, not into the original".into()));
     }
     match disk.list(target).await {

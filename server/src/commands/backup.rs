@@ -3,7 +3,10 @@
 //! A backup is a checkpoint of the database whose tables are then copied, where the checkpoint only linked them, so that
 //! damage to the original cannot reach it. Both commands end with a verification of every byte of the copy. If another
 //! process has the database open, its newest state is copied record by record instead, which reads and so checks every
-//! block just as well.
+//! block just as well; the copy then numbers its commits anew.
+//!
+//! A backup is made beside its place and gets its name last, so what has that name is whole: an interrupted one is left
+//! as `NAME.unfinished`.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -33,17 +36,58 @@ pub(super) fn backup(
     into: &Path,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
+    let place = Place::beside(into)?;
     let (seq, shared) = match open_to_read(database, global)? {
         Store::Open(db) => {
-            let info = db.checkpoint(into)?;
-            unlink_from_original(into)?;
+            let info = db.checkpoint(&place.unfinished)?;
+            unlink_from_original(&place.unfinished)?;
             db.close()?;
             (info.seq, false)
         }
-        Store::Beside(looking) => (copy_records(&looking, into)?, true),
+        Store::Beside(looking) => (copy_records(&looking, &place.unfinished)?, true),
     };
-    let how = if shared { ", taken beside the process that has it open" } else { "" };
-    verified(into, &format!("backed up commit {seq}{how}"), json!({ "seq": seq.get() }), out)
+    let how = if shared { ", record by record beside the process that has it open" } else { "" };
+    let bytes = verify_copy(&place.unfinished)?;
+    place.take()?;
+    tell(into, bytes, &format!("backed up commit {seq}{how}"), json!({ "seq": seq.get() }), out)
+}
+
+/// Where a backup is made, and where it belongs.
+struct Place<'a> {
+    unfinished: PathBuf,
+    into: &'a Path,
+}
+
+impl<'a> Place<'a> {
+    /// Checks that both are free.
+    fn beside(into: &'a Path) -> Result<Self, Failure> {
+        let wrong = |what: String| Err(Failure::WrongUse(what));
+        let Some(name) = into.file_name() else {
+            return wrong(format!("{} names no directory; give a new one", into.display()));
+        };
+        let mut unfinished = name.to_os_string();
+        unfinished.push(".unfinished");
+        let unfinished = into.with_file_name(unfinished);
+        if unfinished.symlink_metadata().is_ok() {
+            let left = unfinished.display();
+            return wrong(format!("{left} is left over from a backup that was interrupted; remove it first"));
+        }
+        match std::fs::read_dir(into).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => wrong(format!("{} is not empty; give a new directory", into.display())),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::io(into.display().to_string(), error))
+            }
+            _ => Ok(Self { unfinished, into }),
+        }
+    }
+
+    /// Gives the finished backup its name, durably.
+    fn take(&self) -> Result<(), Failure> {
+        let renamed = std::fs::rename(&self.unfinished, self.into);
+        renamed.map_err(|error| Failure::io(self.into.display().to_string(), error))?;
+        let parent = self.into.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))
+    }
 }
 
 pub(super) fn restore(from: &Path, into: &Path, out: &mut Output) -> Result<Exit, Failure> {
@@ -66,15 +110,12 @@ pub(super) fn restore(from: &Path, into: &Path, out: &mut Output) -> Result<Exit
         copy_durably(&file, &into.join(name))?;
     }
     sync_directory(into)?;
-    verified(into, "restored", json!({ "restored": into }), out)
+    let bytes = verify_copy(into)?;
+    tell(into, bytes, "restored", json!({ "restored": into }), out)
 }
 
-fn verified(
-    dir: &Path,
-    text: &str,
-    mut object: serde_json::Value,
-    out: &mut Output,
-) -> Result<Exit, Failure> {
+/// Verifies every byte of a copy and gives its size.
+fn verify_copy(dir: &Path) -> Result<u64, Failure> {
     let report = verify_directory(dir)?;
     if !report.is_good() {
         let first = report.problems.first().map_or(String::new(), |problem| problem.what.clone());
@@ -83,7 +124,16 @@ fn verified(
             dir.display()
         )));
     }
-    let bytes: u64 = report.files.iter().map(|file| file.bytes).sum();
+    Ok(report.files.iter().map(|file| file.bytes).sum())
+}
+
+fn tell(
+    dir: &Path,
+    bytes: u64,
+    text: &str,
+    mut object: serde_json::Value,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     object["bytes"] = json!(bytes);
     out.say(format_args!("{text}: {} in {}, verified", HumanBytes(bytes), dir.display()), object)?;
     Ok(Exit::Good)

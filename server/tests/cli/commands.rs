@@ -225,6 +225,11 @@ fn backup_restore_and_repair() {
     }
     line(dir, "compact db").good();
     line(dir, "backup db monday").good();
+    assert!(!dir.join("monday.unfinished").exists(), "a whole backup has its name");
+    std::fs::create_dir(dir.join("tuesday.unfinished")).unwrap();
+    assert!(line(dir, "backup db tuesday").refused(2).contains("tuesday.unfinished is left over"));
+    assert!(!dir.join("tuesday").exists());
+    assert!(line(dir, "backup db monday").refused(2).contains("not empty"));
     line(dir, "put db key99 later").good();
     line(dir, "restore monday again").good();
     assert_eq!(line(dir, "count again").good(), "20\n");
@@ -240,6 +245,8 @@ fn backup_restore_and_repair() {
     let run = line(dir, "verify again");
     assert!(run.code == 1 && run.out.contains(table.file_name().unwrap().to_str().unwrap()), "{}", run.out);
     assert!(line(dir, "scan again").refused(1).contains("corrupt"));
+    assert!(line(dir, "repair again again/inside").refused(2).contains("not into the original"));
+    assert!(!dir.join("again/inside").exists());
     assert_eq!(line(dir, "repair again saved").code, 1);
     line(dir, "verify saved").good();
     assert!(line(dir, "restore again other").refused(1).contains("nothing was restored"));

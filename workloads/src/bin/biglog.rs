@@ -125,17 +125,34 @@ fn run(arguments: &Arguments, seed: u64, report: &mut Report) -> Result<(), Stri
     report.say(&format!("a log of {} MiB:", arguments.log_mib));
     let load = Load { operations: (arguments.log_mib << 20) / 1100, value_bytes: 1000, hashes: 2 };
     let dir = scratch.path().join("long");
-    let began = Instant::now();
-    let told = load.write(&dir)?;
-    report.figure("filling it", began.elapsed().as_secs_f64(), "s");
-    let log_bytes = told.number("log_bytes");
-    report.figure("log", log_bytes / 1_048_576.0, "MiB");
-    let guess_us = (log_bytes / 150.0) as u64;
-    let mut kills = 0;
-    for _ in 0..arguments.kills {
-        kills += u64::from(load.open_and_kill(&dir, Duration::from_micros(random.below(guess_us)))?);
-    }
-    report.figure("recoveries killed before they ended", kills as f64, "");
+    // A recovery that ends before its kill leaves nothing to measure: then all is done again, with earlier kills.
+    let mut bytes_a_us = 300.0;
+    let (told, log_bytes) = loop {
+        let began = Instant::now();
+        let told = load.write(&dir)?;
+        let log_bytes = told.number("log_bytes");
+        let latest_us = (log_bytes / bytes_a_us) as u64;
+        let lives = (0..arguments.kills).map(|_| Duration::from_micros(random.below(latest_us)));
+        let mut kills = 0;
+        for life in lives {
+            if !load.open_and_kill(&dir, life)? {
+                break;
+            }
+            kills += 1;
+        }
+        if kills == arguments.kills {
+            report.figure("filling it, and the kills", began.elapsed().as_secs_f64(), "s");
+            report.figure("log", log_bytes / 1_048_576.0, "MiB");
+            report.figure("recoveries killed before they ended", kills as f64, "");
+            break (told, log_bytes);
+        }
+        report.say(&format!(
+            "  a recovery ended before kill {} came: once more, with earlier kills",
+            kills + 1
+        ));
+        std::fs::remove_dir_all(&dir).map_err(|error| error.to_string())?;
+        bytes_a_us *= 2.0;
+    };
     let recovered = load.recover(&dir, &told, None, report)?;
     report.figure("recovery", recovered.open_s(), "s");
     report.at_least("recovery: rate", log_bytes / 1e6 / recovered.open_s(), "MB/s", 100.0);

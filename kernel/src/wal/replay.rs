@@ -285,7 +285,10 @@ impl LogFile {
             progress.add(bytes.len() as u64);
             sink.pause().await?;
         }
-        assert!(decoder.is_between_groups(), "the survey ended at the end of a group");
+        if !decoder.is_between_groups() {
+            let what = "the log ends inside a group, though it was whole when it was surveyed: the file changed meanwhile";
+            return Err(Error::corrupt_at(&self.path, self.offset(end), what));
+        }
         Ok(delivery.batches)
     }
 }

@@ -35,11 +35,11 @@ use crate::error::{Error, Result};
 use crate::manifest::{self, Found, Loaded, Version};
 use crate::memtable::Memtable;
 use crate::options::Options;
-use crate::reapply::Reapplier;
+use crate::reapply::{self, Reapplier};
 use crate::recovery::{check_demands, check_tables};
 use crate::tree::{Graveyard, KeyspaceState, Memory, State, Tables};
-use crate::types::{FileId, FileNo, KeyspaceId, Seq};
-use crate::wal::{self, BatchSink, LogPlace, ReplayRequest};
+use crate::types::{KeyspaceId, Seq};
+use crate::wal::{BatchSink, LogPlace};
 
 /// Looks in a row, at most.
 const LOOKS_MAX: u32 = 20;
@@ -144,18 +144,9 @@ impl Looker {
     }
 
     async fn replay<'a>(&self, version: &'a Version) -> Result<Reapplier<'a>> {
-        let segments: Vec<(FileNo, FileId)> =
-            version.log_segments.iter().map(|(no, id)| (*no, *id)).collect();
-        let request = ReplayRequest {
-            dir: &self.dir,
-            segments: &segments,
-            first_needed: version.log_start,
-            known_durable: version.known_durable,
-            direct: self.options.direct_log,
-        };
         let bytes_max = self.options.memory_limit_bytes / 2;
         let mut tail = Tail { log: Reapplier::new(version), bytes_max };
-        wal::replay(&self.env, &request, &mut tail).await?;
+        reapply::replay_log(&self.env, &self.dir, version, self.options.direct_log, &mut tail).await?;
         tail.check()?;
         Ok(tail.log)
     }

@@ -1,4 +1,5 @@
-//! From batches in the log back to memtables: what recovery and a read-only opening have in common. Pure.
+//! From batches in the log back to memtables: what recovery and a read-only opening have in common.
+//! Pure but for the reading of the log.
 //!
 //! Invariants:
 //! - An entry that stands in a table already (its group lies below the keyspace's flushed position) is left out.
@@ -14,15 +15,17 @@
 )]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec::{BadBytes, Reader};
+use crate::env::Env;
 use crate::error::Result;
 use crate::manifest::Version;
 use crate::memtable::Memtable;
 use crate::tree::Memory;
-use crate::types::{BatchView, KeyspaceId, OpKind, RangeTombstone, Seq, Timestamp};
-use crate::wal::LogPlace;
+use crate::types::{BatchView, FileId, FileNo, KeyspaceId, OpKind, RangeTombstone, Seq, Timestamp};
+use crate::wal::{self, BatchSink, LogPlace, ReplayRequest, Replayed};
 
 /// How far commits had got.
 #[derive(Clone, Copy, Default, Debug)]
@@ -31,6 +34,28 @@ pub(crate) struct Progress {
     pub last_timestamp: Timestamp,
     /// Versions below may be gone.
     pub retained_from: Seq,
+}
+
+/// Gives `sink` what the log holds beyond the tables of `version`; the log is read with direct I/O if `direct`.
+///
+/// # Errors
+/// As [`wal::replay`].
+pub(crate) async fn replay_log(
+    env: &Arc<dyn Env>,
+    dir: &Path,
+    version: &Version,
+    direct: bool,
+    sink: &mut dyn BatchSink,
+) -> Result<Replayed> {
+    let segments: Vec<(FileNo, FileId)> = version.log_segments.iter().map(|(no, id)| (*no, *id)).collect();
+    let request = ReplayRequest {
+        dir,
+        segments: &segments,
+        first_needed: version.log_start,
+        known_durable: version.known_durable,
+        direct,
+    };
+    wal::replay(env, &request, sink).await
 }
 
 /// Takes batches out of the log into memtables.

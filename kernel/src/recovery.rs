@@ -16,6 +16,9 @@
 //! - Numbers found in the directory are never given again, orphans included.
 //! - A directory is only ever made into a database if it was empty: creation begins with a `CURRENT` that says so.
 
+mod replayer;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,27 +27,24 @@ use crate::check::{Phase, mark};
 use crate::clock::HybridClock;
 use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments};
 use crate::compaction::pace::Pace;
-use crate::compaction::retain::Readers;
-use crate::compaction::rewrite::Workshop;
 use crate::conflict::RecentWrites;
 use crate::engine::Engine;
-use crate::env::{BoxFuture, DirEntry, DirLock, Disk, Env, IoErrorKind, LockKind};
+use crate::env::{DirEntry, DirLock, Disk, Env, IoErrorKind, LockKind};
 use crate::error::{Error, Result};
-use crate::flush;
 use crate::gate::Gate;
 use crate::maintenance::{Parts, Reserve};
 use crate::manifest::door::Door;
 use crate::manifest::{self, Change, Edit, FileNumbers, Found, Loaded, ManifestWriter, Version};
 use crate::metrics::Recorder;
 use crate::options::Options;
-use crate::reapply::{Progress, Reapplier};
+use crate::reapply::{self, Progress};
 use crate::sync::{Mutex, Notify};
-use crate::tree::{Graveyard, KeyspaceState, Published, SnapshotRegistry, State, Tables, Throttle};
+use crate::tree::{Graveyard, Published, SnapshotRegistry, State, Tables, Throttle};
 use crate::types::file_name::{self, CURRENT, FileKind, LOCK, RESERVE, TMP_SUFFIX};
-use crate::types::{FileId, FileNo, KeyspaceId, Lsn, Seq};
-use crate::wal::{
-    self, BatchSink, LogPlace, Predecessor, ReplayRequest, Replayed, SegmentMaker, Spares, Wal, WalStart,
-};
+use crate::types::{FileId, FileNo, Lsn};
+use crate::wal::{Predecessor, Replayed, SegmentMaker, Spares, Wal, WalStart};
+
+use replayer::Replayer;
 
 /// A disk with less free than this many times the reserve is nearly full.
 const TIGHT_RESERVES: u64 = 8;
@@ -278,16 +278,9 @@ impl Opening {
         check_tables(self.disk(), &self.dir, &version).await?;
         self.give_reserve_free_if_tight().await;
         let mut replayer = Replayer::new(&self, &version);
-        let segments: Vec<(FileNo, FileId)> =
-            version.log_segments.iter().map(|(no, id)| (*no, *id)).collect();
-        let request = ReplayRequest {
-            dir: &self.dir,
-            segments: &segments,
-            first_needed: version.log_start,
-            known_durable: version.known_durable,
-            direct: self.options.direct_log,
-        };
-        let replayed = wal::replay(&self.env, &request, &mut replayer).await?;
+        let replayed =
+            reapply::replay_log(&self.env, &self.dir, &version, self.options.direct_log, &mut replayer)
+                .await?;
         if let Err(refused) = check_demands(&self.options, &replayer.log.progress) {
             replayer.remove_made().await;
             return Err(refused);
@@ -377,7 +370,7 @@ impl Opening {
 
     /// Removes files of ours that the manifest in force does not list. Nothing depends on its success.
     async fn sweep(&self, version: &Version, manifest_no: FileNo) -> Result<()> {
-        let mut listed: Vec<(FileKind, FileNo)> = vec![(FileKind::Manifest, manifest_no)];
+        let mut listed = BTreeSet::from([(FileKind::Manifest, manifest_no)]);
         listed.extend(version.log_segments.keys().map(|no| (FileKind::Log, *no)));
         let tables =
             version.keyspaces.values().flat_map(|keyspace| keyspace.tables()).map(|(_, table)| table);
@@ -487,98 +480,4 @@ fn next_log(version: &Version, replayed: &Replayed) -> Result<LogStart> {
         ))
     })?;
     Ok(LogStart { epoch, base: replayed.next_base, predecessor: replayed.last })
-}
-
-/// Takes batches out of the log into memtables, and flushes those that are full.
-struct Replayer<'a> {
-    opening: &'a Opening,
-    state: State,
-    log: Reapplier<'a>,
-    made: Vec<Change>,
-}
-
-impl<'a> Replayer<'a> {
-    fn new(opening: &'a Opening, version: &'a Version) -> Self {
-        Self {
-            opening,
-            state: State::default().following(version, None, &opening.graveyard),
-            log: Reapplier::new(version),
-            made: Vec::new(),
-        }
-    }
-
-    fn finish(self) -> (Vec<Change>, Progress) {
-        (self.made, self.log.progress)
-    }
-
-    async fn flush(&mut self, id: KeyspaceId) -> Result<()> {
-        let Some(memory) = self.log.memories.remove(&id) else { return Ok(()) };
-        let Some(keyspace) = self.state.keyspace(id).cloned() else { return Ok(()) };
-        let keyspace: Arc<KeyspaceState> = keyspace;
-        let progress = &mut self.log.progress;
-        let last = progress.last_seq;
-        let kept_from = Seq::new(last.get().saturating_sub(self.opening.options.retain_commits));
-        let kept_from = kept_from.max(progress.retained_from);
-        progress.retained_from = kept_from;
-        let readers = Readers::new(Vec::new(), last, kept_from);
-        let next_file_no = || self.opening.numbers.take();
-        let workshop = Workshop {
-            env: &self.opening.env,
-            dir: &self.opening.dir,
-            next_file_no: &next_file_no,
-            pace: &self.opening.pace,
-        };
-        let made = flush::run(&workshop, &keyspace, &memory, &readers).await?;
-        for table in made.tables {
-            self.made.push(Change::AddTable { keyspace: id, level: 0, table: Arc::new(table) });
-        }
-        Ok(())
-    }
-
-    /// An opening that is refused leaves nothing behind. What cannot be removed is an orphan of the next one.
-    async fn remove_made(&self) {
-        for change in &self.made {
-            if let Change::AddTable { table, .. } = change {
-                let path = file_name::path(&self.opening.dir, FileKind::Table, table.no);
-                drop(self.opening.disk().remove(&path).await);
-            }
-        }
-    }
-
-    async fn flush_all(&mut self) -> Result<()> {
-        let ids: Vec<KeyspaceId> = self.log.memories.keys().copied().collect();
-        for id in ids {
-            self.flush(id).await?;
-        }
-        Ok(())
-    }
-
-    async fn flush_full(&mut self) -> Result<()> {
-        let limit = self.opening.options.memtable_bytes;
-        let all = self.opening.options.memory_limit_bytes / 4;
-        let total = self.log.bytes();
-        self.log.memories.values().for_each(|memory| memory.table.count_in(&self.opening.budget));
-        let full: Vec<KeyspaceId> = self
-            .log
-            .memories
-            .iter()
-            .filter(|(_, memory)| memory.table.bytes() >= limit || total >= all)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in full {
-            mark!("recovery_flushed_midway");
-            self.flush(id).await?;
-        }
-        Ok(())
-    }
-}
-
-impl BatchSink for Replayer<'_> {
-    fn batch(&mut self, place: LogPlace<'_>, body: &[u8]) -> Result<()> {
-        self.log.batch(&place, body)
-    }
-
-    fn pause(&mut self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.flush_full())
-    }
 }

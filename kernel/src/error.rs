@@ -21,8 +21,10 @@ pub enum Error {
     #[error("busy: {0}; try again later")]
     Busy(String),
 
-    /// No room on the disk. Nothing was written; reads go on and writes resume by themselves once there is room.
-    #[error("disk full: {0}; free some space, writes resume by themselves")]
+    /// No room on the disk. Nothing was written. In an open database reads go on, and writes succeed again once there
+    /// is room. An opening needs room too, for a new log and manifest: until there is some,
+    /// [`Db::open_read_only`](crate::Db::open_read_only) reads without any.
+    #[error("disk full: {0}; free some space and try again")]
     DiskFull(IoError),
 
     /// The process ran out of file descriptors. Nothing was written: raise the limit, or lower `open_files_max`.

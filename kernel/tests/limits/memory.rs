@@ -1,0 +1,185 @@
+//! The one memory budget: what counts in it, and what happens when it is used up.
+
+use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, Scan, TransactionOptions, WriteBatch};
+use holdfast_sim::{FaultClass, Trigger, World};
+
+use super::{check_numbers, noise, open, opened, put_until_refused};
+use crate::support::scene::{DIR, simulate, small_options, within};
+
+#[test]
+fn a_full_memory_gives_busy_and_recovers_by_itself() {
+    simulate(1, |world: World, process| async move {
+        let (db, keyspace) = opened(&process).await;
+        let disk = process.disk();
+        // Flushes find no descriptor, so memtables wait in memory.
+        disk.inject_on(FaultClass::TooManyFiles, ".table", Trigger::From(1));
+        let (accepted, error) = within(&process, {
+            let keyspace = keyspace.clone();
+            move |_| async move { put_until_refused(&keyspace, 0).await }
+        })
+        .await;
+        assert!(matches!(error, Error::Busy(_)), "{error}");
+        assert!(error.is_retriable() && error.to_string().contains("try again"), "{error}");
+        assert!(accepted > 3, "{accepted} commits before the pressure");
+        let still = keyspace.clone();
+        within(&process, move |_| async move { check_numbers(&still, accepted).await }).await;
+        disk.clear_faults();
+        world.sleep(1_000_000_000).await;
+        within(&process, move |_| async move {
+            for number in accepted..accepted + 20 {
+                keyspace.put(number.to_be_bytes(), [number as u8; 1000]).await.unwrap();
+            }
+            check_numbers(&keyspace, accepted + 20).await;
+            db.wait_idle().await.unwrap();
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+/// A gauge of memory by its purpose; all of it without one.
+fn memory(db: &Db, purpose: Option<&str>) -> u64 {
+    let text = db.metrics().to_prometheus();
+    let name = match purpose {
+        Some(purpose) => format!("holdfast_memory_bytes{{purpose=\"{purpose}\"}} "),
+        None => "holdfast_memory_used_bytes ".to_string(),
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
+}
+
+#[test]
+fn memtables_count_in_the_one_budget() {
+    simulate(9, |_, process| async move {
+        within(&process, |env| async move {
+            let options = Options { memtable_bytes: 1 << 20, ..small_options() };
+            let db = Db::open_in(env, DIR, options).await.unwrap();
+            let keyspace = db.default_keyspace().unwrap();
+            for number in 0..200u64 {
+                keyspace.put(number.to_be_bytes(), noise(1000, number)).await.unwrap();
+            }
+            keyspace.delete_range("x", "y").await.unwrap();
+            let told: u64 = db.keyspaces().unwrap().iter().map(|info| info.memtable_bytes).sum();
+            assert!(told > 200_000, "{told}");
+            assert_eq!(memory(&db, Some("memtable")), told);
+            assert!(memory(&db, None) >= told);
+            // A value that was read from a memtable keeps its memory, which counts on after the flush.
+            let value = keyspace.get(7u64.to_be_bytes()).await.unwrap().unwrap();
+            db.flush().await.unwrap();
+            db.wait_idle().await.unwrap();
+            assert_eq!(memory(&db, Some("memtable")), 0);
+            assert!(memory(&db, Some("pinned")) > 200_000, "{}", memory(&db, Some("pinned")));
+            assert!(value[..] == noise(1000, 7));
+            drop(value);
+            assert!(memory(&db, Some("pinned")) < 100_000, "{}", memory(&db, Some("pinned")));
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn many_small_keyspaces_stay_within_the_memory() {
+    simulate(10, |_, process| async move {
+        within(&process, |env| async move {
+            const LIMIT: u64 = 8 << 20;
+            let options = Options {
+                memory_limit_bytes: LIMIT,
+                memtable_bytes: 2 << 20,
+                log_segment_bytes_max: 16 << 20,
+                log_bytes_max: 1 << 30,
+                ..small_options()
+            };
+            let db = Db::open_in(env, DIR, options).await.unwrap();
+            let mut keyspaces = Vec::new();
+            for number in 0..40 {
+                let name = format!("k{number}");
+                keyspaces.push(db.create_keyspace(&name, KeyspaceOptions::default()).await.unwrap());
+            }
+            // Three times the memory, and no keyspace ever fills a memtable.
+            let mut most = 0;
+            for round in 0..60u64 {
+                let mut batch = WriteBatch::new();
+                for keyspace in &keyspaces {
+                    batch.put(keyspace.id(), &round.to_be_bytes(), &noise(10_000, round)).unwrap();
+                }
+                db.write(batch, Durability::Flush).await.unwrap();
+                most = most.max(memory(&db, None));
+            }
+            assert!(most < LIMIT, "{most} of {LIMIT} bytes were in use");
+            for keyspace in &keyspaces {
+                assert_eq!(keyspace.scan(Scan::all()).await.unwrap().collect().await.unwrap().len(), 60);
+            }
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn transactions_share_half_of_the_memory() {
+    simulate(11, |_, process| async move {
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env).await.unwrap();
+            let mut open: Vec<holdfast::Txn> = Vec::new();
+            let refused = 'full: loop {
+                assert!(open.len() < 100, "nothing is ever refused");
+                let mut txn = db.begin(TransactionOptions::default());
+                for number in 0..10u64 {
+                    let key = (open.len() as u64 * 100 + number).to_be_bytes();
+                    if let Err(error) = txn.put(&keyspace, key, vec![1; 100_000]) {
+                        break 'full error;
+                    }
+                }
+                open.push(txn);
+            };
+            assert!(matches!(refused, Error::Busy(_)) && refused.is_retriable(), "{refused}");
+            assert!(refused.to_string().contains("memory_limit_bytes"), "{refused}");
+            assert_eq!(open.len(), 4, "each holds a megabyte, all four of the eight");
+            assert!(memory(&db, Some("transaction")) <= 4 << 20);
+            // Writers are not hindered, nor are those who are under way.
+            keyspace.put("k", "v").await.unwrap();
+            for txn in open {
+                txn.commit().await.unwrap();
+            }
+            assert_eq!(memory(&db, Some("transaction")), 0);
+            let mut txn = db.begin(TransactionOptions::default());
+            txn.put(&keyspace, "k", vec![2; 3 << 20]).unwrap();
+            txn.commit().await.unwrap();
+            assert_eq!(keyspace.scan(Scan::all()).await.unwrap().collect().await.unwrap().len(), 41);
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn values_that_readers_hold_push_out_the_cache_and_then_the_writers() {
+    simulate(12, |_, process| async move {
+        within(&process, |env| async move {
+            let options = Options { memtable_bytes: 1 << 20, ..small_options() };
+            let db = Db::open_in(env, DIR, options).await.unwrap();
+            let keyspace = db.default_keyspace().unwrap();
+            for number in 0..100u64 {
+                keyspace.put(number.to_be_bytes(), noise(100_000, number)).await.unwrap();
+            }
+            db.compact().await.unwrap();
+            let mut held = Vec::new();
+            for number in 0..100u64 {
+                held.push(keyspace.get(number.to_be_bytes()).await.unwrap().unwrap());
+            }
+            assert!(memory(&db, Some("pinned")) > 4 << 20);
+            let refused = keyspace.put("k", "v").await.and(keyspace.put("k", "v").await);
+            assert!(matches!(&refused, Err(Error::Busy(_))), "{refused:?}");
+            assert!(memory(&db, Some("cache")) < 1 << 20, "{}", memory(&db, Some("cache")));
+            for (number, value) in held.iter().enumerate() {
+                assert!(value[..] == noise(100_000, number as u64), "{number}");
+            }
+            drop(held);
+            keyspace.put("k", "v").await.unwrap();
+            assert!(keyspace.get("k").await.unwrap().is_some_and(|value| value == "v"));
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}

@@ -1,0 +1,141 @@
+//! The system refuses descriptors or tasks: the work waits or is answered with an error that can be tried again.
+
+use std::sync::{Arc, Mutex};
+
+use holdfast::env::Env;
+use holdfast::{Error, Scan};
+use holdfast_sim::{FaultClass, Trigger, World};
+
+use super::{check_numbers, open, opened, put_until_refused};
+use crate::support::scene::{DIR, simulate, within};
+
+/// Commits of a life.
+const LIFE: u64 = 40;
+
+/// The life of a database; what may fail fails with a retriable error and is tried again.
+async fn life(env: Arc<dyn Env>, refusals: Arc<Mutex<Vec<Error>>>) {
+    let refused = |error: Error| {
+        assert!(error.is_retriable(), "{error}");
+        refusals.lock().unwrap().push(error);
+    };
+    let (db, keyspace) = loop {
+        match open(env.clone()).await {
+            Ok(opened) => break opened,
+            Err(error) => refused(error),
+        }
+    };
+    for number in 0..LIFE {
+        while let Err(error) = keyspace.put(number.to_be_bytes(), [number as u8; 1000]).await {
+            refused(error);
+        }
+        if number == LIFE / 2 {
+            while let Err(error) = db.flush().await {
+                refused(error);
+            }
+        }
+    }
+    while let Err(error) = db.compact().await {
+        refused(error);
+    }
+    loop {
+        match keyspace.get(3u64.to_be_bytes()).await {
+            Ok(value) => break assert!(value.is_some()),
+            Err(error) => refused(error),
+        }
+    }
+    loop {
+        match keyspace.scan(Scan::all()).await {
+            Ok(mut cursor) => match cursor.collect().await {
+                Ok(all) => break assert_eq!(all.len() as u64, LIFE),
+                Err(error) => refused(error),
+            },
+            Err(error) => refused(error),
+        }
+    }
+    if let Err(error) = db.close().await {
+        refused(error);
+    }
+}
+
+/// Runs a life in which the n-th call of a class is refused, for each n; true if none was left to refuse.
+fn refuse_nth(class: FaultClass, part: &'static str, n: u64) -> (bool, Vec<Error>) {
+    simulate(n, move |_, process| async move {
+        process.disk().inject_on(class, part, Trigger::Once(n));
+        let refusals = Arc::new(Mutex::new(Vec::new()));
+        let env = process.env();
+        process.run(life(env, refusals.clone())).await.unwrap();
+        let fired = process.disk().faults_fired(class);
+        process.disk().clear_faults();
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env).await.unwrap();
+            check_numbers(&keyspace, LIFE).await;
+            assert!(db.verify().await.unwrap().is_good());
+            db.close().await.unwrap();
+        })
+        .await;
+        let refusals = std::mem::take(&mut *refusals.lock().unwrap());
+        (fired == 0, refusals)
+    })
+}
+
+#[test]
+fn too_many_open_files_at_every_opening_of_a_file() {
+    let mut told = 0;
+    for n in 1..10_000 {
+        let (over, refusals) = refuse_nth(FaultClass::TooManyFiles, "", n);
+        for error in &refusals {
+            assert!(matches!(error, Error::TooManyFiles(_)), "at opening {n}: {error}");
+            let said = error.to_string();
+            assert!(
+                said.contains("ulimit -n") && said.contains("open_files_max") && said.contains(DIR),
+                "{said}"
+            );
+        }
+        told += refusals.len();
+        if over {
+            assert!(n > 10, "a life opens more than {n} files");
+            assert!(told > 0, "nobody was ever told");
+            return;
+        }
+    }
+    panic!("a life opens no end of files");
+}
+
+#[test]
+fn refused_tasks_at_every_start() {
+    for n in 1..100 {
+        let (over, refusals) = refuse_nth(FaultClass::SpawnRefused, "", n);
+        if over {
+            assert!(n > 5, "an opening starts more than {n} tasks");
+            return;
+        }
+        assert_eq!(refusals.len(), 1, "task {n}");
+        assert!(matches!(&refusals[0], Error::Busy(why) if why.contains("holdfast-")), "{}", refusals[0]);
+    }
+    panic!("a life starts no end of tasks");
+}
+
+#[test]
+fn without_descriptors_the_log_waits_and_reads_go_on() {
+    simulate(3, |world: World, process| async move {
+        let (db, keyspace) = opened(&process).await;
+        let disk = process.disk();
+        // Without tables the log cannot be cut, and without files it cannot grow.
+        disk.inject_on(FaultClass::TooManyFiles, ".log", Trigger::From(1));
+        disk.inject_on(FaultClass::TooManyFiles, ".table", Trigger::From(1));
+        let writer = keyspace.clone();
+        let (accepted, error) =
+            within(&process, move |_| async move { put_until_refused(&writer, 0).await }).await;
+        assert!(matches!(error, Error::TooManyFiles(_) | Error::Busy(_)), "{error}");
+        let reader = keyspace.clone();
+        within(&process, move |_| async move { check_numbers(&reader, accepted).await }).await;
+        disk.clear_faults();
+        world.sleep(1_000_000_000).await;
+        within(&process, move |_| async move {
+            keyspace.put(accepted.to_be_bytes(), [accepted as u8; 1000]).await.unwrap();
+            check_numbers(&keyspace, accepted + 1).await;
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}

@@ -15,6 +15,9 @@ pub struct Ledger {
     acknowledged: Vec<BTreeMap<u64, u64>>,
     /// For each writer the last transaction that is known to stand in the database.
     last: Vec<u64>,
+    /// For each writer, how many transactions beyond `last` may stand: one for each child since that may have died
+    /// with one under way.
+    under_way: Vec<u64>,
     /// Transactions acknowledged in all.
     count: u64,
     /// The greatest `Seq` that was visible when the database was judged last.
@@ -25,7 +28,13 @@ impl Ledger {
     /// Nothing acknowledged yet.
     pub fn new(writers: u32) -> Self {
         let writers = writers as usize;
-        Self { acknowledged: vec![BTreeMap::new(); writers], last: vec![0; writers], count: 0, visible: 0 }
+        Self {
+            acknowledged: vec![BTreeMap::new(); writers],
+            last: vec![0; writers],
+            under_way: vec![0; writers],
+            count: 0,
+            visible: 0,
+        }
     }
 
     /// Transactions acknowledged in all.
@@ -33,9 +42,8 @@ impl Ledger {
         self.count
     }
 
-    /// Takes the lines of one child.
+    /// Takes the lines of one child, which is dead.
     pub fn take(&mut self, lines: &[String], report: &mut Report) {
-        let mut spoke = vec![false; self.last.len()];
         for line in lines {
             let mut words = line.split(' ');
             match words.next() {
@@ -43,9 +51,7 @@ impl Ledger {
                     let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
                     match numbers[..] {
                         [writer, number, seq] => {
-                            let writer = writer as usize;
-                            let first = !std::mem::replace(&mut spoke[writer], true);
-                            self.acknowledge(writer, number, seq, first, report);
+                            self.acknowledge(writer as usize, number, seq, report);
                         }
                         _ => report.wrong(format!("the child told {line:?}")),
                     }
@@ -54,13 +60,21 @@ impl Ledger {
                 _ => {}
             }
         }
+        // Its writers have started, so each may have died between the commit and its acknowledgement.
+        if lines.iter().any(|line| line == "R") {
+            self.under_way.iter_mut().for_each(|count| *count += 1);
+        }
     }
 
-    /// A writer of a fresh child may go on behind a transaction that was under way when the child before it died.
-    fn acknowledge(&mut self, writer: usize, number: u64, seq: u64, first: bool, report: &mut Report) {
-        let expected = self.last[writer] + 1;
-        report.check(number == expected || (first && number == expected + 1), || {
-            format!("writer {writer} was acknowledged transaction {number} after {}", expected - 1)
+    /// A writer of a fresh child goes on behind what was under way when the children before it died, as far as that
+    /// stands. Its acknowledgement tells that all before it stands.
+    fn acknowledge(&mut self, writer: usize, number: u64, seq: u64, report: &mut Report) {
+        let last = self.last[writer];
+        let under_way = std::mem::take(&mut self.under_way[writer]);
+        report.check(number > last && number <= last + 1 + under_way, || {
+            format!(
+                "writer {writer} was acknowledged transaction {number} after {last}, {under_way} under way"
+            )
         });
         let before = self.acknowledged[writer].last_key_value().map_or(self.visible, |(_, seq)| *seq);
         report.check(seq > before, || {
@@ -71,11 +85,10 @@ impl Ledger {
         self.count += 1;
     }
 
-    /// Forgets the newest acknowledgement of a writer: a defect of the ledger, planted.
+    /// Forgets the newest acknowledgements of a writer: a defect of the ledger, planted.
     pub fn drop_newest(&mut self, writer: usize) {
-        if let Some((number, _)) = self.acknowledged[writer].pop_last() {
-            self.last[writer] = number - 1;
-            // Two of them, for one more than acknowledged may be there: it was under way.
+        // One more than may have been under way, so that what stands cannot be explained by that.
+        for _ in 0..=self.under_way[writer] {
             if let Some((number, _)) = self.acknowledged[writer].pop_last() {
                 self.last[writer] = number - 1;
             }
@@ -102,13 +115,13 @@ pub async fn judge(db: &Db, ledger: &mut Ledger, report: &mut Report) -> holdfas
     let visible = db.last_seq().get();
     check_seqs(ledger, visible, report);
     let mut found = Vec::new();
-    for (writer, last) in ledger.last.iter().enumerate() {
+    for (writer, (last, under_way)) in ledger.last.iter().zip(&ledger.under_way).enumerate() {
         let stands = counter(&counters, writer as u32).await?;
         report.check(stands >= *last, || {
             format!("LOST: writer {writer} was acknowledged {last}, but the database holds {stands}")
         });
-        report.check(stands <= last + 1, || {
-            format!("writer {writer} has {stands}, but only {last} was acknowledged and one more under way")
+        report.check(stands <= last + under_way, || {
+            format!("writer {writer} has {stands}, but {last} was acknowledged and at most {under_way} more under way")
         });
         judged.unacknowledged += u64::from(stands > *last);
         found.push(stands);
@@ -144,6 +157,7 @@ pub async fn judge(db: &Db, ledger: &mut Ledger, report: &mut Report) -> holdfas
     ledger.visible = ledger.visible.max(visible);
     for (writer, stands) in found.iter().enumerate() {
         ledger.last[writer] = *stands;
+        ledger.under_way[writer] = 0;
         ledger.acknowledged[writer].retain(|number, _| number + KEPT > *stands);
     }
     Ok(judged)

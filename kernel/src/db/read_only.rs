@@ -43,7 +43,8 @@ pub struct ReadOnlyDb {
 
 impl Db {
     /// Looks at the database in `dir`, whether or not another process writes it. Of the options those count that
-    /// have to do with reading: `at_least`, `memory_limit_bytes`, `open_files_max`, `direct_log`, `paranoid_checks`.
+    /// have to do with reading: `at_least`, `memory_limit_bytes`, `open_files_max`, `direct_log`, `paranoid_checks`, and
+    /// `slow_operation_us` for the looks and for opening tables.
     ///
     /// # Errors
     /// - `NotFound`: no database there; nothing is ever created;

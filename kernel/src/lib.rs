@@ -128,6 +128,7 @@ pub use commit::OutcomeToken;
 pub use db::{
     DEFAULT_KEYSPACE, Db, KEYSPACE_NAME_LEN_MAX, Keyspace, KeyspaceInfo, LevelInfo, ReadOnlyDb,
     ReadOnlyKeyspace, Scan, Snapshot, StoredValue, TransactionOptions, Txn, TypedCursor, TypedKeyspace,
+    TypedScan,
 };
 pub use error::{Conflict, Error, Result};
 pub use metrics::{Metric, MetricValue, Metrics, Summary};

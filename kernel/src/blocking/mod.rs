@@ -40,6 +40,7 @@ mod cursor;
 mod read_only;
 mod typed;
 
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -334,6 +335,22 @@ impl Keyspace {
     /// As [`crate::Keyspace::delete_range`].
     pub fn delete_range(&self, start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<Seq> {
         block_on(self.keyspace.delete_range(start, end))
+    }
+
+    /// About how many bytes the keys of a range take up.
+    ///
+    /// # Errors
+    /// As [`crate::Keyspace::approximate_size`].
+    pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        block_on(self.keyspace.approximate_size(range))
+    }
+
+    /// About how many entries stand in a range.
+    ///
+    /// # Errors
+    /// As [`crate::Keyspace::approximate_count`].
+    pub fn approximate_count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        block_on(self.keyspace.approximate_count(range))
     }
 
     /// The options in force.

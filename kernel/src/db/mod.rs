@@ -8,6 +8,7 @@ mod snapshot;
 mod status;
 mod transaction;
 mod typed;
+mod typed_scan;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ pub use scan::Scan;
 pub use snapshot::Snapshot;
 pub use status::{KeyspaceInfo, LevelInfo};
 pub use transaction::{TransactionOptions, Txn};
-pub use typed::{StoredValue, TypedCursor, TypedKeyspace};
+pub use typed::{StoredValue, TypedKeyspace};
+pub use typed_scan::{TypedCursor, TypedScan};
 
 use crate::engine::Engine;
 use crate::env::Env;

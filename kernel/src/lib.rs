@@ -127,8 +127,8 @@ pub use checkpoint::CheckpointInfo;
 pub use commit::OutcomeToken;
 pub use db::{
     DEFAULT_KEYSPACE, Db, KEYSPACE_NAME_LEN_MAX, Keyspace, KeyspaceInfo, LevelInfo, ReadOnlyDb,
-    ReadOnlyKeyspace, Scan, Snapshot, StoredValue, TransactionOptions, Txn, TypedCursor, TypedKeyspace,
-    TypedScan,
+    ReadOnlyKeyspace, ReadOnlySnapshot, Scan, Snapshot, StoredValue, TransactionOptions, Txn, TypedCursor,
+    TypedKeyspace, TypedReadOnlyKeyspace, TypedScan,
 };
 pub use error::{Conflict, Error, Result};
 pub use metrics::{Metric, MetricValue, Metrics, Summary};

@@ -60,6 +60,8 @@ pub(crate) struct View {
     pub state: State,
     /// The newest commit in it.
     pub seq: Seq,
+    /// Of commits before this one versions may be gone.
+    pub retained_from: Seq,
     _memtables: Charge,
 }
 
@@ -149,7 +151,8 @@ impl Looker {
         check_demands(&self.options, &progress)?;
         let charge = self.budget.charge(Purpose::Memtable, log.bytes());
         let state = with_memories(tables.clone(), log.memories);
-        Ok(View { database, state, seq: progress.last_seq, _memtables: charge })
+        let (seq, retained_from) = (progress.last_seq, progress.retained_from);
+        Ok(View { database, state, seq, retained_from, _memtables: charge })
     }
 
     async fn load(&self) -> Result<Loaded> {

@@ -1,5 +1,5 @@
-//! Typed keyspaces against a model: every walk that can be asked for, as of now, as of a snapshot and in a
-//! transaction.
+//! Typed keyspaces against a model: every walk that can be asked for, as of now, as of a snapshot and in a transaction,
+//! and the same from beside the writer.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use holdfast::key::Descending;
-use holdfast::{Db, Error, Result, TypedKeyspace, TypedScan};
+use holdfast::{Db, Error, Result, TypedKeyspace, TypedReadOnlyKeyspace, TypedScan};
 use holdfast_sim::World;
 use support::scene::{DIR, simulate, small_keyspace, small_options, within};
 
@@ -154,7 +154,7 @@ async fn change(
 }
 
 async fn drive(world: World, env: std::sync::Arc<dyn holdfast::env::Env>) -> Result<()> {
-    let db = Db::open_in(env, DIR, small_options()).await?;
+    let db = Db::open_in(env.clone(), DIR, small_options()).await?;
     let typed: TypedKeyspace<Key, i64> = db.create_keyspace("typed", small_keyspace()).await?.typed();
     let (mut model, mut before) = (Model::new(), Model::new());
     let mut snapshot = db.snapshot();
@@ -184,6 +184,20 @@ async fn drive(world: World, env: std::sync::Arc<dyn holdfast::env::Env>) -> Res
         if round % 20 == 7 {
             (snapshot, before) = (db.snapshot(), model.clone());
             db.flush().await?;
+        }
+        if round % 40 == 11 {
+            let look = Db::open_read_only_in(env.clone(), DIR, small_options()).await?;
+            let beside: TypedReadOnlyKeyspace<Key, i64> = look.keyspace("typed")?.typed();
+            assert_eq!(
+                beside.scan(ask.scan()).await?.collect().await?,
+                ask.of_model(&model),
+                "beside: {ask:?}"
+            );
+            let here = typed.approximate_count(TypedScan::all()).await?;
+            assert_eq!(beside.approximate_count(TypedScan::all()).await?, here);
+            for (at, value) in &model {
+                assert_eq!(beside.get(&key(at.0, at.1.0)).await?, Some(*value));
+            }
         }
     }
     drop(snapshot);

@@ -39,6 +39,7 @@
 mod cursor;
 mod read_only;
 mod typed;
+mod typed_read_only;
 
 use std::ops::RangeBounds;
 use std::path::Path;
@@ -46,8 +47,9 @@ use std::sync::Arc;
 
 pub use crate::env::linux::block_on;
 pub use cursor::{Cursor, Entries};
-pub use read_only::{ReadOnlyDb, ReadOnlyKeyspace};
+pub use read_only::{ReadOnlyDb, ReadOnlyKeyspace, ReadOnlySnapshot};
 pub use typed::{TypedCursor, TypedKeyspace};
+pub use typed_read_only::TypedReadOnlyKeyspace;
 
 use crate::env::Env;
 use crate::error::Result;

@@ -2,12 +2,14 @@
 
 mod keyspace;
 mod read_only;
+mod read_only_snapshot;
 mod safety;
 mod scan;
 mod snapshot;
 mod status;
 mod transaction;
 mod typed;
+mod typed_read_only;
 mod typed_scan;
 
 use std::path::Path;
@@ -15,11 +17,13 @@ use std::sync::Arc;
 
 pub use keyspace::Keyspace;
 pub use read_only::{ReadOnlyDb, ReadOnlyKeyspace};
+pub use read_only_snapshot::ReadOnlySnapshot;
 pub use scan::Scan;
 pub use snapshot::Snapshot;
 pub use status::{KeyspaceInfo, LevelInfo};
 pub use transaction::{TransactionOptions, Txn};
 pub use typed::{StoredValue, TypedKeyspace};
+pub use typed_read_only::TypedReadOnlyKeyspace;
 pub use typed_scan::{TypedCursor, TypedScan};
 
 use crate::engine::Engine;

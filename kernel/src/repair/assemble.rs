@@ -375,7 +375,8 @@ impl Assembly {
         self.last_seq = self.last_seq.max(old.last_seq);
         let mut reserved = self.last_seq.max(old.seq_reserved).get();
         if !self.lost.is_empty() {
-            let bytes: u64 = self.lost.iter().map(|extent| extent.len).sum();
+            // The length of a missing table is the manifest's word, and that may be any number.
+            let bytes = self.lost.iter().fold(0, |bytes: u64, extent| bytes.saturating_add(extent.len));
             reserved = reserved.saturating_add(SEQ_MARGIN).saturating_add(bytes / COMMIT_BYTES_MIN);
         }
         if plan.structure == Structure::Lost {

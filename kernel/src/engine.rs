@@ -2,6 +2,7 @@
 //!
 //! No algorithm lives here. The parts are made by `recovery` and wired by `db`.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -13,8 +14,9 @@ use crate::check::mark;
 use crate::commit::{Check, Committer, Teller, Work};
 use crate::compaction::pace::Pace;
 use crate::compaction::retain::Readers;
-use crate::env::{DirLock, Env, IoError};
+use crate::env::{DirLock, Env, IoError, Nanos};
 use crate::error::{Error, Result};
+use crate::events::{SlowLimit, Timed, Where};
 use crate::gate::Gate;
 use crate::manifest::FileNumbers;
 use crate::manifest::door::Door;
@@ -54,10 +56,18 @@ pub(crate) struct Engine {
     /// Wakes maintenance.
     pub changed: Arc<Notify>,
     pub numbers: Arc<FileNumbers>,
-    /// The error of a flush that found no room; cleared when one succeeds.
-    pub disk_full: Mutex<Option<IoError>>,
+    /// Set while a background job finds no room.
+    pub disk_full: Mutex<Option<FullDisk>>,
     /// Held until the last task has ended.
     pub lock: Mutex<Option<Box<dyn DirLock>>>,
+}
+
+/// A disk that is full.
+pub(crate) struct FullDisk {
+    /// What it said first.
+    pub error: IoError,
+    /// The background jobs that found no room and have not succeeded since.
+    jobs: BTreeSet<&'static str>,
 }
 
 impl Engine {
@@ -80,6 +90,45 @@ impl Engine {
         self.throttle.set(verdict);
     }
 
+    /// What counts as slow.
+    pub fn slow(&self) -> SlowLimit {
+        SlowLimit::new(self.options.slow_operation_us)
+    }
+
+    /// The error of the full disk, while it is.
+    pub fn disk_full(&self) -> Option<IoError> {
+        self.disk_full.lock().as_ref().map(|full| full.error.clone())
+    }
+
+    /// A background job found no room.
+    pub fn note_disk_full(&self, job: &'static str, error: &IoError) {
+        let mut disk_full = self.disk_full.lock();
+        let first = disk_full.is_none();
+        let full = disk_full.get_or_insert_with(|| FullDisk { error: error.clone(), jobs: BTreeSet::new() });
+        full.jobs.insert(job);
+        drop(disk_full);
+        if first {
+            tracing::warn!(job, %error, "disk full; trying again until there is room");
+        }
+    }
+
+    /// A background job lacks no room, perhaps because it needs none; others still may.
+    pub fn note_room_for(&self, job: &'static str) {
+        let was_last = |full: &mut FullDisk| full.jobs.remove(job) && full.jobs.is_empty();
+        let full = self.disk_full.lock().take_if(was_last);
+        if full.is_some() {
+            tracing::info!(job, "the disk has room again");
+        }
+    }
+
+    /// A background job wrote new tables, so there is room.
+    pub fn note_room(&self, job: &'static str) {
+        let full = self.disk_full.lock().take();
+        if full.is_some() {
+            tracing::info!(job, "the disk has room again");
+        }
+    }
+
     /// The newest visible state of now.
     pub fn now(&self) -> (Arc<State>, Seq) {
         self.published.read_view()
@@ -91,7 +140,9 @@ impl Engine {
         let began = self.env.now();
         let keyspace = keyspace(state, id)?;
         let found = crate::tree::get(keyspace, &self.tables, key, seq).await;
-        self.recorder.get.record_ns(self.env.now().since(began));
+        let elapsed_ns = self.env.now().since(began);
+        self.recorder.get.record_ns(elapsed_ns);
+        self.slow().judge(elapsed_ns, Timed::Get, Where::Keyspace(&keyspace.name));
         if let Ok(Some(value)) = &found {
             self.recorder.user_bytes_read.add((key.len() + value.len()) as u64);
         }
@@ -109,7 +160,14 @@ impl Engine {
     ) -> Result<VisibleIter> {
         self.gate.check_read()?;
         self.cache.give_way();
-        VisibleIter::new(keyspace(state, id)?, &self.tables, range, seq, direction).await
+        let keyspace = keyspace(state, id)?;
+        // A walk waits for the disk here only if it must open tables; the clock is left alone for all others.
+        let opens =
+            !keyspace.levels[0].is_empty() || keyspace.levels.iter().any(|level| level.deletes_ranges);
+        let began = if opens { self.slow().begin(&*self.env) } else { None };
+        let walk = VisibleIter::new(keyspace, &self.tables, range, seq, direction).await;
+        self.slow().judge_since(began, &*self.env, Timed::Scan, Where::Keyspace(&keyspace.name));
+        walk
     }
 
     /// Refuses a batch that is over the limit of what is committed at once.
@@ -165,7 +223,17 @@ impl Engine {
                 self.recorder.stall.record_ns(self.env.now().since(began));
                 Ok(())
             }
-            Pressure::Stop => self.wait_until_eased().await,
+            Pressure::Stop => {
+                mark!("write_stopped");
+                let began = self.env.now();
+                let outcome = self.wait_until_eased(began).await;
+                let elapsed_ns = self.env.now().since(began);
+                if outcome.is_ok() {
+                    self.recorder.stall.record_ns(elapsed_ns);
+                }
+                self.slow().judge(elapsed_ns, Timed::Stall, Where::Database);
+                outcome
+            }
         }
     }
 
@@ -184,12 +252,10 @@ impl Engine {
         )
     }
 
-    async fn wait_until_eased(&self) -> Result<()> {
-        mark!("write_stopped");
-        let began = self.env.now();
+    async fn wait_until_eased(&self, began: Nanos) -> Result<()> {
         while self.throttle.get() == Pressure::Stop {
             self.gate.check()?;
-            if let Some(full) = self.disk_full.lock().clone() {
+            if let Some(full) = self.disk_full() {
                 let memory = memory_pressure(&self.published.load(), &self.budget);
                 // Where only a compaction lacks room, writers go on: a flush may have all the room it needs.
                 return if memory == Pressure::Stop { Err(Error::DiskFull(full)) } else { Ok(()) };
@@ -204,7 +270,6 @@ impl Engine {
             // first may speak last; with every writer stopped nothing would ever correct it.
             self.judge_pressure();
         }
-        self.recorder.stall.record_ns(self.env.now().since(began));
         Ok(())
     }
 }

@@ -61,6 +61,10 @@
 //! Each variant of [`Error`] is a different thing to do: run again, wait, fix the call, reopen, report. Damage is named
 //! by file and offset and never returned as data. What each kind of fault may cost stands in the README.
 //!
+//! # Watching it
+//!
+//! [`Db::metrics`] counts; `tracing` events tell each change of state and each slow operation, as [`events`] lists them.
+//!
 //! # Without a runtime, and in another world
 //!
 //! Handles are cheap to clone and may be used from any thread. Futures are `Send` and belong to no runtime: run them
@@ -90,6 +94,7 @@ mod error;
 mod options;
 mod clock;
 mod metrics;
+pub mod events;
 mod gate;
 pub mod record;
 mod cache;
@@ -122,7 +127,8 @@ pub use checkpoint::CheckpointInfo;
 pub use commit::OutcomeToken;
 pub use db::{
     DEFAULT_KEYSPACE, Db, KEYSPACE_NAME_LEN_MAX, Keyspace, KeyspaceInfo, LevelInfo, ReadOnlyDb,
-    ReadOnlyKeyspace, Scan, Snapshot, StoredValue, TransactionOptions, Txn, TypedCursor, TypedKeyspace,
+    ReadOnlyKeyspace, ReadOnlySnapshot, Scan, Snapshot, StoredValue, TransactionOptions, Txn, TypedCursor,
+    TypedKeyspace, TypedReadOnlyKeyspace, TypedScan,
 };
 pub use error::{Conflict, Error, Result};
 pub use metrics::{Metric, MetricValue, Metrics, Summary};

@@ -1,6 +1,7 @@
 //! Settings, checked before anything is touched. A refusal names the option, its value and its range.
 
 use crate::error::{Error, Result};
+use crate::types::Seq;
 
 /// How blocks are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,7 +22,8 @@ pub struct Options {
     /// files in it is refused either way.
     pub create_if_missing: bool,
     /// Refuse to open unless commit `at_least` is there: what guards against a disk swapped for an older copy of
-    /// itself or wiped, which no disk can know by itself. Default 0, which demands nothing.
+    /// itself or wiped, which no disk can know by itself. 0 to 2^56 - 1, the greatest number that a commit can have;
+    /// default 0, which demands nothing.
     pub at_least: u64,
     /// Memory for memtables, block cache, filters, indexes, transaction buffers and pinned blocks together, in
     /// bytes. 8 MiB to 1 TiB, default 128 MiB. Over it writers slow down, then get [`Error::Busy`].
@@ -61,7 +63,10 @@ pub struct Options {
     pub direct_log: bool,
     /// Check every block's key order each time one is read from disk, beside its checksum. Default false.
     pub paranoid_checks: bool,
-    /// Operations slower than this are reported by a `tracing` event. In microseconds, default 100,000.
+    /// Operations slower than this many microseconds are reported by a `tracing` event: look-ups, openings of walks
+    /// and of tables, commits, stalls, syncs of log and manifest, flushes, compactions and openings, as
+    /// [`events`](crate::events) lists them. 0 reports none and reads no clock for it; else 1 to 3,600,000,000, which
+    /// is an hour. Default 100,000.
     pub slow_operation_us: u64,
 }
 
@@ -96,6 +101,7 @@ impl Options {
     /// # Errors
     /// [`Error::Invalid`] naming the first option out of range, its value and the range.
     pub fn validate(&self) -> Result<()> {
+        in_range("at_least", self.at_least, 0, Seq::LIMIT.get())?;
         in_range("memory_limit_bytes", self.memory_limit_bytes, 8 << 20, 1 << 40)?;
         in_range("memtable_bytes", self.memtable_bytes, 4 << 10, 1 << 30)?;
         if self.memtable_bytes > self.memory_limit_bytes / 4 {
@@ -122,7 +128,7 @@ impl Options {
         in_range("reserve_bytes", self.reserve_bytes, 0, 1 << 30)?;
         in_range("seal_idle_us", self.seal_idle_us, 100, 60_000_000)?;
         in_range("buffered_flush_us", self.buffered_flush_us, 100, 60_000_000)?;
-        Ok(())
+        in_range("slow_operation_us", self.slow_operation_us, 0, 3_600_000_000)
     }
 }
 
@@ -227,6 +233,24 @@ mod tests {
             bad.contains("memory_limit_bytes") && bad.contains(" 1,") && bad.contains("8388608"),
             "{bad}"
         );
+        for (option, bad) in [
+            ("slow_operation_us", Options { slow_operation_us: 3_600_000_001, ..Options::default() }),
+            ("at_least", Options { at_least: 1 << 56, ..Options::default() }),
+        ] {
+            let (value, high) = match option {
+                "at_least" => (bad.at_least, Seq::LIMIT.get()),
+                _ => (bad.slow_operation_us, 3_600_000_000),
+            };
+            let refused = bad.validate().unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("option {option} is {value},"))
+                    && refused.contains(&format!("between 0 and {high}")),
+                "{refused}"
+            );
+        }
+        Options { at_least: Seq::LIMIT.get(), slow_operation_us: 0, ..Options::default() }
+            .validate()
+            .unwrap();
         let bad = KeyspaceOptions { block_bytes: 3, ..KeyspaceOptions::default() }.validate().unwrap_err();
         assert!(bad.to_string().contains("block_bytes is 3"), "{bad}");
     }

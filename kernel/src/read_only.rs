@@ -32,6 +32,7 @@ use crate::cache::{BlockCache, Budget, Charge, Purpose};
 use crate::check::mark;
 use crate::env::{BoxFuture, Env, IoErrorKind, Nanos};
 use crate::error::{Error, Result};
+use crate::events::{SlowLimit, Timed, Where};
 use crate::manifest::{self, Found, Loaded, Version};
 use crate::memtable::Memtable;
 use crate::options::Options;
@@ -59,6 +60,8 @@ pub(crate) struct View {
     pub state: State,
     /// The newest commit in it.
     pub seq: Seq,
+    /// Of commits before this one versions may be gone.
+    pub retained_from: Seq,
     _memtables: Charge,
 }
 
@@ -79,6 +82,7 @@ impl Looker {
         let cache = Arc::new(BlockCache::new(options.memory_limit_bytes / 2, budget.clone()));
         let (paranoid, open_max) = (options.paranoid_checks, options.open_files_max);
         let tables = Tables::of_another_process(env.clone(), dir.clone(), cache, paranoid, open_max);
+        tables.report_slow(options.slow_operation_us);
         Self { env, dir, options, budget, tables, graveyard: Arc::default() }
     }
 
@@ -93,12 +97,16 @@ impl Looker {
     /// - `Stale`: another database stands there now;
     /// - `TooManyFiles`, `Io`: the disk's word.
     pub async fn look(&self, before: Option<&View>) -> Result<View> {
+        let began = self.env.now();
         let mut tables = before.map(|before| before.state.clone()).unwrap_or_default();
         let mut last = Repeated::default();
         let mut wait_ns = WAIT_NS;
         for _ in 0..LOOKS_MAX {
             let error = match self.look_once(before, &mut tables).await {
-                Ok(view) => return Ok(view),
+                Ok(view) => {
+                    self.tell(&view, before.is_none(), self.env.now().since(began));
+                    return Ok(view);
+                }
                 Err(error) if may_pass(&error) => error,
                 Err(error) => return Err(error),
             };
@@ -116,6 +124,18 @@ impl Looker {
         )))
     }
 
+    /// A refresh may come many times a second; only the first view is news.
+    fn tell(&self, view: &View, is_first: bool, elapsed_ns: u64) {
+        let (dir, seq, elapsed_us) = (self.dir.display(), view.seq.get(), elapsed_ns / 1000);
+        if is_first {
+            tracing::info!(%dir, seq, elapsed_us, "read-only view");
+        } else {
+            tracing::debug!(%dir, seq, elapsed_us, "read-only view refreshed");
+        }
+        let slow = SlowLimit::new(self.options.slow_operation_us);
+        slow.judge(elapsed_ns, Timed::ReadOnlyView, Where::File(&self.dir));
+    }
+
     /// `tables` keeps what is open from one look to the next, so that each has less to do.
     async fn look_once(&self, before: Option<&View>, tables: &mut State) -> Result<View> {
         let Loaded { database, version, .. } = self.load().await?;
@@ -131,7 +151,8 @@ impl Looker {
         check_demands(&self.options, &progress)?;
         let charge = self.budget.charge(Purpose::Memtable, log.bytes());
         let state = with_memories(tables.clone(), log.memories);
-        Ok(View { database, state, seq: progress.last_seq, _memtables: charge })
+        let (seq, retained_from) = (progress.last_seq, progress.retained_from);
+        Ok(View { database, state, seq, retained_from, _memtables: charge })
     }
 
     async fn load(&self) -> Result<Loaded> {

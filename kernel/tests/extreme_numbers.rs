@@ -58,10 +58,16 @@ async fn use_in_every_way(env: Arc<dyn Env>) {
         for info in db.keyspaces() {
             let _ = (info.table_bytes(), info.approximate_count());
         }
-        if let Ok(keyspace) = db.default_keyspace()
-            && let Ok(mut cursor) = keyspace.scan(Scan::all()).await
-        {
-            cursor.collect().await.ok();
+        if let Ok(keyspace) = db.default_keyspace() {
+            keyspace.approximate_size::<&str>(..).await.ok();
+            keyspace.approximate_count("003".."015").await.ok();
+            let past = [db.at(Seq::ZERO), db.at(db.last_seq()), Ok(db.snapshot())];
+            for past in past.into_iter().flatten() {
+                past.get(&keyspace, "007").await.ok();
+            }
+            if let Ok(mut cursor) = keyspace.scan(Scan::all()).await {
+                cursor.collect().await.ok();
+            }
         }
     }
     holdfast::verify(Arc::clone(&env), DIR, |_| ()).await.ok();
@@ -124,6 +130,12 @@ const FORGERIES: &[Forgery] = &[
     ("retained", |version, n| version.retained_from = Seq::new(n)),
     ("timestamp", |version, n| version.last_timestamp = Timestamp::new(n)),
     ("table's length", |version, n| tables(version, |table| table.bytes = n)),
+    ("length of tables that are missing", |version, n| {
+        tables(version, |table| {
+            (table.no, table.id) = (FileNo::new(table.no.get() + 500), FileId::new(table.no.get()));
+            table.bytes = n;
+        });
+    }),
     ("table's number", |version, n| {
         tables(version, |table| table.no = FileNo::new(n.wrapping_sub(table.no.get())));
     }),

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast::env::Env;
 use holdfast::env::linux::{LinuxEnv, block_on};
-use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, ReadOnlyDb, Result, Scan, Seq, WriteBatch};
+use holdfast::{
+    Db, Durability, Error, KeyspaceOptions, Options, ReadOnlyDb, ReadOnlyKeyspace, ReadOnlySnapshot, Result,
+    Scan, Seq, WriteBatch,
+};
 use holdfast_sim::Process;
 
 const DIR: &str = "/db";
@@ -376,4 +379,106 @@ fn on_a_real_disk_beside_the_writer_and_without_the_right_to_write() {
         std::fs::set_permissions(&dir, permissions).unwrap();
     });
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// What `left` shows of commit `n`: one number a commit.
+async fn check_past(past: &ReadOnlySnapshot, left: &ReadOnlyKeyspace, n: u64) -> Result<()> {
+    assert_eq!(past.seq(), Seq::new(n));
+    assert_eq!(past.scan(left, Scan::prefix("0").reverse()).await?.count().await?, n);
+    let newest = past.get(left, "newest").await?.map(|value| value.to_vec());
+    assert_eq!(newest, (n > 0).then(|| n.to_le_bytes().to_vec()));
+    assert_eq!(past.get(left, format!("{:08}", n + 1)).await?, None);
+    Ok(())
+}
+
+#[test]
+fn a_look_beside_the_writer_reads_every_past_that_the_writer_keeps() {
+    const KEPT: u64 = 60;
+    for seed in 0..6 {
+        let outcome = holdfast_sim::run(seed, |world| async move {
+            let (writing, reading) = (world.process("writer"), world.process_on("reader", "writer"));
+            let env = writing.env();
+            let keeping = Options { retain_commits: KEPT, ..options() };
+            let writer = writing.spawn("writer", async move {
+                let db = Db::open_in(env, DIR, keeping).await?;
+                db.create_keyspace("left", tiny()).await?;
+                db.create_keyspace("right", tiny()).await?;
+                for n in 1..=900 {
+                    commit(&db, n, Durability::Sync).await?;
+                    if n % 300 == 0 {
+                        db.compact().await?;
+                    }
+                }
+                Ok::<_, Error>(db)
+            });
+            world.sleep(20_000_000).await;
+            let env = reading.env();
+            let counts = reading.run(async move {
+                let view = Db::open_read_only_in(env.clone(), DIR, existing()).await?;
+                let (mut read, mut refused, mut held) = (0u64, 0u64, None);
+                for _ in 0..40 {
+                    let n = view.refresh().await?.get();
+                    let Ok(left) = view.keyspace("left") else { continue };
+                    assert!(matches!(view.at(Seq::new(n + 1)), Err(Error::Invalid(what)) if what.contains("refresh")));
+                    for back in [0, 1, 7, KEPT / 2, KEPT, KEPT + 1, 3 * KEPT, 8 * KEPT] {
+                        let Some(asked) = n.checked_sub(back) else { continue };
+                        let past = match view.at(Seq::new(asked)) {
+                            Ok(past) => past,
+                            Err(Error::TooOld { asked: named, oldest }) => {
+                                assert_eq!(named, Seq::new(asked));
+                                assert!(asked < oldest.get() && oldest.get() + KEPT <= n, "{oldest} of {n}");
+                                refused += 1;
+                                continue;
+                            }
+                            Err(other) => return Err(other),
+                        };
+                        check_past(&past, &left, asked).await?;
+                        read += 1;
+                        // Held over the refreshes to come.
+                        held.get_or_insert((past, left.clone(), asked));
+                    }
+                    env.sleep_until(env.now().after(500_000)).await;
+                }
+                let (past, left, asked) = held.unwrap();
+                check_past(&past, &left, asked).await?;
+                Ok((view, read, refused))
+            });
+            let (view, read, refused) = counts.await.unwrap().unwrap();
+            let db = writer.await.unwrap().unwrap();
+            let range = || "00000850".."00000890";
+            let theirs = writing.run(async move {
+                let right = db.keyspace("right")?;
+                let (part, all) =
+                    (right.approximate_count(range()).await?, right.approximate_size::<&str>(..).await?);
+                Ok::<_, Error>((part, all))
+            });
+            let theirs = theirs.await.unwrap().unwrap();
+            let ours = reading.run(async move {
+                view.refresh().await?;
+                let right = view.keyspace("right")?;
+                let (part, all) =
+                    (right.approximate_count(range()).await?, right.approximate_size::<&str>(..).await?);
+                Ok::<_, Error>((part, all))
+            });
+            assert_eq!(ours.await.unwrap().unwrap(), theirs);
+            assert!(theirs.1 > 100 * 40, "{theirs:?}");
+            (read, refused)
+        });
+        let (read, refused) = outcome.result;
+        assert!(read > 100 && refused > 10, "{read} read, {refused} refused");
+    }
+}
+
+#[test]
+fn a_keyspace_of_another_look_is_refused_by_name() {
+    holdfast_sim::run(31, |world| async move {
+        let process = world.process("db");
+        let env = process.env();
+        process.run(async move { create(env).await?.close().await }).await.unwrap().unwrap();
+        let (one, other) =
+            (look(&process, existing()).await.unwrap(), look(&process, existing()).await.unwrap());
+        let left = other.keyspace("left").unwrap();
+        let refused = process.run(async move { one.snapshot().get(&left, "newest").await }).await.unwrap();
+        assert!(matches!(refused, Err(Error::Invalid(what)) if what.contains("\"left\"")));
+    });
 }

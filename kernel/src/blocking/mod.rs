@@ -39,14 +39,17 @@
 mod cursor;
 mod read_only;
 mod typed;
+mod typed_read_only;
 
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::env::linux::block_on;
 pub use cursor::{Cursor, Entries};
-pub use read_only::{ReadOnlyDb, ReadOnlyKeyspace};
+pub use read_only::{ReadOnlyDb, ReadOnlyKeyspace, ReadOnlySnapshot};
 pub use typed::{TypedCursor, TypedKeyspace};
+pub use typed_read_only::TypedReadOnlyKeyspace;
 
 use crate::env::Env;
 use crate::error::Result;
@@ -334,6 +337,22 @@ impl Keyspace {
     /// As [`crate::Keyspace::delete_range`].
     pub fn delete_range(&self, start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<Seq> {
         block_on(self.keyspace.delete_range(start, end))
+    }
+
+    /// About how many bytes the keys of a range take up.
+    ///
+    /// # Errors
+    /// As [`crate::Keyspace::approximate_size`].
+    pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        block_on(self.keyspace.approximate_size(range))
+    }
+
+    /// About how many entries stand in a range.
+    ///
+    /// # Errors
+    /// As [`crate::Keyspace::approximate_count`].
+    pub fn approximate_count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        block_on(self.keyspace.approximate_count(range))
     }
 
     /// The options in force.

@@ -1,6 +1,8 @@
 //! A look at a database beside its writer, in the blocking API.
 
-use super::{Cursor, block_on};
+use std::ops::RangeBounds;
+
+use super::{Cursor, TypedReadOnlyKeyspace, block_on};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::types::{KeyspaceId, Seq, Value};
@@ -25,6 +27,37 @@ impl ReadOnlyDb {
     /// As [`crate::ReadOnlyDb::refresh`].
     pub fn refresh(&self) -> Result<Seq> {
         block_on(self.db.refresh())
+    }
+
+    /// The newest commit in view, held whatever is refreshed meanwhile.
+    pub fn snapshot(&self) -> ReadOnlySnapshot {
+        ReadOnlySnapshot { snapshot: self.db.snapshot() }
+    }
+
+    /// The view as of commit `seq`.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("holdfast-read-only-blocking-{}", std::process::id()));
+    /// use holdfast::{Options, Scan, blocking::Db};
+    /// let db = Db::open(&dir, Options::default())?;
+    /// let people = db.default_keyspace()?;
+    /// let before = people.put("ada", "mathematician")?;
+    /// people.put("ada", "programmer")?;
+    ///
+    /// let look = Db::open_read_only(&dir, Options::default())?;
+    /// let people = look.default_keyspace()?;
+    /// assert_eq!(look.at(before)?.get(&people, "ada")?.unwrap(), "mathematician");
+    /// assert_eq!(look.snapshot().scan(&people, Scan::all())?.collect()?.len(), 1);
+    /// assert_eq!(people.typed::<(String,), String>().approximate_count(Default::default())?, 2);
+    /// # db.close()?;
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), holdfast::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlyDb::at`].
+    pub fn at(&self, seq: Seq) -> Result<ReadOnlySnapshot> {
+        Ok(ReadOnlySnapshot { snapshot: self.db.at(seq)? })
     }
 
     /// The newest commit in view.
@@ -98,5 +131,55 @@ impl ReadOnlyKeyspace {
     /// As [`crate::ReadOnlyKeyspace::scan`].
     pub fn scan(&self, scan: Scan) -> Result<Cursor> {
         block_on(self.keyspace.scan(scan)).map(Cursor::from)
+    }
+
+    /// About how many bytes the keys of a range take up.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlyKeyspace::approximate_size`].
+    pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        block_on(self.keyspace.approximate_size(range))
+    }
+
+    /// About how many entries stand in a range.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlyKeyspace::approximate_count`].
+    pub fn approximate_count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        block_on(self.keyspace.approximate_count(range))
+    }
+
+    /// A view with typed keys and values.
+    pub fn typed<K, V>(&self) -> TypedReadOnlyKeyspace<K, V> {
+        TypedReadOnlyKeyspace::new(self.keyspace.typed())
+    }
+}
+
+/// One commit of a [`ReadOnlyDb`]; see [`crate::ReadOnlySnapshot`].
+#[derive(Clone)]
+pub struct ReadOnlySnapshot {
+    pub(super) snapshot: crate::ReadOnlySnapshot,
+}
+
+impl ReadOnlySnapshot {
+    /// The commit it shows.
+    pub fn seq(&self) -> Seq {
+        self.snapshot.seq()
+    }
+
+    /// The value of `key` as of this commit.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlySnapshot::get`].
+    pub fn get(&self, keyspace: &ReadOnlyKeyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        block_on(self.snapshot.get(&keyspace.keyspace, key))
+    }
+
+    /// A walk over a range as of this commit.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlySnapshot::scan`].
+    pub fn scan(&self, keyspace: &ReadOnlyKeyspace, scan: Scan) -> Result<Cursor> {
+        block_on(self.snapshot.scan(&keyspace.keyspace, scan)).map(Cursor::from)
     }
 }

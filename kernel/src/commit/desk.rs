@@ -17,6 +17,7 @@ use crate::check::mark;
 use crate::clock::HybridClock;
 use crate::conflict::{Clash, RecentWrites};
 use crate::error::{Conflict, Error, Result};
+use crate::events::{SlowLimit, Timed, Where};
 use crate::manifest::Change;
 use crate::memtable::Memtable;
 use crate::options::Durability;
@@ -120,6 +121,10 @@ impl Desk {
         self.sealed_at.is_some()
     }
 
+    fn slow(&self) -> SlowLimit {
+        SlowLimit::new(self.options.slow_operation_us)
+    }
+
     /// The option for the size of memtables.
     pub fn memtable_bytes(&self) -> u64 {
         self.options.memtable_bytes
@@ -165,10 +170,8 @@ impl Desk {
                 self.answer(committer, accepted);
                 self.forget(committer, last);
                 self.freeze_full(committer, &state).await;
-                let took_us = committer.env.now().since(began) / 1000;
-                if took_us > self.options.slow_operation_us {
-                    tracing::warn!(took_us, ?durability, seq = last.get(), "slow commit group");
-                }
+                let elapsed_ns = committer.env.now().since(began);
+                self.slow().judge(elapsed_ns, Timed::Commit, Where::Seq(last));
             }
             Err(error) => {
                 // The sequences were never seen by anybody; they are skipped all the same, so that no two commits
@@ -263,7 +266,9 @@ impl Desk {
         }
         let appended = appended?;
         if durability == Durability::Sync {
-            committer.recorder.sync.record_ns(committer.env.now().since(began));
+            let elapsed_ns = committer.env.now().since(began);
+            committer.recorder.sync.record_ns(elapsed_ns);
+            self.slow().judge(elapsed_ns, Timed::LogSync, Where::File(self.wal.path()));
         }
         committer.recorder.log_bytes_written.add(appended.end.since(appended.start));
         committer.recorder.groups.add(1);
@@ -397,9 +402,12 @@ impl Desk {
     }
 
     async fn seal(&mut self, committer: &Committer) -> Result<Lsn> {
+        let began = self.slow().begin(&*committer.env);
         loop {
             match self.wal.seal().await {
                 Ok(boundary) => {
+                    let file = Where::File(self.wal.path());
+                    self.slow().judge_since(began, &*committer.env, Timed::LogSync, file);
                     self.sealed_at = Some(boundary);
                     return Ok(boundary);
                 }
@@ -438,9 +446,14 @@ impl Desk {
     }
 
     async fn sync(&mut self, committer: &Committer) -> Result<()> {
+        let began = self.slow().begin(&*committer.env);
         loop {
             match self.wal.sync().await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    let file = Where::File(self.wal.path());
+                    self.slow().judge_since(began, &*committer.env, Timed::LogSync, file);
+                    return Ok(());
+                }
                 Err(WalError::Failed(error)) => return Err(error),
                 Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
             }

@@ -63,6 +63,7 @@ impl Segments {
         let (no, id) = (segment.no(), segment.id());
         match self.door.change(vec![Change::AddLogSegment { no, id }]).await {
             Ok(_) => {
+                tracing::debug!(no = no.get(), bytes = segment.capacity(), "log segment made");
                 self.spares.offer(segment);
                 Ok(())
             }

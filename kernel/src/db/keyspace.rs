@@ -128,7 +128,7 @@ impl Keyspace {
         Ok(self.extent(Scan::range(range)).await?.entries)
     }
 
-    async fn extent(&self, scan: Scan) -> Result<Extent> {
+    pub(super) async fn extent(&self, scan: Scan) -> Result<Extent> {
         let engine = &self.shared.engine;
         engine.gate.check_read()?;
         let state = engine.published.load();

@@ -2,27 +2,34 @@
 
 mod keyspace;
 mod read_only;
+mod read_only_snapshot;
 mod safety;
 mod scan;
 mod snapshot;
 mod status;
 mod transaction;
 mod typed;
+mod typed_read_only;
+mod typed_scan;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub use keyspace::Keyspace;
 pub use read_only::{ReadOnlyDb, ReadOnlyKeyspace};
+pub use read_only_snapshot::ReadOnlySnapshot;
 pub use scan::Scan;
 pub use snapshot::Snapshot;
 pub use status::{KeyspaceInfo, LevelInfo};
 pub use transaction::{TransactionOptions, Txn};
-pub use typed::{StoredValue, TypedCursor, TypedKeyspace};
+pub use typed::{StoredValue, TypedKeyspace};
+pub use typed_read_only::TypedReadOnlyKeyspace;
+pub use typed_scan::{TypedCursor, TypedScan};
 
 use crate::engine::Engine;
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::events::{SlowLimit, Timed, Where};
 use crate::maintenance::Maintenance;
 use crate::manifest::Change;
 use crate::options::{Durability, KeyspaceOptions, Options};
@@ -70,12 +77,15 @@ impl Db {
     /// - `DiskFull`, `TooManyFiles`, `Io`: the disk's word.
     pub async fn open_in(env: Arc<dyn Env>, dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         options.validate()?;
-        let recovered = recovery::open(env, dir.as_ref(), options).await?;
+        let slow = SlowLimit::new(options.slow_operation_us);
+        let (dir, began) = (dir.as_ref(), slow.begin(&*env));
+        let recovered = recovery::open(env, dir, options).await?;
         let maintenance = Maintenance::start(&recovered.engine, recovered.parts)?;
         let db = Self { shared: Arc::new(Shared { engine: recovered.engine, maintenance }) };
         if db.engine().published.load().by_name(DEFAULT_KEYSPACE).is_none() {
             db.create_keyspace(DEFAULT_KEYSPACE, KeyspaceOptions::default()).await?;
         }
+        slow.judge_since(began, &*db.engine().env, Timed::Opening, Where::File(dir));
         Ok(db)
     }
 

@@ -1,10 +1,11 @@
 //! Handles over a database that another process may be writing.
 
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::status::{push_cache, push_levels};
-use super::{Db, KeyspaceInfo, Scan};
+use super::{Db, KeyspaceInfo, ReadOnlySnapshot, Scan, TypedReadOnlyKeyspace};
 use crate::engine::keyspace;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -12,19 +13,20 @@ use crate::metrics::{MetricValue, Metrics};
 use crate::options::{KeyspaceOptions, Options};
 use crate::read_only::{Looker, View};
 use crate::sync::{RwLock, Semaphore};
-use crate::tree::VisibleIter;
+use crate::tree::{Extent, extent};
 use crate::txn::Cursor;
 use crate::types::{KeyspaceId, Seq, Value};
 
-struct Shared {
-    looker: Looker,
+/// What all handles over one read-only opening share.
+pub(super) struct Shared {
+    pub(super) looker: Looker,
     view: RwLock<Arc<View>>,
     /// One refresh at a time, so that no view is replaced by an older one.
     refreshing: Arc<Semaphore>,
 }
 
 impl Shared {
-    fn view(&self) -> Arc<View> {
+    pub(super) fn view(&self) -> Arc<View> {
         self.view.read().clone()
     }
 }
@@ -43,7 +45,8 @@ pub struct ReadOnlyDb {
 
 impl Db {
     /// Looks at the database in `dir`, whether or not another process writes it. Of the options those count that
-    /// have to do with reading: `at_least`, `memory_limit_bytes`, `open_files_max`, `direct_log`, `paranoid_checks`.
+    /// have to do with reading: `at_least`, `memory_limit_bytes`, `open_files_max`, `direct_log`, `paranoid_checks`, and
+    /// `slow_operation_us` for the looks and for opening tables.
     ///
     /// # Errors
     /// - `NotFound`: no database there; nothing is ever created;
@@ -87,6 +90,20 @@ impl ReadOnlyDb {
         let replaced = std::mem::replace(&mut *self.shared.view.write(), view);
         drop(replaced);
         Ok(seq)
+    }
+
+    /// The newest commit in view, held: it shows the same whatever is refreshed meanwhile.
+    pub fn snapshot(&self) -> ReadOnlySnapshot {
+        ReadOnlySnapshot::newest(self.shared.clone())
+    }
+
+    /// The view as of commit `seq`, among those that the writer still keeps (its option `retain_commits`) and those
+    /// that no flush or compaction has gone over since. [`Snapshot`](super::Snapshot)s of the writer hold nothing for it.
+    ///
+    /// # Errors
+    /// `TooOld`, naming the oldest that can be read; `Invalid` if `seq` is beyond the view.
+    pub fn at(&self, seq: Seq) -> Result<ReadOnlySnapshot> {
+        ReadOnlySnapshot::at(self.shared.clone(), seq)
     }
 
     /// The newest commit in view.
@@ -172,9 +189,7 @@ impl ReadOnlyKeyspace {
     /// `Corrupt` or `Io` naming file and offset; `Stale` if the writer deleted a table that was not open: refresh;
     /// `Invalid` if the keyspace was dropped before the last refresh.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        let view = self.shared.view();
-        crate::tree::get(keyspace(&view.state, self.id)?, &self.shared.looker.tables, key.as_ref(), view.seq)
-            .await
+        ReadOnlySnapshot::newest(self.shared.clone()).get_by_id(self.id, key.as_ref()).await
     }
 
     /// A walk over a range. It shows the view of its beginning, whatever is refreshed meanwhile.
@@ -182,11 +197,41 @@ impl ReadOnlyKeyspace {
     /// # Errors
     /// As [`ReadOnlyKeyspace::get`], from the cursor too.
     pub async fn scan(&self, scan: Scan) -> Result<Cursor> {
+        ReadOnlySnapshot::newest(self.shared.clone()).scan_by_id(self.id, scan).await
+    }
+
+    /// About how many bytes the keys of a range take up; what it counts, how it errs and what it costs is said at
+    /// [`Keyspace::approximate_size`](super::Keyspace::approximate_size).
+    ///
+    /// # Errors
+    /// As [`ReadOnlyKeyspace::get`].
+    pub async fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        Ok(self.extent(Scan::range(range)).await?.bytes)
+    }
+
+    /// About how many entries stand in a range; see
+    /// [`Keyspace::approximate_count`](super::Keyspace::approximate_count).
+    ///
+    /// # Errors
+    /// As [`ReadOnlyKeyspace::get`].
+    pub async fn approximate_count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        Ok(self.extent(Scan::range(range)).await?.entries)
+    }
+
+    pub(super) async fn extent(&self, scan: Scan) -> Result<Extent> {
         let view = self.shared.view();
-        let walk = scan.into_walk();
-        let tables = &self.shared.looker.tables;
-        let of = keyspace(&view.state, self.id)?;
-        let base = VisibleIter::new(of, tables, walk.range, view.seq, walk.direction).await?;
-        Ok(Cursor::new(base, walk.limit, None, None))
+        extent(keyspace(&view.state, self.id)?, &self.shared.looker.tables, &scan.into_walk().range).await
+    }
+
+    /// A view with typed keys and values.
+    pub fn typed<K, V>(&self) -> TypedReadOnlyKeyspace<K, V> {
+        TypedReadOnlyKeyspace::new(self.clone())
+    }
+
+    pub(super) fn id_in(&self, shared: &Arc<Shared>) -> Result<KeyspaceId> {
+        if Arc::ptr_eq(&self.shared, shared) {
+            return Ok(self.id);
+        }
+        Err(Error::Invalid(format!("keyspace {:?} belongs to another opening of a database", self.name)))
     }
 }

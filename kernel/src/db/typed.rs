@@ -18,12 +18,11 @@
 //! ```
 
 use std::marker::PhantomData;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 
-use super::{Keyspace, Scan, Snapshot, Txn};
+use super::{Keyspace, Snapshot, Txn, TypedCursor, TypedScan};
 use crate::error::{Error, Result};
 use crate::key::{DecodeKey, EncodeKey, prefix_range};
-use crate::txn::Cursor;
 use crate::types::Seq;
 
 /// A value that can be stored.
@@ -160,29 +159,153 @@ impl<K: EncodeKey + DecodeKey, V: StoredValue> TypedKeyspace<K, V> {
         txn.delete(&self.keyspace, key.encode_key())
     }
 
-    /// Everything within bounds, in key order.
+    /// Removes every key in `start..end`, in constant time; durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Keyspace::delete_range`].
+    pub async fn delete_range(&self, start: &K, end: &K) -> Result<Seq> {
+        self.keyspace.delete_range(start.encode_key(), end.encode_key()).await
+    }
+
+    /// Removes every key in `start..end` within a transaction. It conflicts with every concurrent write inside.
+    ///
+    /// # Errors
+    /// As [`Txn::delete_range`].
+    pub fn delete_range_in(&self, txn: &mut Txn, start: &K, end: &K) -> Result<()> {
+        txn.delete_range(&self.keyspace, start.encode_key(), end.encode_key())
+    }
+
+    /// Removes every key that begins with the elements of `prefix`, in constant time; durable when it returns.
+    ///
+    /// ```
+    /// # holdfast::blocking::block_on(async {
+    /// # let dir = std::env::temp_dir().join(format!("holdfast-typed-delete-{}", std::process::id()));
+    /// # use holdfast::{Db, Options, TypedScan};
+    /// # let db = Db::open(&dir, Options::default()).await?;
+    /// let visits = db.default_keyspace()?.typed::<(String, u64), ()>();
+    /// for user in ["ada", "bob"] {
+    ///     for day in 0..10 {
+    ///         visits.put(&(user.into(), day), &()).await?;
+    ///     }
+    /// }
+    /// visits.delete_with_prefix(&("ada",)).await?;
+    /// visits.delete_range(&("bob".into(), 0), &("bob".into(), 7)).await?;
+    /// let left = visits.scan(TypedScan::all()).await?.collect().await?;
+    /// assert_eq!(left.iter().map(|((_, day), _)| *day).collect::<Vec<_>>(), [7, 8, 9]);
+    /// # db.close().await?;
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), holdfast::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::delete_range`].
+    pub async fn delete_with_prefix(&self, prefix: &(impl EncodeKey + ?Sized)) -> Result<Seq> {
+        let (start, end) = prefix_range(prefix);
+        self.keyspace.delete_range(start, end).await
+    }
+
+    /// Removes every key that begins with the elements of `prefix` within a transaction.
+    ///
+    /// # Errors
+    /// As [`Txn::delete_range`].
+    pub fn delete_with_prefix_in(&self, txn: &mut Txn, prefix: &(impl EncodeKey + ?Sized)) -> Result<()> {
+        let (start, end) = prefix_range(prefix);
+        txn.delete_range(&self.keyspace, start, end)
+    }
+
+    /// A walk as of now: over a range or a prefix, either way, with a limit, from where a page ended.
+    ///
+    /// # Errors
+    /// As [`Keyspace::scan`].
+    pub async fn scan(&self, scan: TypedScan<K>) -> Result<TypedCursor<K, V>> {
+        Ok(TypedCursor::new(self.keyspace.scan(scan.into_scan()).await?))
+    }
+
+    /// The same as a transaction sees it, its own writes included. What the cursor has walked over counts as read.
+    ///
+    /// # Errors
+    /// As [`Txn::scan`].
+    pub async fn scan_in(&self, txn: &Txn, scan: TypedScan<K>) -> Result<TypedCursor<K, V>> {
+        Ok(TypedCursor::new(txn.scan(&self.keyspace, scan.into_scan()).await?))
+    }
+
+    /// The same as of a snapshot.
+    ///
+    /// ```
+    /// # holdfast::blocking::block_on(async {
+    /// # let dir = std::env::temp_dir().join(format!("holdfast-typed-at-{}", std::process::id()));
+    /// # use holdfast::{Db, Options, TypedScan};
+    /// # let db = Db::open(&dir, Options::default()).await?;
+    /// let stock = db.default_keyspace()?.typed::<(String,), u64>();
+    /// stock.put(&("nails".into(),), &100).await?;
+    /// stock.put(&("screws".into(),), &50).await?;
+    /// let yesterday = db.snapshot();
+    /// stock.delete(&("nails".into(),)).await?;
+    /// let then = stock.scan_at(&yesterday, TypedScan::all().reverse()).await?.collect().await?;
+    /// assert_eq!(then, [(("screws".into(),), 50), (("nails".into(),), 100)]);
+    /// assert_eq!(stock.scan(TypedScan::all()).await?.count().await?, 1);
+    /// # drop(yesterday);
+    /// # db.close().await?;
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), holdfast::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan`].
+    pub async fn scan_at(&self, snapshot: &Snapshot, scan: TypedScan<K>) -> Result<TypedCursor<K, V>> {
+        Ok(TypedCursor::new(snapshot.scan(&self.keyspace, scan.into_scan()).await?))
+    }
+
+    /// Everything within bounds, in key order: [`TypedKeyspace::scan`] of a [`TypedScan::range`].
     ///
     /// # Errors
     /// As [`Keyspace::scan`].
     pub async fn range(&self, bounds: impl RangeBounds<K>) -> Result<TypedCursor<K, V>> {
-        Ok(TypedCursor::new(self.keyspace.scan(range_of(bounds)).await?))
+        self.scan(TypedScan::range(bounds)).await
     }
 
     /// The same as a transaction sees it.
     ///
     /// # Errors
-    /// As [`Keyspace::scan`].
+    /// As [`Txn::scan`].
     pub async fn range_in(&self, txn: &Txn, bounds: impl RangeBounds<K>) -> Result<TypedCursor<K, V>> {
-        Ok(TypedCursor::new(txn.scan(&self.keyspace, range_of(bounds)).await?))
+        self.scan_in(txn, TypedScan::range(bounds)).await
+    }
+
+    /// The same as of a snapshot.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan`].
+    pub async fn range_at(
+        &self,
+        snapshot: &Snapshot,
+        bounds: impl RangeBounds<K>,
+    ) -> Result<TypedCursor<K, V>> {
+        self.scan_at(snapshot, TypedScan::range(bounds)).await
     }
 
     /// Every key that begins with the elements of `prefix`, a tuple shorter than `K`.
     ///
     /// # Errors
     /// As [`Keyspace::scan`].
-    pub async fn with_prefix(&self, prefix: &impl EncodeKey) -> Result<TypedCursor<K, V>> {
-        let (start, end) = prefix_range(prefix);
-        Ok(TypedCursor::new(self.keyspace.scan(Scan::range(start..end)).await?))
+    pub async fn with_prefix(&self, prefix: &(impl EncodeKey + ?Sized)) -> Result<TypedCursor<K, V>> {
+        self.scan(TypedScan::prefix(prefix)).await
+    }
+
+    /// About how many bytes a range takes up, a limit or a direction aside; see [`Keyspace::approximate_size`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn approximate_size(&self, scan: TypedScan<K>) -> Result<u64> {
+        Ok(self.keyspace.extent(scan.into_scan()).await?.bytes)
+    }
+
+    /// About how many entries stand in a range, a limit or a direction aside; see [`Keyspace::approximate_count`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn approximate_count(&self, scan: TypedScan<K>) -> Result<u64> {
+        Ok(self.keyspace.extent(scan.into_scan()).await?.entries)
     }
 
     fn decode_value(&self, bytes: Option<&[u8]>) -> Result<Option<V>> {
@@ -190,41 +313,12 @@ impl<K: EncodeKey + DecodeKey, V: StoredValue> TypedKeyspace<K, V> {
     }
 }
 
-fn range_of<K: EncodeKey>(bounds: impl RangeBounds<K>) -> Scan {
-    let encode = |bound: Bound<&K>| bound.map(EncodeKey::encode_key);
-    Scan::range((encode(bounds.start_bound()), encode(bounds.end_bound())))
-}
-
-fn decode_value<V: StoredValue>(bytes: &[u8]) -> Result<V> {
+/// The value of these bytes.
+///
+/// # Errors
+/// `Invalid` if they are not those of a `V`.
+pub(super) fn decode_value<V: StoredValue>(bytes: &[u8]) -> Result<V> {
     let bad =
         || Error::Invalid(format!("a value of {} bytes is no {}", bytes.len(), std::any::type_name::<V>()));
     V::from_bytes(bytes).ok_or_else(bad)
-}
-
-/// A walk that decodes.
-pub struct TypedCursor<K, V> {
-    cursor: Cursor,
-    types: PhantomData<fn() -> (K, V)>,
-}
-
-impl<K: DecodeKey, V: StoredValue> TypedCursor<K, V> {
-    fn new(cursor: Cursor) -> Self {
-        Self { cursor, types: PhantomData }
-    }
-
-    /// The next entry.
-    ///
-    /// # Errors
-    /// As [`Cursor::next`]; `Invalid` if the stored bytes are no `K` or `V`.
-    pub async fn next(&mut self) -> Result<Option<(K, V)>> {
-        let Some(entry) = self.cursor.next().await? else { return Ok(None) };
-        let key = K::decode_key(entry.key).map_err(|bad| {
-            Error::Invalid(format!(
-                "key {} is no {}: {bad}",
-                crate::escaped::escape(entry.key),
-                std::any::type_name::<K>()
-            ))
-        })?;
-        Ok(Some((key, decode_value(entry.value)?)))
-    }
 }

@@ -14,6 +14,7 @@ use crate::compaction::run as job_run;
 use crate::engine::Engine;
 use crate::env::IoErrorKind;
 use crate::error::{Error, Result};
+use crate::events::{Timed, Where};
 use crate::manifest::Change;
 use crate::manifest::door::Note;
 use crate::options::LEVELS;
@@ -83,6 +84,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
             continue;
         }
         let Some((keyspace, job, working)) = next_job(&engine, &crew) else {
+            engine.note_room_for("compaction");
             wanted.await;
             continue;
         };
@@ -92,7 +94,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         judge_urgency(&engine, &crew);
         let reaction = match outcome {
             Ok(()) => {
-                engine.disk_full.lock().take();
+                engine.note_room("compaction");
                 None
             }
             Err(error) => Some(after_failure(&engine, &crew, &job, &error).await),
@@ -194,7 +196,7 @@ async fn run_job(engine: &Arc<Engine>, crew: &Crew, keyspace: &Arc<KeyspaceState
     }
     listed?;
     count(engine, job, made.as_ref());
-    let took_us = engine.env.now().since(began) / 1000;
+    let elapsed_ns = engine.env.now().since(began);
     tracing::info!(
         keyspace = &*keyspace.name,
         reason = ?job.reason,
@@ -202,9 +204,10 @@ async fn run_job(engine: &Arc<Engine>, crew: &Crew, keyspace: &Arc<KeyspaceState
         to = job.output_level,
         inputs = job.inputs().count(),
         bytes = job.input_bytes(),
-        took_us,
+        elapsed_us = elapsed_ns / 1000,
         "compacted"
     );
+    engine.slow().judge(elapsed_ns, Timed::Compaction, Where::Keyspace(&keyspace.name));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::commit::Work;
 use crate::compaction::rewrite::Workshop;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::events::{Timed, Where};
 use crate::flush;
 use crate::manifest::Change;
 use crate::manifest::door::Note;
@@ -34,6 +35,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         }
         let state = engine.published.load();
         let Some((keyspace, memory)) = oldest_frozen(&state) else {
+            engine.note_room_for("flush");
             cut_log(&engine, &state).await;
             // A state held here would keep tables that a compaction replaces from being removed.
             drop(state);
@@ -47,7 +49,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         drop(working);
         match outcome {
             Ok(()) => {
-                engine.disk_full.lock().take();
+                engine.note_room("flush");
                 fit_memtables(&engine).await;
                 crew.reserve.restore(&*engine.env).await;
                 judge_urgency(&engine, &crew);
@@ -122,8 +124,9 @@ async fn flush_one(
     engine.recorder.flushes.add(1);
     engine.recorder.flush_bytes_written.add(bytes);
     engine.recorder.versions_dropped.add(made.versions_dropped);
-    let took_us = engine.env.now().since(began) / 1000;
-    tracing::info!(keyspace = &*keyspace.name, bytes, took_us, "memtable flushed");
+    let elapsed_ns = engine.env.now().since(began);
+    tracing::info!(keyspace = &*keyspace.name, bytes, elapsed_us = elapsed_ns / 1000, "memtable flushed");
+    engine.slow().judge(elapsed_ns, Timed::Flush, Where::Keyspace(&keyspace.name));
     engine.committer.delegate(Work::Release(start)).await?;
     engine.committer.log_changed.notify_one();
     Ok(())

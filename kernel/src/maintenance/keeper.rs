@@ -54,7 +54,8 @@ pub(crate) async fn keep_log(engine: Arc<Engine>, crew: Arc<Crew>) {
             return;
         }
         match tidy_segments(&engine).await {
-            Ok(()) => drop(engine.disk_full.lock().take()),
+            // Often it needed no room, so this says nothing about a flush that does.
+            Ok(()) => engine.note_room_for("log"),
             Err(error) => match react(&engine, &crew, "log", &error).await {
                 Reaction::End => return,
                 Reaction::Retry | Reaction::GiveUp => {

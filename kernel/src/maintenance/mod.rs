@@ -104,7 +104,7 @@ impl Maintenance {
         Ok(maintenance)
     }
 
-    fn start_tasks(&self, engine: &Arc<Engine>, manifest: ManifestWriter) -> Result<()> {
+    fn start_tasks(&self, engine: &Arc<Engine>, mut manifest: ManifestWriter) -> Result<()> {
         let crew = &self.crew;
         let follower = {
             let (published, graveyard) = (engine.published.clone(), engine.graveyard.clone());
@@ -113,6 +113,8 @@ impl Maintenance {
                 published.update(|state| Some(state.following(version, flushed.as_ref(), &graveyard)));
             })
         };
+        manifest.report_slow(engine.slow());
+        engine.tables.report_slow(engine.options.slow_operation_us);
         let structure = engine.door.clone().serve(manifest, follower, engine.gate.clone());
         self.start_task(engine, "holdfast-manifest", TaskClass::Foreground, Box::pin(structure))?;
         self.start_task(
@@ -169,7 +171,9 @@ impl Maintenance {
 
     /// Ends all tasks without waiting and without a further write; for the drop of the last handle.
     pub fn abandon(&self, engine: &Engine) {
-        engine.gate.close();
+        if engine.gate.close() {
+            tracing::info!(dir = %engine.dir.display(), "the last handle was dropped without a close");
+        }
         self.stop_tasks(engine);
         engine.door.close();
     }
@@ -257,7 +261,7 @@ impl Maintenance {
             if self.crew.stopping() {
                 return Err(Error::Closed);
             }
-            if let Some(full) = engine.disk_full.lock().clone() {
+            if let Some(full) = engine.disk_full() {
                 return Err(Error::DiskFull(full));
             }
             let again = engine.env.now().after(LOOK_AGAIN_NS);
@@ -377,10 +381,7 @@ pub(crate) async fn react(engine: &Engine, crew: &Crew, job: &'static str, error
             Reaction::End
         }
         Error::DiskFull(full) => {
-            let first = engine.disk_full.lock().replace(full.clone()).is_none();
-            if first {
-                tracing::warn!(job, error = %full, "disk full; trying again until there is room");
-            }
+            engine.note_disk_full(job, full);
             crew.reserve.release(&*engine.env).await;
             engine.throttle.eased.notify_all();
             crew.progress.notify_all();

@@ -35,6 +35,9 @@ impl Reserve {
         if made.is_err() {
             drop(disk.remove(&self.path).await);
         }
+        if made.is_ok() {
+            tracing::info!(bytes = self.bytes, "disk reserve taken again");
+        }
         *self.held.lock() = made.is_ok();
     }
 

@@ -153,7 +153,19 @@ async fn change(
     if changes.is_empty() {
         return Ok(writer.version().clone());
     }
+    let before = writer.version().clone();
     let version = writer.append(Edit::from(changes)).await?;
     follower(&version, note);
+    tell_keyspaces(&before, &version);
     Ok(version)
+}
+
+/// Tells of keyspaces that came and went. Here, since whoever asked for it may have gone.
+fn tell_keyspaces(before: &Version, after: &Version) {
+    for (id, created) in after.keyspaces.iter().filter(|(id, _)| !before.keyspaces.contains_key(id)) {
+        tracing::info!(keyspace = &*created.name, id = id.get(), "keyspace created");
+    }
+    for (id, dropped) in before.keyspaces.iter().filter(|(id, _)| !after.keyspaces.contains_key(id)) {
+        tracing::info!(keyspace = &*dropped.name, id = id.get(), "keyspace dropped");
+    }
 }

@@ -5,6 +5,14 @@
 //! 1 database identity   2 capacity in bytes behind the header region
 //! ```
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,12 +61,12 @@ impl ManifestFile {
         let id = FileId::new(env.random_u64());
         let of = SectorUse { id, epoch: 0, base: Lsn::ZERO };
         let this = Self { no, path, file, of, capacity };
-        let total = HEADER_REGION as u64 + capacity;
+        let total = capacity.saturating_add(HEADER_REGION as u64);
         let mut filled = 0;
         while filled < total {
-            let slice = FILL_SLICE.min(total - filled);
+            let slice = FILL_SLICE.min(total.saturating_sub(filled));
             this.file.zero_range(filled, slice).await?;
-            filled += slice;
+            filled = filled.saturating_add(slice);
             env.slice(slice).await;
         }
         let header = encode_header(id, database, capacity);
@@ -87,7 +95,7 @@ impl ManifestFile {
             return Err(Error::corrupt_at(path, 0, "this manifest belongs to another database or time"));
         }
         let len = file.len().await?;
-        if len != HEADER_REGION as u64 + capacity {
+        if len != capacity.saturating_add(HEADER_REGION as u64) {
             let what = format!("the manifest is {len} bytes, but its header says {capacity} behind it");
             return Err(Error::corrupt_at(path, len, what));
         }
@@ -121,14 +129,14 @@ impl ManifestFile {
             let len = chunk.len() as u64;
             let (outcome, back) = write_full(self.file.as_ref(), &self.path, offset, chunk).await;
             outcome?;
-            (chunk, offset) = (back, offset + len);
+            (chunk, offset) = (back, offset.saturating_add(len));
         }
         Ok(at.advance(layout.bytes()))
     }
 
     /// The place of a position in the file.
     pub fn offset(&self, at: Lsn) -> u64 {
-        HEADER_REGION as u64 + at.get()
+        at.get().saturating_add(HEADER_REGION as u64)
     }
 }
 

@@ -3,6 +3,14 @@
 //! The edits up to the first bad byte make a version that was in force once; of those behind it only hints are kept
 //! (names, owners), for nobody knows what stood between.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::path::Path;
 
 use super::current::Current;
@@ -46,7 +54,8 @@ pub(crate) async fn salvage(env: &dyn Env, dir: &Path, no: FileNo) -> Result<Opt
         (None, Some(named)) if named.no == no => named.id,
         (None, _) => return Ok(None),
     };
-    let expected = header.as_ref().map_or(len, |(_, _, capacity)| HEADER_REGION as u64 + capacity);
+    let expected =
+        header.as_ref().map_or(len, |(_, _, capacity)| capacity.saturating_add(HEADER_REGION as u64));
     let of = SectorUse { id, epoch: 0, base: Lsn::ZERO };
     let mut walk = Walk { salvaged: SalvagedManifest::default() };
     if header.is_none() {
@@ -56,13 +65,13 @@ pub(crate) async fn salvage(env: &dyn Env, dir: &Path, no: FileNo) -> Result<Opt
     let mut found = Vec::new();
     let mut offset = HEADER_REGION as u64;
     while offset < len {
-        let wanted = (len - offset).min(READ_CHUNK as u64) as usize;
+        let wanted = len.saturating_sub(offset).min(READ_CHUNK as u64) as usize;
         env.slice(wanted as u64).await;
         for sector in read_leniently(file.as_ref(), offset, wanted).await {
             scan.sector(sector.as_deref(), &mut found);
         }
         walk.take(&mut found);
-        offset += wanted as u64;
+        offset = offset.saturating_add(wanted as u64);
     }
     scan.finish(&mut found);
     walk.take(&mut found);
@@ -74,6 +83,11 @@ pub(crate) async fn salvage(env: &dyn Env, dir: &Path, no: FileNo) -> Result<Opt
     Ok(Some(walk.salvaged))
 }
 
+/// The place of a position in the file.
+fn offset_of(at: Lsn) -> u64 {
+    at.get().saturating_add(HEADER_REGION as u64)
+}
+
 struct Walk {
     salvaged: SalvagedManifest,
 }
@@ -83,7 +97,7 @@ impl Walk {
         for scanned in found.drain(..) {
             match scanned {
                 Scanned::Bad { start, end, .. } => {
-                    self.salvaged.bad.push((HEADER_REGION as u64 + start.get(), end.since(start)));
+                    self.salvaged.bad.push((offset_of(start), end.since(start)));
                 }
                 Scanned::Group { start, end, frames } => {
                     for frame in frames.into_iter().filter(|frame| frame.kind != FrameKind::Seal) {
@@ -91,7 +105,7 @@ impl Walk {
                             FrameKind::Edit => Edit::decode(&frame.body).ok(),
                             _ => None,
                         };
-                        self.edit(edit, HEADER_REGION as u64 + start.get(), end.since(start));
+                        self.edit(edit, offset_of(start), end.since(start));
                     }
                 }
             }
@@ -104,7 +118,7 @@ impl Walk {
             match self.salvaged.version.apply(&edit) {
                 Ok(next) => {
                     self.salvaged.version = next;
-                    self.salvaged.edits += 1;
+                    self.salvaged.edits = self.salvaged.edits.saturating_add(1);
                     return;
                 }
                 Err(_) => self.salvaged.bad.push((offset, len)),

@@ -17,6 +17,7 @@ use super::{Change, Edit, FileNumbers, Version};
 use crate::check::{Phase, mark};
 use crate::env::{Env, IoError, IoErrorKind};
 use crate::error::{Error, Result};
+use crate::events::{SlowLimit, Timed, Where};
 use crate::record::remove_quietly;
 use crate::types::{FileId, FileNo, Lsn, file_name};
 
@@ -40,6 +41,7 @@ pub struct ManifestWriter {
     unsettled: Option<IoError>,
     under_way: bool,
     stopped: Option<Error>,
+    slow: SlowLimit,
 }
 
 /// Why the writer did not move to a new file.
@@ -78,6 +80,7 @@ impl ManifestWriter {
             unsettled: None,
             under_way: false,
             stopped: None,
+            slow: SlowLimit::new(0),
         })
     }
 
@@ -92,10 +95,18 @@ impl ManifestWriter {
         let outcome = install(&*self.env, &self.dir, self.database, &self.file, self.end).await;
         self.under_way = false;
         match outcome {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                tracing::info!(file = %self.file.path.display(), "manifest switched");
+                Ok(())
+            }
             Err(NotMoved::Unchanged(error)) => Err(error.into()),
             Err(NotMoved::Unknown(error)) => Err(self.stop(&error)),
         }
+    }
+
+    /// From now on tells of edits and moves that take longer than this.
+    pub(crate) fn report_slow(&mut self, slow: SlowLimit) {
+        self.slow = slow;
     }
 
     /// The durable state.
@@ -148,10 +159,12 @@ impl ManifestWriter {
             }
         }
         let _phase = Phase::begin("manifest_edit");
+        let began = self.slow.begin(&*self.env);
         let written = match self.file.write(self.end, self.durable, &bytes).await {
             Ok(end) => self.file.file.sync_data().await.map(|()| end),
             Err(error) => Err(error),
         };
+        self.slow.judge_since(began, &*self.env, Timed::ManifestSync, Where::File(&self.file.path));
         match written {
             Ok(end) => {
                 (self.end, self.durable) = (end, end);
@@ -206,6 +219,7 @@ impl ManifestWriter {
     /// Writes `version` to a new file and puts that into force.
     async fn move_to_new_file(&mut self, version: Version) -> std::result::Result<(), NotMoved> {
         let _phase = Phase::begin("manifest_switch");
+        let began = self.slow.begin(&*self.env);
         let made = new_file(&self.env, &self.dir, self.database, &self.numbers, version).await;
         let (file, end, version) = made.map_err(NotMoved::Unchanged)?;
         match install(&*self.env, &self.dir, self.database, &file, end).await {
@@ -221,6 +235,9 @@ impl ManifestWriter {
         (self.end, self.durable, self.unsealed) = (end, end, false);
         self.version = Arc::new(version);
         self.unsettled = None;
+        let path = &self.file.path;
+        tracing::info!(file = %path.display(), before = %before.path.display(), "manifest switched");
+        self.slow.judge_since(began, &*self.env, Timed::ManifestSync, Where::File(path));
         remove_quietly(self.env.disk(), &before.path).await;
         Ok(())
     }

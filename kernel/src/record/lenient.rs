@@ -1,5 +1,13 @@
 //! Reading where some sectors may be unreadable: those are left out, the others are given.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use super::{SECTOR, read_full};
 use crate::env::{Buf, File};
 
@@ -12,8 +20,8 @@ pub(crate) async fn read_leniently(file: &dyn File, offset: u64, len: usize) -> 
     }
     let mut sectors = Vec::new();
     for at in (0..len).step_by(SECTOR) {
-        let wanted = SECTOR.min(len - at);
-        let (outcome, buf) = read_full(file, offset + at as u64, wanted, Buf::default()).await;
+        let wanted = SECTOR.min(len.saturating_sub(at));
+        let (outcome, buf) = read_full(file, offset.saturating_add(at as u64), wanted, Buf::default()).await;
         sectors.push(outcome.is_ok().then(|| buf.to_vec()));
     }
     sectors

@@ -1,5 +1,13 @@
 //! Reads the sectors of a file in large pieces, one after another.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::path::Path;
 
 use super::{HEADER_REGION, READ_CHUNK, read_full};
@@ -35,13 +43,13 @@ impl<'a> SectorReader<'a> {
         let wanted = left.min(READ_CHUNK as u64) as usize;
         // Direct I/O reads whole blocks, and the file is made of them.
         let len = wanted.next_multiple_of(HEADER_REGION);
-        let offset = HEADER_REGION as u64 + self.next.since(self.base);
+        let offset = self.next.since(self.base).saturating_add(HEADER_REGION as u64);
         env.slice(len as u64).await;
         let (outcome, buf) = read_full(self.file, offset, len, std::mem::take(&mut self.buf)).await;
         self.buf = buf;
         outcome?;
         let Some(bytes) = self.buf.get(..wanted) else {
-            let at = offset + self.buf.len() as u64;
+            let at = offset.saturating_add(self.buf.len() as u64);
             return Err(Error::corrupt_at(self.path, at, "the file is shorter than its header says"));
         };
         let start = self.next;

@@ -5,6 +5,14 @@
 //! own. Nobody reads the past of a repaired database, so of each key only the newest version is kept, and deletes have
 //! nothing left to hide.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,15 +123,15 @@ impl Assembly {
     }
 
     pub fn count_table(&mut self) {
-        self.tables += 1;
+        self.tables = self.tables.saturating_add(1);
     }
 
     pub fn count_segment(&mut self) {
-        self.log_segments += 1;
+        self.log_segments = self.log_segments.saturating_add(1);
     }
 
     pub fn note_batch(&mut self, seq: Seq, timestamp: Timestamp) {
-        self.batches += 1;
+        self.batches = self.batches.saturating_add(1);
         self.last_seq = self.last_seq.max(seq);
         self.last_timestamp = self.last_timestamp.max(timestamp);
     }
@@ -201,7 +209,8 @@ impl Assembly {
             let (mut count, mut bytes) = (0, 0);
             while entries.valid() {
                 output.add(entries.key(), entries.seq(), entries.kind(), entries.value()).await?;
-                (count, bytes) = (count + 1, bytes + (entries.key().len() + entries.value().len()) as u64);
+                let len = entries.key().len().saturating_add(entries.value().len());
+                (count, bytes) = (u32::saturating_add(count, 1), u64::saturating_add(bytes, len as u64));
                 if count >= SLICE_ENTRIES {
                     self.pace.spend(bytes).await?;
                     (count, bytes) = (0, 0);
@@ -366,7 +375,8 @@ impl Assembly {
         self.last_seq = self.last_seq.max(old.last_seq);
         let mut reserved = self.last_seq.max(old.seq_reserved).get();
         if !self.lost.is_empty() {
-            let bytes: u64 = self.lost.iter().map(|extent| extent.len).sum();
+            // The length of a missing table is the manifest's word, and that may be any number.
+            let bytes = self.lost.iter().fold(0, |bytes: u64, extent| bytes.saturating_add(extent.len));
             reserved = reserved.saturating_add(SEQ_MARGIN).saturating_add(bytes / COMMIT_BYTES_MIN);
         }
         if plan.structure == Structure::Lost {
@@ -390,7 +400,7 @@ impl Assembly {
 
 fn last_keyspace(changes: &[Change]) -> u32 {
     let created = changes.iter().filter_map(|change| match change {
-        Change::CreateKeyspace { id, .. } => Some(id.get() + 1),
+        Change::CreateKeyspace { id, .. } => Some(id.get().saturating_add(1)),
         _ => None,
     });
     created.max().unwrap_or(0)

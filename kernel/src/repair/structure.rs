@@ -9,6 +9,14 @@
 //!
 //! A file is found by its identity, so that one under a wrong name is found too.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +87,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn files_to_read(&self) -> u64 {
-        (self.tables.len() + self.segments.len()) as u64
+        self.tables.len().saturating_add(self.segments.len()) as u64
     }
 
     /// Looks for the best witness.

@@ -1,5 +1,13 @@
 //! One table of the original: its whole blocks into a table of the new directory, the rest into the report.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use super::assemble::{Assembly, Owner, SortedOutput, name_of};
 use super::structure::{Plan, TablePlan};
 use super::{KeyExtent, LostExtent, Mark, behind};
@@ -112,7 +120,7 @@ impl Lost<'_> {
     /// Bytes that a file which was cut lacks.
     fn missing_behind(&self, offset: u64, len: u64) -> u64 {
         let should = self.table.meta.as_ref().map_or(0, |meta| meta.bytes);
-        if offset + len >= self.table.bytes { should.saturating_sub(offset) } else { 0 }
+        if offset.saturating_add(len) >= self.table.bytes { should.saturating_sub(offset) } else { 0 }
     }
 
     fn everything(&mut self, what: String) {

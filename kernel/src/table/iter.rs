@@ -4,6 +4,14 @@
 //! Versions and deletes are all shown: what a reader may see is decided above. An error leaves the cursor standing
 //! nowhere.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::sync::Arc;
 
 use super::block::EntryCursor;

@@ -105,18 +105,27 @@ impl Throttle {
         if before == STOP && verdict != STOP {
             self.eased.notify_all();
         }
-        if before != verdict && (before == 0 || verdict == 0 || before == STOP || verdict == STOP) {
-            tracing::info!(?pressure, "write pressure changed");
+        if std::mem::discriminant(&judgement(before)) != std::mem::discriminant(&pressure) {
+            match pressure {
+                Pressure::None => tracing::info!("writers go on"),
+                Pressure::Slow(delay_us) => tracing::info!(delay_us, "writers are slowed down"),
+                Pressure::Stop => tracing::warn!("writers must wait"),
+            }
         }
     }
 
     /// The verdict of now.
     pub fn get(&self) -> Pressure {
-        match self.verdict.load(Ordering::Acquire) {
-            0 => Pressure::None,
-            STOP => Pressure::Stop,
-            delay_us => Pressure::Slow(delay_us),
-        }
+        judgement(self.verdict.load(Ordering::Acquire))
+    }
+}
+
+/// What a verdict says.
+fn judgement(verdict: u64) -> Pressure {
+    match verdict {
+        0 => Pressure::None,
+        STOP => Pressure::Stop,
+        delay_us => Pressure::Slow(delay_us),
     }
 }
 

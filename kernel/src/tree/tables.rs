@@ -14,10 +14,12 @@ use crate::cache::BlockCache;
 use crate::check::mark;
 use crate::env::{Env, IoErrorKind};
 use crate::error::{Error, Result};
+use crate::events::{SlowLimit, Timed, Where};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, Notify};
 use crate::table::{TableMeta, TableReader};
 use crate::types::FileNo;
+use crate::types::file_name::{self, FileKind};
 
 /// Files that no state lists any more.
 #[derive(Default)]
@@ -128,6 +130,8 @@ pub(crate) struct Tables {
     foreign: bool,
     open_max: usize,
     tick: AtomicU64,
+    /// The option `slow_operation_us`, once it is known.
+    slow_us: AtomicU64,
     open: Mutex<Vec<std::sync::Weak<TableHandle>>>,
 }
 
@@ -169,8 +173,14 @@ impl Tables {
             foreign,
             open_max: usize::try_from(open_max).unwrap_or(usize::MAX).max(1),
             tick: AtomicU64::new(1),
+            slow_us: AtomicU64::new(0),
             open: Mutex::new(Vec::new()),
         }
+    }
+
+    /// From now on tells of tables that take longer than this many microseconds to open.
+    pub fn report_slow(&self, limit_us: u64) {
+        self.slow_us.store(limit_us, Ordering::Relaxed);
     }
 
     pub fn cache(&self) -> &Arc<BlockCache> {
@@ -185,7 +195,11 @@ impl Tables {
         if let Some(reader) = self.opened(handle) {
             return Ok(reader);
         }
+        let slow = SlowLimit::new(self.slow_us.load(Ordering::Relaxed));
+        let began = slow.begin(&*self.env);
         let opened = TableReader::open(&self.env, &self.cache, &self.dir, &handle.meta, self.paranoid).await;
+        let file = file_name::path(&self.dir, FileKind::Table, handle.meta.no);
+        slow.judge_since(began, &*self.env, Timed::TableOpening, Where::File(&file));
         let opened = match opened {
             Err(Error::Io(gone)) if self.foreign && gone.kind == IoErrorKind::NotFound => {
                 mark!("view_stale");

@@ -10,6 +10,14 @@
 //! NAME.tmp             being made; belongs to nobody after a crash
 //! ```
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::path::{Path, PathBuf};
 
 use super::FileNo;

@@ -1,5 +1,13 @@
 //! One look at structure and log: CURRENT, manifest, directory, segments.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,9 +44,9 @@ pub(super) async fn bytes_of(env: &dyn Env, dir: &Path) -> Result<u64> {
         }
         Err(error) => return Err(error.into()),
     };
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
-        bytes += len_of(env, &dir.join(&entry.name)).await;
+        bytes = bytes.saturating_add(len_of(env, &dir.join(&entry.name)).await);
     }
     Ok(bytes)
 }

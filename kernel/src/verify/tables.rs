@@ -1,5 +1,13 @@
 //! Every table: each byte of its file, and against the manifest.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -8,6 +8,14 @@
 //! let go, spare    header | nothing needs it, yet each sector must be zeros or valid in its place
 //! ```
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::ops::Range;
 use std::path::Path;
 
@@ -118,23 +126,22 @@ async fn examine_file(
 ) -> Result<Option<Lsn>> {
     progress(HEADER_REGION as u64);
     let header = &file.found.header;
-    let len = HEADER_REGION as u64 + header.capacity;
+    let len = offset_of(header.capacity);
     let Some((of, limit)) = header.sector_use() else {
         segment.unused.push((HEADER_REGION as u64..len, "a segment that waits to be used"));
         return examine_spare(env, file, segment, progress).await.map(|()| None);
     };
-    let sectors = header.capacity / SECTOR as u64;
+    let sectors = sectors_in(header.capacity);
     // Without a link nothing is needed, and every sector is judged by itself.
-    let needed =
-        link.map_or(0, |link| link.named_end.map_or(sectors, |end| end.since(of.base) / SECTOR as u64));
+    let needed = link.map_or(0, |link| link.named_end.map_or(sectors, |end| sectors_in(end.since(of.base))));
     let mut survey = Survey::new(of, needed);
     let mut number = FIRST_SECTOR;
     let mut reader = SectorReader::new(file.file.as_ref(), &file.path, of.base, limit);
     let mut sound = true;
     while let Some((start, bytes)) = reader.next(env).await? {
         for (index, sector) in bytes.chunks_exact(SECTOR).enumerate() {
-            let lsn = start.advance((index * SECTOR) as u64);
-            let is_needed = number - FIRST_SECTOR < needed;
+            let lsn = start.advance(bytes_of(index as u64));
+            let is_needed = number.saturating_sub(FIRST_SECTOR) < needed;
             let outcome = if is_needed {
                 survey.sector(sector).map_err(|bad| bad.what)
             } else {
@@ -147,7 +154,7 @@ async fn examine_file(
                 sound &= !is_needed;
                 segment.note(file, number, what, !is_needed);
             }
-            number += 1;
+            number = number.saturating_add(1);
         }
         progress(bytes.len() as u64);
     }
@@ -165,9 +172,9 @@ async fn examine_file(
         (None, false) => "behind the end of the log",
     };
     // The end may be the very end of the room, whose offset is no place in the file.
-    let end = HEADER_REGION as u64 + surveyed.end.since(of.base);
+    let end = offset_of(surveyed.end.since(of.base));
     if link.named_end.is_none() && is_sealed(env, file, &of, surveyed.durable, surveyed.end).await? {
-        let seal = HEADER_REGION as u64 + surveyed.durable.since(of.base);
+        let seal = offset_of(surveyed.durable.since(of.base));
         segment
             .unused
             .push((seal..end, "the seal of what stands before: nothing but that evidence depends on it"));
@@ -188,8 +195,8 @@ async fn is_sealed(env: &dyn Env, file: &LogFile, of: &SectorUse, start: Lsn, en
     let mut reader = SectorReader::new(file.file.as_ref(), &file.path, of.base, end);
     while let Some((first, bytes)) = reader.next(env).await? {
         for (index, sector) in bytes.chunks_exact(SECTOR).enumerate() {
-            let lsn = first.advance((index * SECTOR) as u64);
-            let number = FIRST_SECTOR + lsn.since(of.base) / SECTOR as u64;
+            let lsn = first.advance(bytes_of(index as u64));
+            let number = sectors_in(lsn.since(of.base)).saturating_add(FIRST_SECTOR);
             if lsn < start {
                 continue;
             }
@@ -220,7 +227,7 @@ async fn examine_spare(
             if sector.iter().any(|byte| *byte != 0) {
                 segment.note(file, number, "sector: not zeros in a segment that was never used", true);
             }
-            number += 1;
+            number = number.saturating_add(1);
         }
         progress(bytes.len() as u64);
     }
@@ -230,8 +237,21 @@ async fn examine_spare(
 impl ExaminedSegment {
     fn note(&mut self, file: &LogFile, number: u64, what: &'static str, harmless: bool) {
         if self.problems.len() < NAMED_MAX {
-            let error = Error::corrupt_at(&file.path, number * SECTOR as u64, what);
+            let error = Error::corrupt_at(&file.path, bytes_of(number), what);
             self.problems.push((error, harmless));
         }
     }
+}
+
+/// The place in the file of a byte behind the header region.
+fn offset_of(behind: u64) -> u64 {
+    behind.saturating_add(HEADER_REGION as u64)
+}
+
+fn sectors_in(bytes: u64) -> u64 {
+    bytes.div_euclid(SECTOR as u64)
+}
+
+fn bytes_of(sectors: u64) -> u64 {
+    sectors.saturating_mul(SECTOR as u64)
 }

@@ -16,6 +16,7 @@
 //! [`Wal::seal`] returned, for what stands before a seal is durable and does not move.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::header::{Predecessor, SegmentState};
@@ -207,6 +208,11 @@ impl Wal {
                 self.write_group(frames, sync).await
             }
         }
+    }
+
+    /// The segment in use.
+    pub fn path(&self) -> &Path {
+        &self.current.segment.path
     }
 
     /// Writes what is buffered to the operating system.
@@ -496,6 +502,7 @@ impl Wal {
         }
         let of = SectorUse { id: segment.id, epoch: self.epoch, base };
         let before = std::mem::replace(&mut self.current, InUse { segment, of });
+        tracing::debug!(file = %self.path().display(), base = base.get(), "the log goes on in the next segment");
         self.older.push_back((before, ended));
         self.spares.note_used();
         (self.end, self.durable, self.sealed, self.ended) = (base, base, true, false);

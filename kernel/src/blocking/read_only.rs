@@ -1,10 +1,12 @@
 //! A look at a database beside its writer, in the blocking API.
 
+use std::path::Path;
+
 use super::{Cursor, block_on};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::types::{KeyspaceId, Seq, Value};
-use crate::{KeyspaceInfo, Metrics, Scan};
+use crate::{BackupProgress, CheckpointInfo, KeyspaceInfo, Metrics, Scan};
 
 /// A view of a database that another process may have open for writing; see [`crate::ReadOnlyDb`].
 #[derive(Clone)]
@@ -25,6 +27,26 @@ impl ReadOnlyDb {
     /// As [`crate::ReadOnlyDb::refresh`].
     pub fn refresh(&self) -> Result<Seq> {
         block_on(self.db.refresh())
+    }
+
+    /// Makes a database of its own of what is in view, beside the writer; each byte is checked on its way.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlyDb::backup`].
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
+        block_on(self.db.backup(target))
+    }
+
+    /// [`ReadOnlyDb::backup`] that tells how far it is.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlyDb::backup`].
+    pub fn backup_with(
+        &self,
+        target: impl AsRef<Path>,
+        progress: impl FnMut(&BackupProgress) + Send,
+    ) -> Result<CheckpointInfo> {
+        block_on(self.db.backup_with(target, progress))
     }
 
     /// The newest commit in view.

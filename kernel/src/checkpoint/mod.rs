@@ -1,10 +1,11 @@
-//! A checkpoint: a second database that holds exactly what one commit saw, made while writes go on.
+//! A second database that holds exactly what one commit saw, made while writes go on. A checkpoint shares its tables
+//! with the original; a backup has bytes of its own, each of them checked on its way.
 //!
 //! ```text
 //! 1 CURRENT "a checkpoint being made"             from here on the directory is refused, whatever happens
 //! 2 one state of the tree, with its sequence s    pins every table in it
-//! 3 a hard link for each table                    or a copy, where there are no links to that place
-//! 4 one new table for each keyspace's memtables   entries up to s
+//! 3 one new table for each keyspace's memtables   entries up to s
+//! 4 each table                                    a hard link; in a backup, or where there are none, a copy
 //! 5 a manifest that lists all of it, no log
 //! 6 CURRENT in force, by rename                   the last step
 //! ```
@@ -12,7 +13,8 @@
 //! published groups are ever frozen; memtables go on growing, so only entries up to s are taken from them. Flushing
 //! first would not do: each keyspace would be cut at a moment of its own, a transaction over two of them could be torn,
 //! and a busy writer could keep it from ever ending. So nothing of the original is flushed, frozen or held up; what a
-//! checkpoint costs is a table's worth of writing for what is in memory.
+//! checkpoint costs is a table's worth of writing for what is in memory. That comes first, so that memtables, which count
+//! against the writers, are not held for as long as a backup takes.
 //!
 //! **No log.** The manifest names no segment and needs the log from 0 on, which is how a log that never was reads.
 //! Opening writes a fresh one, as every opening does.
@@ -23,30 +25,40 @@
 //! sequence at which it took over. Tables keep their identities, for these stand in every checksum; that is sound
 //! because a table never changes.
 //!
+//! **Beside another process** there is no state that pins tables. What a look at its files found is copied; if it has
+//! taken a table away before that was open, the copy goes on with another look, and with the tables that it has already.
+//! There steps 3 and 4 change places: memtables are written when every table is there, so never twice.
+//!
 //! Invariants:
 //! - Everything is synced, each file with its name, before the directory is put into force.
-//! - Commits in the checkpoint are durable in the original too, so it never holds what a crash takes from the original.
+//! - Commits in the copy are durable in the original too, so it never holds what a crash takes from the original; but
+//!   beside another process it holds what could be read, as the look does.
+//! - Damage in a table is never copied in silence: it ends the copy, and the error names the original's file.
 //! - A failure removes what was made, `CURRENT` last. A dropped future or a crash leaves a directory that says what
 //!   it is and is never opened.
 
-use std::path::{Path, PathBuf};
+mod copying;
+mod target;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::check::mark;
 use crate::commit::Work;
-use crate::compaction::retain::Readers;
-use crate::compaction::rewrite::{self, Plan, Workshop};
+use crate::compaction::pace::Pace;
 use crate::engine::Engine;
-use crate::env::{Buf, Env, IoErrorKind, OpenOptions};
 use crate::error::{Error, Result};
-use crate::manifest::{self, Change, Edit, FileNumbers, ManifestWriter, Version};
-use crate::record::{READ_CHUNK, read_full, remove_quietly, write_full};
-use crate::table::{BuildOptions, BuildReason, TableMeta};
-use crate::tree::{KeyspaceState, Merge, Source, State};
-use crate::types::file_name::{self, CURRENT, FileKind};
-use crate::types::{Fragmented, Seq};
+use crate::manifest::Version;
+use crate::read_only::{Looker, View};
+use crate::tree::State;
+use crate::types::{Seq, Timestamp};
+use copying::{Copying, Sharing};
+use target::Target;
 
-/// What a checkpoint holds.
+/// Looks at another process's database in one backup, at most.
+const LOOKS_MAX: u32 = 20;
+
+/// What a checkpoint or a backup holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CheckpointInfo {
     /// The newest commit in it; it holds every commit up to this one and none after.
@@ -55,228 +67,138 @@ pub struct CheckpointInfo {
     pub tables: u64,
     /// Bytes of its tables.
     pub bytes: u64,
-    /// Bytes among them that were written for it; the rest is shared with the original.
+    /// Bytes among them that were written for it: all of them in a backup. The rest is shared with the original.
     pub bytes_written: u64,
+}
+
+/// How far a backup is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackupProgress {
+    /// Bytes of tables that were copied or written.
+    pub bytes_done: u64,
+    /// Bytes that there will be at the end. Those that are only in memory yet are estimated, and beside another process
+    /// the number changes if that takes tables away; at the end it is exact.
+    pub bytes_total: u64,
+}
+
+/// Who is told how far a backup is.
+pub(crate) type Tell<'a> = &'a mut (dyn FnMut(&BackupProgress) + Send);
+
+/// What is copied: a state, and what a manifest says beside its tables.
+struct Original<'a> {
+    state: &'a State,
+    seq: Seq,
+    /// Versions from here on stay readable.
+    retained_from: Seq,
+    last_timestamp: Timestamp,
+    next_keyspace_id: u32,
 }
 
 /// Makes a checkpoint in `target`.
 ///
 /// # Errors
 /// As [`Db::checkpoint`](crate::Db::checkpoint).
-pub(crate) async fn make(engine: &Arc<Engine>, target: &Path) -> Result<CheckpointInfo> {
+pub(crate) async fn checkpoint(engine: &Engine, target: &Path) -> Result<CheckpointInfo> {
     engine.gate.check()?;
-    prepare(&*engine.env, target).await?;
-    let began = engine.env.now();
-    let copying = Copying { engine, target: target.to_path_buf() };
-    match copying.run().await {
-        Ok(info) => {
-            let took_us = engine.env.now().since(began) / 1000;
-            tracing::info!(target = %target.display(), seq = info.seq.get(), took_us, "checkpoint made");
-            Ok(info)
-        }
-        // The last step may have been done: what stands there may be whole.
-        Err(error @ Error::Stopped(_)) => Err(error),
-        Err(error) => {
-            mark!("checkpoint_abandoned");
-            copying.remove_everything().await;
-            Err(error)
-        }
-    }
+    let target = Target::prepare(&engine.env, &engine.pace, target).await?;
+    let made = of_engine(engine, &target, Sharing::Links, &mut |_| ()).await;
+    target.settle("checkpoint", made).await
 }
 
-/// Makes sure that there is an empty directory, whose name is durable.
-async fn prepare(env: &dyn Env, target: &Path) -> Result<()> {
-    let disk = env.disk();
-    match disk.list(target).await {
-        Ok(entries) => {
-            if let Some(found) = entries.first() {
-                return Err(Error::Invalid(format!(
-                    "a checkpoint is made in an empty or a new directory, but {} holds {:?}",
-                    target.display(),
-                    found.name
+/// Makes a backup in `target`.
+///
+/// # Errors
+/// As [`Db::backup`](crate::Db::backup).
+pub(crate) async fn backup(engine: &Engine, target: &Path, tell: Tell<'_>) -> Result<CheckpointInfo> {
+    engine.gate.check()?;
+    let target = Target::prepare(&engine.env, &engine.pace, target).await?;
+    let made = of_engine(engine, &target, Sharing::Nothing, tell).await;
+    target.settle("backup", made).await
+}
+
+/// Makes a backup of a database that another process may own, beginning with `view` of it.
+///
+/// # Errors
+/// As [`ReadOnlyDb::backup`](crate::ReadOnlyDb::backup).
+pub(crate) async fn backup_beside(
+    looker: &Looker,
+    view: Arc<View>,
+    target: &Path,
+    tell: Tell<'_>,
+) -> Result<CheckpointInfo> {
+    let pace = Pace::new(looker.env.clone(), 0);
+    let target = Target::prepare(&looker.env, &pace, target).await?;
+    let made = of_view(looker, view, &target, tell).await;
+    target.settle("backup", made).await
+}
+
+async fn of_engine(
+    engine: &Engine,
+    target: &Target<'_>,
+    sharing: Sharing,
+    tell: Tell<'_>,
+) -> Result<CheckpointInfo> {
+    target.begin().await?;
+    let (state, seq) = engine.now();
+    engine.committer.submit(Work::Sync).await?;
+    // Later than the state, so its counters are at or beyond what the state needs.
+    let version = engine.door.change(Vec::new()).await?;
+    let retained = Seq::new(seq.get().saturating_sub(engine.options.retain_commits));
+    let retained_from = retained.max(version.retained_from).min(seq);
+    let next_keyspace_id = next_keyspace_id(&state, &version);
+    let mut copying = Copying::begin(target, &engine.tables, sharing, tell);
+    copying.expect(&state).await;
+    copying.write_memories(&state, seq, retained_from, version.next_file_no).await?;
+    // Memtables that are held count against the writers, and the tables may take long.
+    let tables = state.tables_only();
+    drop(state);
+    copying.take_tables(&tables).await?;
+    let last_timestamp = engine.committer.last_timestamp().max(version.last_timestamp);
+    let original = Original { state: &tables, seq, retained_from, last_timestamp, next_keyspace_id };
+    copying.finish(&original).await
+}
+
+async fn of_view(
+    looker: &Looker,
+    mut view: Arc<View>,
+    target: &Target<'_>,
+    tell: Tell<'_>,
+) -> Result<CheckpointInfo> {
+    target.begin().await?;
+    let mut copying = Copying::begin(target, &looker.tables, Sharing::Nothing, tell);
+    let mut looks = 1;
+    loop {
+        copying.expect(&view.state).await;
+        match copying.take_tables(&view.state).await {
+            Ok(()) => break,
+            Err(Error::Stale(gone)) if looks == LOOKS_MAX => {
+                return Err(Error::Busy(format!(
+                    "the process that has the database open takes tables away faster than they can be copied (last: \
+                     {gone}); back it up while it writes less, or with a greater option open_files_max"
                 )));
             }
+            Err(Error::Stale(_)) => {}
+            Err(error) => return Err(error),
         }
-        Err(error) if error.kind == IoErrorKind::NotFound => disk.create_dir(target).await?,
-        Err(error) => return Err(error.into()),
+        mark!("backup_looked_again");
+        looks += 1;
+        view = Arc::new(looker.look(Some(&view)).await?);
     }
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-    Ok(disk.sync_dir(parent.unwrap_or(Path::new("."))).await?)
-}
-
-struct Copying<'a> {
-    engine: &'a Arc<Engine>,
-    target: PathBuf,
-}
-
-impl Copying<'_> {
-    async fn run(&self) -> Result<CheckpointInfo> {
-        let engine = self.engine;
-        let database = engine.env.random_u64();
-        manifest::begin_checkpoint(&*engine.env, &self.target, database).await?;
-        let (state, seq) = engine.now();
-        engine.committer.submit(Work::Sync).await?;
-        // Later than the state, so its counters are at or beyond what the state needs.
-        let version = engine.door.change(Vec::new()).await?;
-        let retained = Seq::new(seq.get().saturating_sub(engine.options.retain_commits));
-        let retained = retained.max(version.retained_from).min(seq);
-
-        let numbers = Arc::new(FileNumbers::new(version.next_file_no));
-        let (mut changes, mut info) = (Vec::new(), CheckpointInfo::empty(seq));
-        for keyspace in state.keyspaces.values() {
-            changes.push(Change::CreateKeyspace {
-                id: keyspace.id,
-                name: keyspace.name.to_string(),
-                options: (*keyspace.options).clone(),
-            });
-            self.take_tables(keyspace, &mut changes, &mut info).await?;
-            let readers = Readers::new(Vec::new(), seq, retained);
-            self.write_memory(keyspace, seq, &readers, &numbers, &mut changes, &mut info).await?;
-        }
-        engine.env.disk().sync_dir(&self.target).await?;
-        changes.extend([
-            Change::NextFileNo(numbers.next()),
-            Change::NextKeyspaceId(next_keyspace_id(&state, &version)),
-            Change::LastSeq(seq),
-            Change::SeqReserved { until: seq },
-            Change::RetainedFrom(retained),
-            Change::LastTimestamp(engine.committer.last_timestamp().max(version.last_timestamp)),
-            Change::CleanClose,
-        ]);
-        let listed = Version::default().apply(&Edit::from(changes));
-        let listed = listed.map_err(|refused| Error::Invalid(refused.to_string()))?;
-        let env = engine.env.clone();
-        let mut writer = ManifestWriter::create(env, &self.target, database, numbers, listed).await?;
-        writer.install_current().await?;
-        Ok(info)
-    }
-
-    /// Gives each table of the state a second name in the target.
-    async fn take_tables(
-        &self,
-        keyspace: &KeyspaceState,
-        changes: &mut Vec<Change>,
-        info: &mut CheckpointInfo,
-    ) -> Result<()> {
-        let env = &*self.engine.env;
-        for (level, tables) in (0u8..).zip(&keyspace.levels) {
-            for table in tables.iter() {
-                let meta = table.meta();
-                let from = file_name::path(&self.engine.dir, FileKind::Table, meta.no);
-                let to = file_name::path(&self.target, FileKind::Table, meta.no);
-                match env.disk().hard_link(&from, &to).await {
-                    Ok(()) => {}
-                    // Another file system, one without links, or a file with too many.
-                    Err(error)
-                        if matches!(
-                            error.kind,
-                            IoErrorKind::Unsupported | IoErrorKind::Permission | IoErrorKind::Other
-                        ) =>
-                    {
-                        mark!("checkpoint_copied");
-                        copy(env, &from, &to, meta.bytes).await?;
-                        info.bytes_written += meta.bytes;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-                info.count(meta);
-                changes.push(Change::AddTable { keyspace: keyspace.id, level, table: meta.clone() });
-                env.slice(4096).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what is in memory, up to `seq`, into a table of level 0.
-    async fn write_memory(
-        &self,
-        keyspace: &KeyspaceState,
-        seq: Seq,
-        readers: &Readers,
-        numbers: &FileNumbers,
-        changes: &mut Vec<Change>,
-        info: &mut CheckpointInfo,
-    ) -> Result<()> {
-        let tombstones = keyspace.memories().map(|memory| memory.table.range_tombstones());
-        let tombstones: Vec<_> = tombstones
-            .flat_map(|deleted| deleted.iter().filter(|deleted| deleted.seq <= seq).collect::<Vec<_>>())
-            .collect();
-        let plan = Plan {
-            build: BuildOptions::at_level(keyspace.id, &keyspace.options, 0, BuildReason::Flush),
-            table_bytes: None,
-            readers,
-            tombstones: Fragmented::new(tombstones),
-            anything_below: &|_, _| true,
-            cut_before: &mut rewrite::never_cut,
-        };
-        let sources = keyspace.memories().map(|memory| Source::Memtable(memory.table.iter_until(seq)));
-        let merge = Merge::new(sources.collect());
-        let next_file_no = || numbers.take();
-        let workshop = Workshop {
-            env: &self.engine.env,
-            dir: &self.target,
-            next_file_no: &next_file_no,
-            pace: &self.engine.pace,
-        };
-        for table in rewrite::rewrite(&workshop, plan, merge).await?.tables {
-            info.count(&table);
-            info.bytes_written += table.bytes;
-            changes.push(Change::AddTable { keyspace: keyspace.id, level: 0, table: Arc::new(table) });
-        }
-        Ok(())
-    }
-
-    /// Gives up: the directory was empty before, so everything in it is ours.
-    async fn remove_everything(&self) {
-        let disk = self.engine.env.disk();
-        let Ok(entries) = disk.list(&self.target).await else { return };
-        for entry in entries.iter().filter(|entry| entry.name != CURRENT) {
-            remove_quietly(disk, &self.target.join(&entry.name)).await;
-        }
-        // Without it the rest would look like a damaged database, so it goes last, and only if the rest is gone for
-        // certain.
-        if disk.sync_dir(&self.target).await.is_ok() {
-            remove_quietly(disk, &self.target.join(CURRENT)).await;
-        }
-    }
-}
-
-impl CheckpointInfo {
-    fn empty(seq: Seq) -> Self {
-        Self { seq, tables: 0, bytes: 0, bytes_written: 0 }
-    }
-
-    fn count(&mut self, table: &TableMeta) {
-        self.tables += 1;
-        self.bytes += table.bytes;
-    }
+    // Nobody here knows how many commits the writer keeps, but whatever it has kept is copied.
+    let retained_from = view.retained_from.min(view.seq);
+    copying.write_memories(&view.state, view.seq, retained_from, view.next_file_no).await?;
+    let original = Original {
+        state: &view.state,
+        seq: view.seq,
+        retained_from,
+        last_timestamp: view.last_timestamp,
+        next_keyspace_id: view.next_keyspace_id,
+    };
+    copying.finish(&original).await
 }
 
 /// The manifest may know of a keyspace that was made after the state was taken, and never of fewer.
 fn next_keyspace_id(state: &State, version: &Version) -> u32 {
     let last = state.keyspaces.keys().next_back().map_or(0, |id| id.get() + 1);
     version.next_keyspace_id.max(last)
-}
-
-/// Copies a finished table; its bytes are durable when it returns, its name is not.
-async fn copy(env: &dyn Env, from: &Path, to: &Path, bytes: u64) -> Result<()> {
-    let source = env.disk().open(from, OpenOptions::read()).await?;
-    let copy = env.disk().open(to, OpenOptions::create()).await?;
-    let mut buf = Buf::default();
-    let mut done = 0;
-    while done < bytes {
-        let wanted = (bytes - done).min(READ_CHUNK as u64) as usize;
-        let (outcome, read) = read_full(&*source, done, wanted, buf).await;
-        outcome?;
-        if read.len() != wanted {
-            let at = done + read.len() as u64;
-            return Err(Error::corrupt_at(from, at, "the table is shorter than the manifest says"));
-        }
-        let (outcome, back) = write_full(&*copy, to, done, read).await;
-        outcome?;
-        buf = back;
-        done += wanted as u64;
-        env.slice(wanted as u64).await;
-    }
-    Ok(copy.sync_all().await?)
 }

@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use crate::cache::BlockCache;
 use crate::check::mark;
-use crate::env::{Env, IoErrorKind};
+use crate::env::{Env, File, IoErrorKind, OpenOptions};
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, Notify};
 use crate::table::{TableMeta, TableReader};
 use crate::types::FileNo;
+use crate::types::file_name::{self, FileKind};
 
 /// Files that no state lists any more.
 #[derive(Default)]
@@ -186,13 +187,7 @@ impl Tables {
             return Ok(reader);
         }
         let opened = TableReader::open(&self.env, &self.cache, &self.dir, &handle.meta, self.paranoid).await;
-        let opened = match opened {
-            Err(Error::Io(gone)) if self.foreign && gone.kind == IoErrorKind::NotFound => {
-                mark!("view_stale");
-                return Err(Error::Stale(gone.path.display().to_string()));
-            }
-            opened => opened?,
-        };
+        let opened = opened.map_err(|error| self.sorted(error))?;
         let reader = {
             let mut slot = handle.reader.lock();
             if let Some(raced) = slot.as_ref() {
@@ -203,6 +198,35 @@ impl Tables {
         };
         self.note_opened(handle);
         Ok(reader)
+    }
+
+    /// Where the file of a table is.
+    pub fn path(&self, no: FileNo) -> PathBuf {
+        file_name::path(&self.dir, FileKind::Table, no)
+    }
+
+    /// The open file of a table that is to be copied as it stands: its reader's, or one that is not kept open.
+    ///
+    /// # Errors
+    /// As [`Tables::reader`], but nothing is read.
+    pub async fn file(&self, handle: &TableHandle) -> Result<Arc<dyn File>> {
+        let open = handle.reader.lock().as_ref().map(|reader| reader.file().clone());
+        if let Some(file) = open {
+            return Ok(file);
+        }
+        let opened = self.env.disk().open(&self.path(handle.meta.no), OpenOptions::read()).await;
+        opened.map_err(|error| self.sorted(error.into()))
+    }
+
+    /// What the failed opening of a file means.
+    fn sorted(&self, error: Error) -> Error {
+        match error {
+            Error::Io(gone) if self.foreign && gone.kind == IoErrorKind::NotFound => {
+                mark!("view_stale");
+                Error::Stale(gone.path.display().to_string())
+            }
+            error => error,
+        }
     }
 
     fn opened(&self, handle: &TableHandle) -> Option<Arc<TableReader>> {

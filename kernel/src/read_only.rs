@@ -73,7 +73,7 @@ pub(crate) struct View {
 /// Looks at one directory.
 pub(crate) struct Looker {
     pub env: Arc<dyn Env>,
-    dir: PathBuf,
+    pub dir: PathBuf,
     options: Options,
     budget: Arc<Budget>,
     pub tables: Arc<Tables>,

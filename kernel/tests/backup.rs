@@ -494,8 +494,11 @@ fn on_a_real_disk_with_rows_larger_than_any_buffer() {
         assert_ne!(copy.asynchronous().database_id(), db.asynchronous().database_id());
         copy.close().unwrap();
     }
-    let refused = db.backup(base.join("near"));
-    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    for (target, why) in [("near", "empty or a new directory"), ("db/inside", "lies in the original")] {
+        let refused = db.backup(base.join(target));
+        assert!(matches!(&refused, Err(Error::Invalid(what)) if what.contains(why)), "{refused:?}");
+    }
+    assert!(!base.join("db/inside").exists());
     db.close().unwrap();
     std::fs::remove_dir_all(&base).unwrap();
 }

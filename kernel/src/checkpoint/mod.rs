@@ -100,7 +100,7 @@ struct Original<'a> {
 /// As [`Db::checkpoint`](crate::Db::checkpoint).
 pub(crate) async fn checkpoint(engine: &Engine, target: &Path) -> Result<CheckpointInfo> {
     engine.gate.check()?;
-    let target = Target::prepare(&engine.env, &engine.pace, target).await?;
+    let target = Target::prepare(&engine.env, &engine.pace, &engine.dir, target).await?;
     let made = of_engine(engine, &target, Sharing::Links, &mut |_| ()).await;
     target.settle("checkpoint", made).await
 }
@@ -111,7 +111,7 @@ pub(crate) async fn checkpoint(engine: &Engine, target: &Path) -> Result<Checkpo
 /// As [`Db::backup`](crate::Db::backup).
 pub(crate) async fn backup(engine: &Engine, target: &Path, tell: Tell<'_>) -> Result<CheckpointInfo> {
     engine.gate.check()?;
-    let target = Target::prepare(&engine.env, &engine.pace, target).await?;
+    let target = Target::prepare(&engine.env, &engine.pace, &engine.dir, target).await?;
     let made = of_engine(engine, &target, Sharing::Nothing, tell).await;
     target.settle("backup", made).await
 }
@@ -127,7 +127,7 @@ pub(crate) async fn backup_beside(
     tell: Tell<'_>,
 ) -> Result<CheckpointInfo> {
     let pace = Pace::new(looker.env.clone(), 0);
-    let target = Target::prepare(&looker.env, &pace, target).await?;
+    let target = Target::prepare(&looker.env, &pace, &looker.dir, target).await?;
     let made = of_view(looker, view, &target, tell).await;
     target.settle("backup", made).await
 }

@@ -25,12 +25,19 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Makes sure that there is an empty directory, whose name is durable.
+    /// Makes sure that there is an empty directory `dir` outside of `source`, whose name is durable.
     ///
     /// # Errors
-    /// `Invalid` if it is not empty; what the disk answers. Nothing was written into it then.
-    pub async fn prepare(env: &'a Arc<dyn Env>, pace: &'a Pace, dir: &Path) -> Result<Self> {
+    /// `Invalid` if it is not empty, or lies in the original; what the disk answers. Nothing was written into it then.
+    pub async fn prepare(env: &'a Arc<dyn Env>, pace: &'a Pace, source: &Path, dir: &Path) -> Result<Self> {
         let began = env.now();
+        if dir.starts_with(source) {
+            return Err(Error::Invalid(format!(
+                "a copy is made in a directory of its own, but {} lies in the original, {}",
+                dir.display(),
+                source.display()
+            )));
+        }
         let disk = env.disk();
         match disk.list(dir).await {
             Ok(entries) => {

@@ -19,7 +19,7 @@ impl Db {
     /// opening; remove it.
     ///
     /// # Errors
-    /// - `Invalid`: the directory is not empty;
+    /// - `Invalid`: the directory is not empty, or lies in the original;
     /// - `DiskFull`, `TooManyFiles`, `Io`: what was made so far is removed;
     /// - `Stopped`: writes have stopped, or it is unknown whether the last step was done; `Closed`.
     pub async fn checkpoint(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
@@ -56,7 +56,7 @@ impl Db {
     /// # Errors
     /// In each case but `Stopped` what was made so far is removed.
     /// - `Corrupt`: damage in a table, naming its file and the offset;
-    /// - `Invalid`: the directory is not empty;
+    /// - `Invalid`: the directory is not empty, or lies in the original;
     /// - `DiskFull`, `TooManyFiles`, `Io`: the disk's word;
     /// - `Stopped`: writes have stopped, or it is unknown whether the last step was done; `Closed`.
     pub async fn backup(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {

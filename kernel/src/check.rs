@@ -14,6 +14,7 @@ pub const MARK_TARGET: &str = "holdfast::mark";
 
 /// All marks of the kernel, sorted.
 pub const MARKS: &[&str] = &[
+    "backup_looked_again",
     "checkpoint_abandoned",
     "checkpoint_copied",
     "commit_conflict_point",

@@ -177,11 +177,27 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Every caller puts the file identity and the offset of the bytes first, so that bytes which are whole but
 /// stand in the wrong file or place do not pass. About 10 GB/s at 120 B and 85 GB/s at 4 KiB on x86-64.
 pub fn checksum(parts: &[&[u8]]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+    let mut sum = Checksum::default();
     for part in parts {
-        hasher.update(part);
+        sum.add(part);
     }
-    hasher.finalize()
+    sum.finish()
+}
+
+/// [`checksum`] of bytes that come piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    /// Takes the next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of everything taken so far.
+    pub fn finish(self) -> u32 {
+        self.0.finalize()
+    }
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub mod blocking;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 
-pub use checkpoint::CheckpointInfo;
+pub use checkpoint::{BackupProgress, CheckpointInfo};
 pub use commit::OutcomeToken;
 pub use db::{
     DEFAULT_KEYSPACE, Db, KEYSPACE_NAME_LEN_MAX, Keyspace, KeyspaceInfo, LevelInfo, ReadOnlyDb,

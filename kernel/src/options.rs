@@ -39,8 +39,8 @@ pub struct Options {
     pub log_bytes_max: u64,
     /// Keep the versions of this many latest commits readable by [`Db::at`](crate::Db::at). 0 to 2^40, default 0.
     pub retain_commits: u64,
-    /// Compaction and flush write at most this many bytes a second; 0 is no limit, the default. Else at least
-    /// 64 KiB. The limit is lifted while writers are being slowed down for compaction's sake.
+    /// Compaction, flush and backup write at most this many bytes a second; 0 is no limit, the default. Else at
+    /// least 64 KiB. The limit is lifted while writers are being slowed down for compaction's sake.
     pub background_bytes_per_s: u64,
     /// Number of compactions that may run at once, 1 to 64, default 1.
     pub compactions_max: u32,

@@ -39,7 +39,7 @@ use crate::options::Options;
 use crate::reapply::{self, Reapplier};
 use crate::recovery::{check_demands, check_tables};
 use crate::tree::{Graveyard, KeyspaceState, Memory, State, Tables};
-use crate::types::{KeyspaceId, Seq};
+use crate::types::{FileNo, KeyspaceId, Seq, Timestamp};
 use crate::wal::{BatchSink, LogPlace};
 
 /// Looks in a row, at most.
@@ -60,15 +60,21 @@ pub(crate) struct View {
     pub state: State,
     /// The newest commit in it.
     pub seq: Seq,
-    /// Of commits before this one versions may be gone.
+    /// Its timestamp, or a later one.
+    pub last_timestamp: Timestamp,
+    /// Every version from here on is there, in the tables or in memory.
     pub retained_from: Seq,
+    /// No table in it has this number or a greater one.
+    pub next_file_no: FileNo,
+    /// No keyspace ever had this number or a greater one.
+    pub next_keyspace_id: u32,
     _memtables: Charge,
 }
 
 /// Looks at one directory.
 pub(crate) struct Looker {
-    env: Arc<dyn Env>,
-    dir: PathBuf,
+    pub env: Arc<dyn Env>,
+    pub dir: PathBuf,
     options: Options,
     budget: Arc<Budget>,
     pub tables: Arc<Tables>,
@@ -151,8 +157,16 @@ impl Looker {
         check_demands(&self.options, &progress)?;
         let charge = self.budget.charge(Purpose::Memtable, log.bytes());
         let state = with_memories(tables.clone(), log.memories);
-        let (seq, retained_from) = (progress.last_seq, progress.retained_from);
-        Ok(View { database, state, seq, retained_from, _memtables: charge })
+        Ok(View {
+            database,
+            state,
+            seq: progress.last_seq,
+            last_timestamp: progress.last_timestamp,
+            retained_from: progress.retained_from,
+            next_file_no: version.next_file_no,
+            next_keyspace_id: version.next_keyspace_id,
+            _memtables: charge,
+        })
     }
 
     async fn load(&self) -> Result<Loaded> {

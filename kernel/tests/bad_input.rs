@@ -592,6 +592,7 @@ fn a_closed_database_says_so() {
                 ("compact", db.compact().await.err()),
                 ("wait_idle", db.wait_idle().await.err()),
                 ("checkpoint", db.checkpoint("/copy").await.err()),
+                ("backup", db.backup("/copy").await.err()),
                 ("verify", db.verify().await.err()),
                 ("close", db.clone().close().await.err()),
                 ("approximate_size", keyspace.approximate_size::<&str>(..).await.err()),

@@ -405,44 +405,48 @@ fn a_checkpoint_dropped_at_every_await() {
         ending(
             *polls,
             |stage| Box::pin(async move { stage.db.checkpoint("/copy").await.map(drop) }),
-            |stage, env, completed| {
-                Box::pin(async move {
-                    // Whole, or refused by every opening, or not there.
-                    let existing = Options { create_if_missing: false, ..options() };
-                    match Db::open_in(env.clone(), "/copy", existing.clone()).await {
-                        Ok(copy) => {
-                            let all = copy
-                                .default_keyspace()
-                                .unwrap()
-                                .scan(Scan::all())
-                                .await
-                                .unwrap()
-                                .collect()
-                                .await;
-                            assert_eq!(all.unwrap().len() as u64, PAIRS + 1);
-                            copy.close().await.unwrap();
-                        }
-                        Err(Error::NotFound { .. }) => assert!(!completed),
-                        Err(Error::Invalid(why)) => {
-                            assert!(!completed && why.contains("unfinished checkpoint"), "{why}");
-                        }
-                        Err(other) => panic!("{other}"),
-                    }
-                    stage.db.write(stage.pair(PAIRS + 1), Durability::Sync).await.unwrap();
-                    stage.db.compact().await.unwrap();
-                    stage.db.checkpoint("/again").await.unwrap();
-                    let again = Db::open_in(env, "/again", existing).await.unwrap();
-                    let all =
-                        again.keyspace("second").unwrap().scan(Scan::all()).await.unwrap().collect().await;
-                    assert_eq!(all.unwrap().len() as u64, PAIRS + 2);
-                    again.close().await.unwrap();
-                    assert_eq!(stage.db.oldest_reader().1, 0);
-                    stage.db.close().await.unwrap();
-                })
-            },
+            |stage, env, completed| Box::pin(judge_copy(stage, env, completed)),
         )
     });
     assert!(polls.is_some_and(|polls| polls > 10), "a checkpoint waits more often than {polls:?} times");
+}
+
+#[test]
+fn a_backup_dropped_at_every_await() {
+    let polls = (0..POLLS_MAX).find(|polls| {
+        ending(
+            *polls,
+            |stage| Box::pin(async move { stage.db.backup("/copy").await.map(drop) }),
+            |stage, env, completed| Box::pin(judge_copy(stage, env, completed)),
+        )
+    });
+    assert!(polls.is_some_and(|polls| polls > 15), "a backup waits more often than {polls:?} times");
+}
+
+/// Whole, or refused by every opening, or not there; and the original goes on.
+async fn judge_copy(stage: Stage, env: Arc<dyn Env>, completed: bool) {
+    let existing = Options { create_if_missing: false, ..options() };
+    match Db::open_in(env.clone(), "/copy", existing.clone()).await {
+        Ok(copy) => {
+            let all = copy.default_keyspace().unwrap().scan(Scan::all()).await.unwrap().collect().await;
+            assert_eq!(all.unwrap().len() as u64, PAIRS + 1);
+            copy.close().await.unwrap();
+        }
+        Err(Error::NotFound { .. }) => assert!(!completed),
+        Err(Error::Invalid(why)) => {
+            assert!(!completed && why.contains("unfinished checkpoint"), "{why}");
+        }
+        Err(other) => panic!("{other}"),
+    }
+    stage.db.write(stage.pair(PAIRS + 1), Durability::Sync).await.unwrap();
+    stage.db.compact().await.unwrap();
+    stage.db.checkpoint("/again").await.unwrap();
+    let again = Db::open_in(env, "/again", existing).await.unwrap();
+    let all = again.keyspace("second").unwrap().scan(Scan::all()).await.unwrap().collect().await;
+    assert_eq!(all.unwrap().len() as u64, PAIRS + 2);
+    again.close().await.unwrap();
+    assert_eq!(stage.db.oldest_reader().1, 0);
+    stage.db.close().await.unwrap();
 }
 
 #[test]
@@ -463,6 +467,7 @@ fn a_look_from_beside_dropped_at_every_await() {
                 let view = Db::open_read_only_in(env, DIR, options()).await?;
                 let before = view.keyspace("second")?.scan(Scan::all()).await?.collect().await?.len();
                 view.refresh().await?;
+                view.backup("/beside").await?;
                 Ok::<_, Error>(before)
             };
             let seen = beside.run(dropped(polls, look)).await.unwrap();

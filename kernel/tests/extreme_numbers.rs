@@ -69,6 +69,7 @@ async fn use_in_every_way(env: Arc<dyn Env>) {
                 cursor.collect().await.ok();
             }
         }
+        db.backup("/backup").await.ok();
     }
     holdfast::verify(Arc::clone(&env), DIR, |_| ()).await.ok();
     for _ in 0..2 {
@@ -96,6 +97,7 @@ async fn work(db: &Db) -> Result<()> {
     db.at(db.last_seq()).ok();
     db.flush().await.ok();
     db.compact().await.ok();
+    db.backup("/whole").await.ok();
     db.checkpoint("/checkpoint").await.map(drop)
 }
 

@@ -247,7 +247,10 @@ pub enum Command {
         #[command(flatten)]
         db: Database,
     },
-    /// Make a consistent copy while the database is in use.
+    /// Make a consistent copy while the database is in use, checking every byte.
+    ///
+    /// The copy holds every commit up to one, under the same numbers, and the past that --at can read. It is made as
+    /// DIRECTORY.unfinished and gets its name when it is whole; remove that if a run was interrupted.
     #[command(after_help = "Examples:\n  holdfast backup db monday\n")]
     Backup {
         /// The database.
@@ -257,6 +260,8 @@ pub enum Command {
         into: PathBuf,
     },
     /// Make a database from a backup, checking every byte.
+    ///
+    /// It is made as INTO.unfinished and gets its name when it is whole; remove that if a run was interrupted.
     #[command(after_help = "Examples:\n  holdfast restore monday db-again\n")]
     Restore {
         /// The backup.

@@ -10,6 +10,7 @@
 //! (`holdfast scan … | head`) is no failure: the run ends quietly with 0.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -54,6 +55,14 @@ pub enum Failure {
     /// Arguments or input that cannot be served.
     #[error("{0}")]
     WrongUse(String),
+    /// Something failed that had made a part of a new directory.
+    #[error("{failure}; what was made so far is left in {path}: remove it (rm -r {path}) and run this again", path = left.display())]
+    Unfinished {
+        /// What failed.
+        failure: Box<Self>,
+        /// The directory.
+        left: PathBuf,
+    },
     /// A line of an input that is not what its layout says.
     #[error(transparent)]
     BadLine(#[from] BadInput),
@@ -68,6 +77,7 @@ impl Failure {
     /// The code the run ends with.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Unfinished { failure, .. } => failure.exit(),
             Self::Kernel(holdfast::Error::Invalid(_) | holdfast::Error::NotFound { .. }) => Exit::WrongUse,
             Self::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
             Self::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => Exit::WrongUse,
@@ -79,12 +89,13 @@ impl Failure {
     /// What to do next, where the error does not say it by itself.
     fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Unfinished { failure, .. } => failure.hint(),
             Self::Kernel(holdfast::Error::NotFound { .. }) => Some(
                 "check the directory's name; `holdfast import` and `holdfast put --create` make a new database",
             ),
-            Self::Kernel(holdfast::Error::Locked(_)) => {
-                Some("get, scan, count, export, stats and keyspaces look at it beside the other process")
-            }
+            Self::Kernel(holdfast::Error::Locked(_)) => Some(
+                "get, scan, count, export, stats, keyspaces and backup look at it beside the other process",
+            ),
             Self::Kernel(holdfast::Error::TooOld { .. }) => Some(
                 "every opening keeps as many commits as its --retain-commits says; give the same to all commands",
             ),
@@ -124,6 +135,10 @@ mod tests {
         assert!(missing.message(false).is_some_and(|text| text.starts_with("error: data.csv: ")));
         let invalid = Failure::from(holdfast::Error::Invalid("option x".into()));
         assert_eq!(invalid.exit(), Exit::WrongUse);
+        let failure = Box::new(Failure::Problem("the disk is full".into()));
+        let unfinished = Failure::Unfinished { failure, left: "monday.unfinished".into() };
+        assert_eq!(unfinished.exit(), Exit::Problem);
+        assert!(unfinished.to_string().ends_with("remove it (rm -r monday.unfinished) and run this again"));
         let corrupt =
             holdfast::Error::Corrupt { file: "1.table".into(), offset: 7, what: "a \"quoted\" sum".into() };
         let corrupt = Failure::from(corrupt);

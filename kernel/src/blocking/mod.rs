@@ -56,8 +56,8 @@ use crate::error::Result;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::types::{KeyspaceId, Seq, Value, WriteBatch};
 use crate::{
-    CheckpointInfo, KeyspaceInfo, Metrics, OutcomeToken, Scan, TransactionOptions, VerifyProgress,
-    VerifyReport,
+    BackupProgress, CheckpointInfo, KeyspaceInfo, Metrics, OutcomeToken, Scan, TransactionOptions,
+    VerifyProgress, VerifyReport,
 };
 
 /// An open database; see [`crate::Db`].
@@ -223,6 +223,27 @@ impl Db {
     /// As [`crate::Db::checkpoint`].
     pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
         block_on(self.db.checkpoint(target))
+    }
+
+    /// Makes a second database in `target` that shares no byte with this one, while writes go on; each byte is checked
+    /// on its way.
+    ///
+    /// # Errors
+    /// As [`crate::Db::backup`].
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
+        block_on(self.db.backup(target))
+    }
+
+    /// [`Db::backup`] that tells how far it is.
+    ///
+    /// # Errors
+    /// As [`crate::Db::backup`].
+    pub fn backup_with(
+        &self,
+        target: impl AsRef<Path>,
+        progress: impl FnMut(&BackupProgress) + Send,
+    ) -> Result<CheckpointInfo> {
+        block_on(self.db.backup_with(target, progress))
     }
 
     /// Checks every file of this database while it is in use.

@@ -1,12 +1,13 @@
 //! A look at a database beside its writer, in the blocking API.
 
 use std::ops::RangeBounds;
+use std::path::Path;
 
 use super::{Cursor, TypedReadOnlyKeyspace, block_on};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::types::{KeyspaceId, Seq, Value};
-use crate::{KeyspaceInfo, Metrics, Scan};
+use crate::{BackupProgress, CheckpointInfo, KeyspaceInfo, Metrics, Scan};
 
 /// A view of a database that another process may have open for writing; see [`crate::ReadOnlyDb`].
 #[derive(Clone)]
@@ -58,6 +59,26 @@ impl ReadOnlyDb {
     /// As [`crate::ReadOnlyDb::at`].
     pub fn at(&self, seq: Seq) -> Result<ReadOnlySnapshot> {
         Ok(ReadOnlySnapshot { snapshot: self.db.at(seq)? })
+    }
+
+    /// Makes a database of its own of what is in view, beside the writer; each byte is checked on its way.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlyDb::backup`].
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
+        block_on(self.db.backup(target))
+    }
+
+    /// [`ReadOnlyDb::backup`] that tells how far it is.
+    ///
+    /// # Errors
+    /// As [`crate::ReadOnlyDb::backup`].
+    pub fn backup_with(
+        &self,
+        target: impl AsRef<Path>,
+        progress: impl FnMut(&BackupProgress) + Send,
+    ) -> Result<CheckpointInfo> {
+        block_on(self.db.backup_with(target, progress))
     }
 
     /// The newest commit in view.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::status::{push_cache, push_levels};
 use super::{Db, KeyspaceInfo, ReadOnlySnapshot, Scan, TypedReadOnlyKeyspace};
+use crate::checkpoint::{self, BackupProgress, CheckpointInfo};
 use crate::engine::keyspace;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -104,6 +105,41 @@ impl ReadOnlyDb {
     /// `TooOld`, naming the oldest that can be read; `Invalid` if `seq` is beyond the view.
     pub fn at(&self, seq: Seq) -> Result<ReadOnlySnapshot> {
         ReadOnlySnapshot::at(self.shared.clone(), seq)
+    }
+
+    /// Makes a database of its own of what is in view, in `target`, a directory that is empty or missing, as
+    /// [`Db::backup`] does: bytes are copied and checked, and sequences, keyspaces with their options and every past
+    /// version that the writer has kept are there. Nothing is locked or written in the original, and its writer goes on.
+    ///
+    /// What is in view is copied as long as its tables last. Should the writer delete one that was not open, the backup
+    /// goes on with the state of now, as [`ReadOnlyDb::refresh`] would show it; this view stays where it is. So the
+    /// backup is at [`ReadOnlyDb::last_seq`] or later, and its `seq` says where. As with a view, a commit in it may be
+    /// one that the writer was about to make durable.
+    ///
+    /// # Errors
+    /// In each case but `Stopped` what was made so far is removed.
+    /// - `Corrupt`: damage in a table, or by now in log or manifest, naming file and offset;
+    /// - `Busy`: the writer deletes tables faster than they can be copied, or changes its files faster than they can be
+    ///   read;
+    /// - `Invalid`: the directory is not empty, or lies in the original;
+    /// - `DiskFull`, `TooManyFiles`, `Io`: the disk's word;
+    /// - `Stale`: another database stands there now;
+    /// - `Stopped`: it is unknown whether the last step was done.
+    pub async fn backup(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
+        self.backup_with(target, |_| ()).await
+    }
+
+    /// [`ReadOnlyDb::backup`] that tells how far it is, after each piece.
+    ///
+    /// # Errors
+    /// As [`ReadOnlyDb::backup`].
+    pub async fn backup_with(
+        &self,
+        target: impl AsRef<Path>,
+        mut progress: impl FnMut(&BackupProgress) + Send,
+    ) -> Result<CheckpointInfo> {
+        let (looker, view) = (&self.shared.looker, self.shared.view());
+        checkpoint::backup_beside(looker, view, target.as_ref(), &mut progress).await
     }
 
     /// The newest commit in view.

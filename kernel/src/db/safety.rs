@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Db;
-use crate::checkpoint::{self, CheckpointInfo};
+use crate::checkpoint::{self, BackupProgress, CheckpointInfo};
 use crate::error::Result;
 use crate::verify::{self, VerifyProgress, VerifyReport};
 
@@ -19,11 +19,60 @@ impl Db {
     /// opening; remove it.
     ///
     /// # Errors
-    /// - `Invalid`: the directory is not empty;
+    /// - `Invalid`: the directory is not empty, or lies in the original;
     /// - `DiskFull`, `TooManyFiles`, `Io`: what was made so far is removed;
     /// - `Stopped`: writes have stopped, or it is unknown whether the last step was done; `Closed`.
     pub async fn checkpoint(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
-        checkpoint::make(&self.shared.engine, target.as_ref()).await
+        checkpoint::checkpoint(self.engine(), target.as_ref()).await
+    }
+
+    /// Makes a second database in `target`, a directory that is empty or missing, which holds every commit up to one and
+    /// none after, and shares no byte with this one; writes go on meanwhile. Sequences, versions within `retain_commits`
+    /// and keyspaces with their options are the same in it; the identity ([`Db::database_id`]) is its own.
+    ///
+    /// Each table is read once and every byte of it checked before it is written: checksums, places, and that it is the
+    /// very table that the manifest names. What only stands in memory is written as tables. The backup is durable when
+    /// this returns. It takes a buffer's worth of memory, and keeps to `background_bytes_per_s`.
+    ///
+    /// Dropping the future, or a crash, leaves a directory that says that it is unfinished and is refused by every
+    /// opening; remove it.
+    ///
+    /// ```
+    /// # holdfast::env::linux::block_on(async {
+    /// # let dir = std::env::temp_dir().join(format!("holdfast-backup-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir).unwrap();
+    /// # let db = holdfast::Db::open(dir.join("db"), holdfast::Options::default()).await?;
+    /// db.default_keyspace()?.put("ada", "100").await?;
+    /// let info = db.backup(dir.join("monday")).await?;
+    /// assert_eq!(info.seq, db.last_seq());
+    /// let monday = holdfast::Db::open(dir.join("monday"), holdfast::Options::default()).await?;
+    /// assert!(monday.default_keyspace()?.get("ada").await?.is_some());
+    /// # monday.close().await?;
+    /// # db.close().await?;
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok::<(), holdfast::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// In each case but `Stopped` what was made so far is removed.
+    /// - `Corrupt`: damage in a table, naming its file and the offset;
+    /// - `Invalid`: the directory is not empty, or lies in the original;
+    /// - `DiskFull`, `TooManyFiles`, `Io`: the disk's word;
+    /// - `Stopped`: writes have stopped, or it is unknown whether the last step was done; `Closed`.
+    pub async fn backup(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
+        self.backup_with(target, |_| ()).await
+    }
+
+    /// [`Db::backup`] that tells how far it is, after each piece.
+    ///
+    /// # Errors
+    /// As [`Db::backup`].
+    pub async fn backup_with(
+        &self,
+        target: impl AsRef<Path>,
+        mut progress: impl FnMut(&BackupProgress) + Send,
+    ) -> Result<CheckpointInfo> {
+        checkpoint::backup(self.engine(), target.as_ref(), &mut progress).await
     }
 
     /// Checks every file of this database while it is in use; see [`verify`](crate::verify()). The tables that are in

@@ -83,8 +83,8 @@ pub async fn load(env: &dyn Env, dir: &Path) -> Result<Found> {
         CurrentState::Creating => return Ok(Found::Unfinished { database }),
         CurrentState::Copying => {
             return Err(Error::Invalid(format!(
-                "{} is an unfinished checkpoint: it was interrupted, or is being made right now; if nobody is making it, \
-                 remove the directory and make the checkpoint anew",
+                "{} is an unfinished checkpoint or backup: it was interrupted, or is being made right now; if nobody is \
+                 making it, remove the directory and make it anew",
                 dir.display()
             )));
         }

@@ -25,7 +25,7 @@
 )]
 
 use super::compress::Codec;
-use crate::codec::{BadBytes, Reader, checksum, put_varint};
+use crate::codec::{BadBytes, Checksum, Reader, put_varint};
 use crate::types::FileId;
 
 /// Bytes of a frame before its payload.
@@ -102,7 +102,9 @@ pub(super) fn frame_head(
     let [l0, l1, l2, l3] = (payload.len() as u32).to_le_bytes();
     let [c0, c1, c2, c3] = content_len.to_le_bytes();
     let covered = [role as u8, codec as u8, CHECKSUM_KIND_CRC32, 0, l0, l1, l2, l3, c0, c1, c2, c3];
-    let [s0, s1, s2, s3] = frame_checksum(id, offset, &covered, payload).to_le_bytes();
+    let mut sum = begin_checksum(id, offset, &covered);
+    sum.add(payload);
+    let [s0, s1, s2, s3] = sum.finish().to_le_bytes();
     [role as u8, codec as u8, CHECKSUM_KIND_CRC32, 0, l0, l1, l2, l3, c0, c1, c2, c3, s0, s1, s2, s3]
 }
 
@@ -128,35 +130,82 @@ pub(super) fn announced_len(bytes: &[u8]) -> Option<u64> {
 impl<'a> Frame<'a> {
     /// Checks the frame that `bytes` are, exactly, at `offset` of the file `id`.
     pub(super) fn decode(bytes: &'a [u8], id: FileId, offset: u64) -> Result<Self, BadBytes> {
-        let mut reader = Reader::new(bytes);
-        let covered = reader.take(COVERED_HEAD_BYTES, "block is cut short")?;
-        let sum = reader.u32("block is cut short")?;
-        let payload = reader.rest();
-        let mut head = Reader::new(covered);
-        let (role, codec) = (head.u8("block role")?, head.u8("block codec")?);
-        let (kind, flags) = (head.u8("checksum kind")?, head.u8("block flags")?);
-        let (payload_len, content_len) =
-            (head.u32("block length")? as usize, head.u32("content length")? as usize);
-        if payload_len != payload.len() {
+        let Some((head, payload)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else {
+            return Err(BadBytes { what: "block is cut short", at: bytes.len() });
+        };
+        let head = FrameHead::decode(head);
+        if head.payload_len() != payload.len() as u64 {
             return Err(BadBytes { what: "block length differs from its handle", at: 4 });
         }
-        if kind != CHECKSUM_KIND_CRC32 || sum != frame_checksum(id, offset, covered, payload) {
+        let mut sum = head.checksum(id, offset);
+        sum.add(payload);
+        let (role, codec) = head.judge(sum.finish())?;
+        Ok(Self { role, codec, content_len: head.content_len as usize, payload })
+    }
+}
+
+/// The head of a frame as it stands: nothing in it is believed before [`FrameHead::judge`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameHead {
+    covered: [u8; COVERED_HEAD_BYTES],
+    payload_len: u32,
+    content_len: u32,
+    sum: u32,
+}
+
+impl FrameHead {
+    /// Takes the numbers out of the bytes.
+    pub(super) fn decode(bytes: &[u8; FRAME_HEAD_BYTES]) -> Self {
+        let [r, c, k, f, p0, p1, p2, p3, c0, c1, c2, c3, s0, s1, s2, s3] = *bytes;
+        Self {
+            covered: [r, c, k, f, p0, p1, p2, p3, c0, c1, c2, c3],
+            payload_len: u32::from_le_bytes([p0, p1, p2, p3]),
+            content_len: u32::from_le_bytes([c0, c1, c2, c3]),
+            sum: u32::from_le_bytes([s0, s1, s2, s3]),
+        }
+    }
+
+    /// Length of the payload that it announces.
+    pub(super) fn payload_len(&self) -> u64 {
+        u64::from(self.payload_len)
+    }
+
+    /// What it says that the frame is for, if that is known.
+    pub(super) fn role(&self) -> Option<Role> {
+        let [role, ..] = self.covered;
+        Role::from_u8(role)
+    }
+
+    /// The checksum up to here of the frame at `offset` of the file `id`; the payload is still to be added.
+    pub(super) fn checksum(&self, id: FileId, offset: u64) -> Checksum {
+        begin_checksum(id, offset, &self.covered)
+    }
+
+    /// Judges the head by the checksum over itself and its payload.
+    pub(super) fn judge(&self, sum: u32) -> Result<(Role, Codec), BadBytes> {
+        let [_, codec, kind, flags, ..] = self.covered;
+        if kind != CHECKSUM_KIND_CRC32 || sum != self.sum {
             return Err(BadBytes { what: "block does not match its checksum", at: 0 });
         }
-        let role = Role::from_u8(role).ok_or(BadBytes { what: "unknown block role", at: 0 })?;
+        let role = self.role().ok_or(BadBytes { what: "unknown block role", at: 0 })?;
         let codec = Codec::from_u8(codec).ok_or(BadBytes { what: "unknown block codec", at: 1 })?;
         if flags != 0 {
             return Err(BadBytes { what: "unknown block flags", at: 3 });
         }
-        if codec == Codec::None && content_len != payload_len {
+        if codec == Codec::None && self.content_len != self.payload_len {
             return Err(BadBytes { what: "block content length differs from its payload", at: 8 });
         }
-        Ok(Self { role, codec, content_len, payload })
+        Ok((role, codec))
     }
 }
 
-fn frame_checksum(id: FileId, offset: u64, head: &[u8], payload: &[u8]) -> u32 {
-    checksum(&[&id.get().to_le_bytes(), &offset.to_le_bytes(), head, payload])
+/// The checksum of a frame, without its payload.
+fn begin_checksum(id: FileId, offset: u64, covered_head: &[u8]) -> Checksum {
+    let mut sum = Checksum::default();
+    for part in [&id.get().to_le_bytes()[..], &offset.to_le_bytes(), covered_head] {
+        sum.add(part);
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@
 mod block;
 mod builder;
 mod compress;
+mod copy;
 mod fields;
 mod filter;
 mod footer;
@@ -42,6 +43,7 @@ mod input;
 mod iter;
 mod meta;
 mod output;
+mod passage;
 mod reader;
 mod salvage;
 mod tombstones;
@@ -51,6 +53,7 @@ mod verify;
 pub(crate) mod fuzzing;
 
 pub(crate) use builder::{BuildOptions, TableBuilder};
+pub(crate) use copy::TableCopy;
 pub(crate) use iter::TableIter;
 pub use meta::{BuildReason, TableMeta};
 pub(crate) use reader::TableReader;

@@ -206,6 +206,11 @@ impl TableReader {
         }))
     }
 
+    /// The open file, for whoever copies the table as it stands.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
     /// The table's range tombstones, cut into pieces.
     pub(crate) fn range_tombstones(&self) -> &Fragmented {
         &self.tombstones

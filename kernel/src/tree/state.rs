@@ -163,6 +163,16 @@ impl State {
         Self { keyspaces }
     }
 
+    /// The same with nothing in memory: it pins the tables and no memtable.
+    #[must_use]
+    pub fn tables_only(&self) -> Self {
+        let bare = |keyspace: &Arc<KeyspaceState>| {
+            let active = Memory::new(Memtable::new(0));
+            Arc::new(KeyspaceState { active, frozen: Vec::new(), ..(**keyspace).clone() })
+        };
+        Self { keyspaces: self.keyspaces.iter().map(|(id, keyspace)| (*id, bare(keyspace))).collect() }
+    }
+
     /// The same with the active memtable of `id` frozen and an empty one in its place; `None` if it is empty.
     pub fn with_frozen(&self, id: KeyspaceId, next: Arc<Memtable>) -> Option<Self> {
         let keyspace = self.keyspaces.get(&id)?;

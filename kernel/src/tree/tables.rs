@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::cache::BlockCache;
 use crate::check::mark;
-use crate::env::{Env, IoErrorKind};
+use crate::env::{Env, File, IoErrorKind, OpenOptions};
 use crate::error::{Error, Result};
 use crate::events::{SlowLimit, Timed, Where};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -200,13 +200,7 @@ impl Tables {
         let opened = TableReader::open(&self.env, &self.cache, &self.dir, &handle.meta, self.paranoid).await;
         let file = file_name::path(&self.dir, FileKind::Table, handle.meta.no);
         slow.judge_since(began, &*self.env, Timed::TableOpening, Where::File(&file));
-        let opened = match opened {
-            Err(Error::Io(gone)) if self.foreign && gone.kind == IoErrorKind::NotFound => {
-                mark!("view_stale");
-                return Err(Error::Stale(gone.path.display().to_string()));
-            }
-            opened => opened?,
-        };
+        let opened = opened.map_err(|error| self.sorted(error))?;
         let reader = {
             let mut slot = handle.reader.lock();
             if let Some(raced) = slot.as_ref() {
@@ -217,6 +211,35 @@ impl Tables {
         };
         self.note_opened(handle);
         Ok(reader)
+    }
+
+    /// Where the file of a table is.
+    pub fn path(&self, no: FileNo) -> PathBuf {
+        file_name::path(&self.dir, FileKind::Table, no)
+    }
+
+    /// The open file of a table that is to be copied as it stands: its reader's, or one that is not kept open.
+    ///
+    /// # Errors
+    /// As [`Tables::reader`], but nothing is read.
+    pub async fn file(&self, handle: &TableHandle) -> Result<Arc<dyn File>> {
+        let open = handle.reader.lock().as_ref().map(|reader| reader.file().clone());
+        if let Some(file) = open {
+            return Ok(file);
+        }
+        let opened = self.env.disk().open(&self.path(handle.meta.no), OpenOptions::read()).await;
+        opened.map_err(|error| self.sorted(error.into()))
+    }
+
+    /// What the failed opening of a file means.
+    fn sorted(&self, error: Error) -> Error {
+        match error {
+            Error::Io(gone) if self.foreign && gone.kind == IoErrorKind::NotFound => {
+                mark!("view_stale");
+                Error::Stale(gone.path.display().to_string())
+            }
+            error => error,
+        }
     }
 
     fn opened(&self, handle: &TableHandle) -> Option<Arc<TableReader>> {

@@ -1,19 +1,18 @@
-//! Backup and restore: whole copies, verified before they count.
+//! Backup and restore: whole copies, checked on their way and verified before they count.
 //!
-//! A backup is a checkpoint of the database whose tables are then copied, where the checkpoint only linked them, so that
-//! damage to the original cannot reach it. Both commands end with a verification of every byte of the copy. If another
-//! process has the database open, its newest state is copied record by record instead, which reads and so checks every
-//! block just as well; the copy then numbers its commits anew.
+//! The kernel copies: bytes, each checked as it passes, with the sequences of all commits and the past that is kept. If
+//! another process has the database open, it copies beside that. Both commands end with a verification of the copy as
+//! it then stands on the disk.
 //!
-//! A backup is made beside its place and gets its name last, so what has that name is whole: an interrupted one is left
-//! as `NAME.unfinished`.
+//! A copy is made beside its place and gets its name last, so what has that name is whole: an interrupted one is left
+//! as `NAME.unfinished`, which no command opens.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use holdfast::blocking::{Db, ReadOnlyDb};
-use holdfast::{Durability, Options, Scan, WriteBatch};
+use holdfast::{BackupProgress, CheckpointInfo, Error, Options};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -21,14 +20,8 @@ use super::upkeep::verify_directory;
 use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::Bytes;
 use crate::store::{Store, open_to_read};
-
-/// Names the manifest in force; written last, so that half a copy is refused.
-const CURRENT: &str = "CURRENT";
-/// Files that belong to an opening, not to the data.
-const NOT_COPIED: [&str; 2] = ["LOCK", "RESERVE"];
-const BATCH_BYTES: usize = 4 << 20;
 
 pub(super) fn backup(
     database: &Database,
@@ -37,29 +30,76 @@ pub(super) fn backup(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let place = Place::beside(into)?;
-    let (seq, shared) = match open_to_read(database, global)? {
-        Store::Open(db) => {
-            let info = db.checkpoint(&place.unfinished)?;
-            unlink_from_original(&place.unfinished)?;
-            db.close()?;
-            (info.seq, false)
-        }
-        Store::Beside(looking) => (copy_records(&looking, &place.unfinished)?, true),
-    };
-    let how = if shared { ", record by record beside the process that has it open" } else { "" };
-    let bytes = verify_copy(&place.unfinished)?;
-    place.take()?;
-    tell(into, bytes, &format!("backed up commit {seq}{how}"), json!({ "seq": seq.get() }), out)
+    let store = open_to_read(database, global)?;
+    let how = if store.is_beside() { ", beside the process that has it open" } else { "" };
+    let info = place.fill(|unfinished| {
+        let info = showing_progress("copying", |tell| match &store {
+            Store::Open(db) => db.backup_with(unfinished, tell),
+            Store::Beside(looking) => looking.backup_with(unfinished, tell),
+        })?;
+        store.close()?;
+        Ok(info)
+    })?;
+    let seq = info.seq;
+    tell(into, &info, &format!("backed up commit {seq}{how}"), json!({ "seq": seq.get() }), out)
 }
 
-/// Where a backup is made, and where it belongs.
+pub(super) fn restore(from: &Path, into: &Path, out: &mut Output) -> Result<Exit, Failure> {
+    let place = Place::beside(into)?;
+    let backup = Db::open_read_only(from, Options::default()).map_err(|error| unrestored(from, error))?;
+    let info = place.fill(|unfinished| {
+        let restored =
+            showing_progress("restoring", |tell| ReadOnlyDb::backup_with(&backup, unfinished, tell));
+        restored.map_err(|error| unrestored(from, error))
+    })?;
+    let seq = info.seq;
+    let object = json!({ "restored": into, "seq": seq.get() });
+    tell(into, &info, &format!("restored commit {seq}"), object, out)
+}
+
+/// Why a backup cannot be restored.
+fn unrestored(from: &Path, error: Error) -> Failure {
+    match error {
+        Error::Corrupt { .. } => Failure::Problem(format!(
+            "the backup {} is damaged, and nothing was restored: {error}",
+            from.display()
+        )),
+        other => other.into(),
+    }
+}
+
+/// Runs a copy that tells how far it is.
+fn showing_progress(
+    what: &'static str,
+    copy: impl FnOnce(&mut (dyn FnMut(&BackupProgress) + Send)) -> holdfast::Result<CheckpointInfo>,
+) -> holdfast::Result<CheckpointInfo> {
+    let bytes = Bytes::start(what);
+    let copied = copy(&mut |now| bytes.at(now.bytes_done, now.bytes_total));
+    bytes.finish();
+    copied
+}
+
+fn tell(
+    dir: &Path,
+    info: &CheckpointInfo,
+    text: &str,
+    mut object: serde_json::Value,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    object["bytes"] = json!(info.bytes);
+    let bytes = HumanBytes(info.bytes);
+    out.say(format_args!("{text}: {bytes} in {}, verified", dir.display()), object)?;
+    Ok(Exit::Good)
+}
+
+/// Where a copy is made, and where it belongs.
 struct Place<'a> {
     unfinished: PathBuf,
     into: &'a Path,
 }
 
 impl<'a> Place<'a> {
-    /// Checks that both are free.
+    /// Checks that both are free, and that there is a directory to make them in.
     fn beside(into: &'a Path) -> Result<Self, Failure> {
         let wrong = |what: String| Err(Failure::WrongUse(what));
         let Some(name) = into.file_name() else {
@@ -67,142 +107,82 @@ impl<'a> Place<'a> {
         };
         let mut unfinished = name.to_os_string();
         unfinished.push(".unfinished");
-        let unfinished = into.with_file_name(unfinished);
-        if unfinished.symlink_metadata().is_ok() {
-            let left = unfinished.display();
-            return wrong(format!("{left} is left over from a backup that was interrupted; remove it first"));
+        let place = Self { unfinished: into.with_file_name(unfinished), into };
+        if place.unfinished.symlink_metadata().is_ok() {
+            return Err(place.left_over());
         }
         match std::fs::read_dir(into).map(|mut entries| entries.next().is_some()) {
-            Ok(true) => wrong(format!("{} is not empty; give a new directory", into.display())),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::io(into.display().to_string(), error))
+            Ok(true) => return wrong(format!("{} is not empty; give a new directory", into.display())),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Failure::io(into.display().to_string(), error));
             }
-            _ => Ok(Self { unfinished, into }),
+            _ => {}
         }
+        let parent = place.parent();
+        if !parent.is_dir() {
+            let (parent, into) = (parent.display(), into.display());
+            return wrong(format!("there is no directory {parent} to make {into} in; create it first"));
+        }
+        Ok(place)
     }
 
-    /// Gives the finished backup its name, durably.
+    /// Has the copy made by `copy`, verifies it, and gives it its name, durably.
+    fn fill(
+        &self,
+        copy: impl FnOnce(&Path) -> Result<CheckpointInfo, Failure>,
+    ) -> Result<CheckpointInfo, Failure> {
+        // Whoever makes the directory owns it: a second run at the same time is told that it is there.
+        std::fs::create_dir(&self.unfinished).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => self.left_over(),
+            _ => Failure::io(self.unfinished.display().to_string(), error),
+        })?;
+        let filled = copy(&self.unfinished).and_then(|info| {
+            verify_copy(&self.unfinished)?;
+            self.take()?;
+            Ok(info)
+        });
+        filled.map_err(|failure| {
+            // The kernel removes what it made, if it can; then the directory is empty and goes too.
+            let gone = std::fs::remove_dir(&self.unfinished);
+            match gone.is_err() && self.unfinished.symlink_metadata().is_ok() {
+                true => Failure::Unfinished { failure: Box::new(failure), left: self.unfinished.clone() },
+                false => failure,
+            }
+        })
+    }
+
     fn take(&self) -> Result<(), Failure> {
         let renamed = std::fs::rename(&self.unfinished, self.into);
         renamed.map_err(|error| Failure::io(self.into.display().to_string(), error))?;
+        let synced = File::open(self.parent()).and_then(|dir| dir.sync_all());
+        synced.map_err(|error| Failure::io(self.parent().display().to_string(), error))
+    }
+
+    fn parent(&self) -> &Path {
         let parent = self.into.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_directory(parent.unwrap_or(Path::new(".")))
+        parent.unwrap_or(Path::new("."))
+    }
+
+    fn left_over(&self) -> Failure {
+        let left = self.unfinished.display();
+        Failure::WrongUse(format!(
+            "{left} is left over from a run that was interrupted, or is being filled by one that is under way; \
+             if none is, remove it (rm -r {left}) and run this again"
+        ))
     }
 }
 
-pub(super) fn restore(from: &Path, into: &Path, out: &mut Output) -> Result<Exit, Failure> {
-    let source = verify_directory(from)?;
-    if !source.is_sound() {
-        let problems = source.problems.len();
-        return Err(Failure::Problem(format!(
-            "the backup {} has {problems} problems; `holdfast verify` shows them, nothing was restored",
-            from.display()
-        )));
-    }
-    make_empty(into)?;
-    let mut names: Vec<PathBuf> = files_of(from)?;
-    names.sort_by_key(|name| name.ends_with(CURRENT));
-    for file in names {
-        let name = file.file_name().unwrap_or_default();
-        if NOT_COPIED.iter().any(|not| name == *not) {
-            continue;
-        }
-        copy_durably(&file, &into.join(name))?;
-    }
-    sync_directory(into)?;
-    let bytes = verify_copy(into)?;
-    tell(into, bytes, "restored", json!({ "restored": into }), out)
-}
-
-/// Verifies every byte of a copy and gives its size.
-fn verify_copy(dir: &Path) -> Result<u64, Failure> {
+/// Verifies every byte of a copy.
+fn verify_copy(dir: &Path) -> Result<(), Failure> {
     let report = verify_directory(dir)?;
-    if !report.is_good() {
-        let first = report.problems.first().map_or(String::new(), |problem| problem.what.clone());
-        return Err(Failure::Problem(format!(
-            "the copy in {} is damaged and must not be used: {first}",
-            dir.display()
-        )));
-    }
-    Ok(report.files.iter().map(|file| file.bytes).sum())
-}
-
-fn tell(
-    dir: &Path,
-    bytes: u64,
-    text: &str,
-    mut object: serde_json::Value,
-    out: &mut Output,
-) -> Result<Exit, Failure> {
-    object["bytes"] = json!(bytes);
-    out.say(format_args!("{text}: {} in {}, verified", HumanBytes(bytes), dir.display()), object)?;
-    Ok(Exit::Good)
-}
-
-/// Gives each file of the checkpoint bytes of its own.
-fn unlink_from_original(dir: &Path) -> Result<(), Failure> {
-    for file in files_of(dir)? {
-        let failed = |error| Failure::io(file.display().to_string(), error);
-        if file.metadata().map_err(failed)?.nlink() > 1 {
-            let copy = file.with_extension("table.tmp");
-            copy_durably(&file, &copy)?;
-            std::fs::rename(&copy, &file).map_err(failed)?;
-        }
-    }
-    sync_directory(dir)
-}
-
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |error| Failure::io(dir.display().to_string(), error);
-    let entries: Result<Vec<PathBuf>, _> =
-        std::fs::read_dir(dir).map_err(failed)?.map(|entry| entry.map(|entry| entry.path())).collect();
-    entries.map_err(failed)
-}
-
-fn copy_durably(from: &Path, to: &Path) -> Result<(), Failure> {
-    std::fs::copy(from, to)
-        .and_then(|_| File::open(to)?.sync_all())
-        .map_err(|error| Failure::io(to.display().to_string(), error))
-}
-
-fn sync_directory(dir: &Path) -> Result<(), Failure> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|error| Failure::io(dir.display().to_string(), error))
-}
-
-fn make_empty(dir: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure::io(dir.display().to_string(), error);
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    match std::fs::read_dir(dir).map_err(failed)?.next() {
+    match report.problems.first() {
         None => Ok(()),
-        Some(_) => Err(Failure::WrongUse(format!("{} is not empty; give a new directory", dir.display()))),
+        Some(first) => Err(Failure::Problem(format!(
+            "the copy in {} is damaged and must not be used: {} at byte {}: {}",
+            dir.display(),
+            first.file.display(),
+            first.offset,
+            first.what
+        ))),
     }
-}
-
-/// Copies what a look at a live database shows into a new one.
-fn copy_records(looking: &ReadOnlyDb, into: &Path) -> Result<holdfast::Seq, Failure> {
-    make_empty(into)?;
-    let db = Db::open(into, Options::default())?;
-    let mut progress = Progress::start("copying", None);
-    for info in looking.keyspaces() {
-        let from = looking.keyspace(&info.name)?;
-        let to = match db.keyspace(&info.name) {
-            Ok(found) => found,
-            Err(_) => db.create_keyspace(&info.name, info.options.clone())?,
-        };
-        let mut cursor = from.scan(Scan::all())?;
-        let mut batch = WriteBatch::new();
-        while let Some(entry) = cursor.next()? {
-            batch.put(to.id(), entry.key, entry.value).map_err(holdfast::Error::from)?;
-            progress.add(1);
-            if batch.byte_size() >= BATCH_BYTES {
-                db.write(std::mem::take(&mut batch), Durability::Buffered)?;
-            }
-        }
-        db.write(batch, Durability::Buffered)?;
-    }
-    db.sync()?;
-    db.close()?;
-    progress.finish();
-    Ok(looking.last_seq())
 }

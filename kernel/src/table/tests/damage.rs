@@ -8,7 +8,7 @@ use crate::types::EntryRef;
 const KEYS: u32 = 26;
 
 /// A table of a few blocks of each kind, so that every bit of it can be tried.
-fn small() -> (World, Model, TableMeta, Vec<u8>) {
+pub(super) fn small() -> (World, Model, TableMeta, Vec<u8>) {
     let world = World::new(0);
     let (model, tombstones) = sample(KEYS);
     let meta = world.build(3, options(512, Compression::Lz4, 8), &model, &tombstones).unwrap();

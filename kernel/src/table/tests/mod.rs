@@ -3,6 +3,7 @@
 mod damage;
 mod memory_env;
 mod model;
+mod passage;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

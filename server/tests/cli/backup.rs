@@ -1,0 +1,111 @@
+//! Backups as a user makes them: beside a writer, with the past; and cut off in the middle.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{holdfast, line, run};
+use tempfile::tempdir;
+
+/// A database that another process keeps open, until its standard input is closed.
+fn hold_open(dir: &Path, script: &str) -> Child {
+    let mut shell =
+        holdfast(dir).args(["shell", "db"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    shell.stdin.as_mut().unwrap().write_all(script.as_bytes()).unwrap();
+    shell
+}
+
+#[test]
+fn beside_a_writer_the_numbers_of_commits_and_the_past_are_kept() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    // A row that is larger than any buffer, half of it in a table and half in the log.
+    let large: Vec<u8> = (0..6u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(dir.join("large"), &large).unwrap();
+    let seq_of = |arguments: &str| line(dir, arguments).json()[0]["seq"].as_u64().unwrap();
+    let first = seq_of("put db k first --create --json");
+    line(dir, "put db row --file large").good();
+    line(dir, "keyspaces db --create people").good();
+    let second = seq_of("put db k second --json");
+    let writer = hold_open(dir, "put k third\nput k fourth\n");
+    // The shell prints when it ends, so what it wrote tells that it is there. Looking takes no lock from it.
+    let written = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        let seen = serde_json::from_str::<serde_json::Value>(&line(dir, "verify db --json").out);
+        seen.is_ok_and(|seen| seen["last_seq"] == second + 2)
+    });
+    assert!(written, "the shell opened the database and wrote");
+
+    let made = line(dir, "backup db copy --json").json();
+    let newest = made[0]["seq"].as_u64().unwrap();
+    assert_eq!(newest, second + 2, "{made:?}");
+    assert!(line(dir, "backup db again").good().contains("beside the process that has it open"));
+    assert!(line(dir, "put db k fifth").refused(1).contains("locked"), "the writer is still there");
+    for copy in ["copy", "again"] {
+        assert_eq!(line(dir, &format!("get {copy} k")).good(), "fourth\n");
+        assert_eq!(line(dir, &format!("get {copy} k --at {first}")).good(), "first\n");
+        assert_eq!(line(dir, &format!("get {copy} k --at {second}")).good(), "second\n");
+        assert_eq!(line(dir, &format!("get {copy} k --at {}", second + 1)).good(), "third\n");
+        let row = holdfast(dir).args(["get", copy, "row", "--value-format", "raw"]).output().unwrap();
+        assert!(row.stdout == large, "{} of {} bytes", row.stdout.len(), large.len());
+        assert_eq!(line(dir, &format!("keyspaces {copy} --json")).json().len(), 2);
+        let next = line(dir, &format!("put {copy} k other --json")).json();
+        assert_eq!(next[0]["seq"].as_u64(), Some(newest + 1), "commits are numbered on");
+    }
+    line(dir, "restore copy restored").good();
+    assert_eq!(line(dir, &format!("get restored k --at {first}")).good(), "first\n");
+    assert_eq!(line(dir, "get restored k").good(), "other\n");
+    assert!(writer.wait_with_output().unwrap().status.success());
+}
+
+/// Begins a backup and sends it `signal` once it has begun to write tables; true if that was in time.
+fn cut_off(dir: &Path, name: &str, signal: &str) -> bool {
+    let mut backup = holdfast(dir)
+        .args(["backup", "db", name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let unfinished = dir.join(format!("{name}.unfinished"));
+    let began = Instant::now();
+    let writes = || {
+        let entries = std::fs::read_dir(&unfinished).ok()?;
+        let mut names = entries.filter_map(|entry| entry.ok()).map(|entry| entry.file_name());
+        names.find(|name| name.to_string_lossy().ends_with(".table"))
+    };
+    while writes().is_none() && backup.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the backup begins to write");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // It fails if the backup has ended by itself.
+    let _ =
+        Command::new("kill").args([signal, &backup.id().to_string()]).stderr(Stdio::null()).status().unwrap();
+    !backup.wait().unwrap().success()
+}
+
+#[test]
+fn a_backup_that_is_cut_off_has_no_name_and_says_so() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let row: Vec<u8> = (0..16u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(dir.join("row"), &row).unwrap();
+    for key in ["a", "b", "c", "d"] {
+        run(dir, ["put", "db", key, "--file", "row", "--create"]).good();
+    }
+    for signal in ["-INT", "-KILL"] {
+        let names = (0..20).map(|n| format!("copy{signal}{n}"));
+        let name = names.into_iter().find(|name| cut_off(dir, name, signal));
+        let name = name.expect("one signal in twenty comes before 64 MiB are copied and verified");
+        assert!(!dir.join(&name).exists(), "{name} is not whole and must not be there");
+        let left = format!("{name}.unfinished");
+        assert!(dir.join(&left).exists());
+        let refused = line(dir, &format!("scan {left}")).refused(2);
+        assert!(refused.contains("unfinished checkpoint or backup"), "{refused}");
+        let refused = line(dir, &format!("backup db {name}")).refused(2);
+        assert!(refused.contains(&format!("rm -r {left}")), "{refused}");
+        std::fs::remove_dir_all(dir.join(&left)).unwrap();
+        line(dir, &format!("backup db {name}")).good();
+        assert_eq!(line(dir, &format!("count {name}")).good(), "4\n");
+    }
+}

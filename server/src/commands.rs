@@ -3,11 +3,12 @@
 mod backup;
 mod bench;
 mod data;
+mod export;
+mod import;
 mod keyspaces;
 mod repair;
 mod shell;
 mod stats;
-mod transfer;
 mod upkeep;
 mod words;
 
@@ -51,12 +52,12 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Count { db, range, past, .. } => data::count(&db, &global, &range, past.at, &mut out)?,
         Command::Import { db, file, file_layout, batch_rows, skip_bad_lines } => {
             let layout = file_layout.layout(&file, &global)?;
-            let import = transfer::Import { db, file, layout, batch_rows, skip_bad_lines };
+            let import = import::Import { db, file, layout, batch_rows, skip_bad_lines };
             import.run(&global, &mut out)?
         }
         Command::Export { db, file, file_layout, range, past } => {
             let layout = file_layout.layout(&file, &global)?;
-            transfer::export(&db, &file, &layout, &range, past.at, &global, &mut out)?
+            export::export(&db, &file, &layout, &range, past.at, &global, &mut out)?
         }
         Command::Shell { db } => shell::run(&db, &global, &mut out)?,
         Command::Stats { db, watch, prometheus } => {

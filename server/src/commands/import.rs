@@ -1,4 +1,4 @@
-//! Import and export of files.
+//! Import of files.
 //!
 //! An import reads its input twice. The first pass checks every line and writes nothing, so a bad line stops it before
 //! the database is touched; the second loads it in transactions of bounded size. What cannot be read twice (standard
@@ -9,20 +9,20 @@
 //! command says so, and a crash before leaves whole batches.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Seek, Write};
+use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 
 use holdfast::blocking::{Db, Keyspace};
-use holdfast::{Durability, Scan, WriteBatch};
+use holdfast::{Durability, WriteBatch};
 use serde_json::json;
 
 use super::note;
-use crate::cli::{Database, Global, Range};
+use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::formats::{self, Layout, Record};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
-use crate::store::{keyspace, open_to_read, open_to_write};
+use crate::store::{keyspace, open_to_write};
 
 /// A batch is committed when it holds this many bytes, however few rows these are.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -132,57 +132,4 @@ impl Import {
         db.write(batch, Durability::Buffered)?;
         Ok((progress.finish(), skipped))
     }
-}
-
-pub(super) fn export(
-    database: &Database,
-    file: &Path,
-    layout: &Layout,
-    range: &Range,
-    at: Option<u64>,
-    global: &Global,
-    out: &mut Output,
-) -> Result<Exit, Failure> {
-    let scan = Scan::range::<Vec<u8>>(range.bounds(global)?);
-    let store = open_to_read(database, global)?;
-    let mut cursor = store.view(global, at)?.scan(scan)?;
-    let to_stdout = file == Path::new("-");
-    let name = if to_stdout { "standard output".to_string() } else { file.display().to_string() };
-    let failed = |error| Failure::io(name.clone(), error);
-    let sink: Box<dyn Write> = if to_stdout {
-        Box::new(std::io::stdout().lock())
-    } else {
-        Box::new(File::create_new(file).map_err(failed)?)
-    };
-    let mut writer = formats::Writer::new(BufWriter::with_capacity(1 << 16, sink), layout);
-    let mut progress = Progress::start("exporting", None);
-    let written = (|| {
-        while let Some(entry) = cursor.next()? {
-            writer.write(entry.key, entry.value)?;
-            progress.add(1);
-        }
-        writer.finish()
-    })();
-    if let Err(failure) = written {
-        if !to_stdout {
-            // Half an export under its final name would pass for a whole one.
-            let _ = std::fs::remove_file(file);
-        }
-        return Err(failure);
-    }
-    let summary = progress.finish();
-    drop(cursor);
-    store.close()?;
-    if to_stdout {
-        return Ok(Exit::Good);
-    }
-    out.say(
-        format_args!("exported {summary}"),
-        json!({
-            "rows": summary.rows,
-            "elapsed_ms": summary.elapsed.as_millis() as u64,
-            "rows_per_s": summary.rows_per_s(),
-        }),
-    )?;
-    Ok(Exit::Good)
 }

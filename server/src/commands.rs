@@ -87,6 +87,11 @@ fn completions(shell: clap_complete::Shell, out: &mut Output) -> Result<Exit, Fa
     Ok(Exit::Good)
 }
 
+/// A line on standard error, for what is not a result: with `as_json` the object, else the text.
+fn note_as(as_json: bool, text: &str, object: serde_json::Value) {
+    if as_json { note(object) } else { note(text) }
+}
+
 /// A line on standard error, for what is not a result.
 fn note(text: impl std::fmt::Display) {
     // Nothing can be done about a closed standard error, and nothing depends on it.

@@ -1,4 +1,4 @@
-//! Import of files.
+//! Import of a file.
 //!
 //! An import reads its input twice. The first pass checks every line and writes nothing, so a bad line stops it before
 //! the database is touched; the second loads it in transactions of bounded size. What cannot be read twice (standard
@@ -16,10 +16,10 @@ use holdfast::blocking::{Db, Keyspace};
 use holdfast::{Durability, WriteBatch};
 use serde_json::json;
 
-use super::note;
+use super::note_as;
 use crate::cli::{Database, Global};
-use crate::exit::{Exit, Failure};
-use crate::formats::{self, Layout, Record};
+use crate::exit::{Exit, Failure, InputError};
+use crate::formats::{self, Layout, ReadError, Record};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
 use crate::store::{keyspace, open_to_write};
@@ -45,9 +45,16 @@ impl Import {
             true => None,
             false => Some(self.check(&mut input)?),
         };
+        let mut records = self.records(&input).peekable();
+        // A file that is not of this format at all is known by its first record, before anything is made.
+        if matches!(records.peek(), Some(Err(failure)) if !matches!(failure, Failure::BadLine(_))) {
+            records.next().transpose()?;
+        }
         let db = open_to_write(&self.db, global, true)?;
         let keyspace = keyspace(&db, global, true)?;
-        let (summary, skipped) = self.load(&mut input, &db, &keyspace, rows_total)?;
+        let mut loading = Loading::start(&db, &keyspace, self.batch_rows, rows_total);
+        let loaded = self.load(records, &mut loading, out.as_json());
+        let (summary, skipped) = loaded.inspect_err(|_| loading.tell_what_is_there(out.as_json()))?;
         let seq = db.sync()?;
         db.close()?;
         let skipped_text =
@@ -65,71 +72,144 @@ impl Import {
         Ok(Exit::Good)
     }
 
+    fn name(&self) -> String {
+        if self.file == Path::new("-") { "standard input".into() } else { self.file.display().to_string() }
+    }
+
     /// The input as a file that can be read twice.
     fn open_input(&self) -> Result<File, Failure> {
-        let name = self.file.display().to_string();
+        let name = self.name();
         let failed = |error| Failure::io(name.clone(), error);
-        let spool = |mut from: Box<dyn std::io::Read>| {
-            let mut copy = tempfile::tempfile()?;
-            std::io::copy(&mut from, &mut copy)?;
-            copy.rewind()?;
-            Ok(copy)
-        };
         if self.file == Path::new("-") {
-            return spool(Box::new(std::io::stdin().lock())).map_err(failed);
+            return self.spool(std::io::stdin().lock());
         }
         let file = File::open(&self.file).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
             return Err(Failure::WrongUse(format!("{name} is a directory, not a file")));
         }
-        if metadata.is_file() { Ok(file) } else { spool(Box::new(file)).map_err(failed) }
+        if metadata.is_file() { Ok(file) } else { self.spool(file) }
+    }
+
+    /// A copy, without a name, of what can be read only once.
+    fn spool(&self, mut from: impl std::io::Read) -> Result<File, Failure> {
+        let place = std::env::temp_dir();
+        // One error for both sides of the copy, so it names both.
+        let failed =
+            |error| Failure::io(format!("copying {} into {} (TMPDIR)", self.name(), place.display()), error);
+        let mut copy = tempfile::tempfile_in(&place).map_err(failed)?;
+        std::io::copy(&mut from, &mut copy).map_err(failed)?;
+        copy.rewind().map_err(failed)?;
+        Ok(copy)
+    }
+
+    /// The records, one by one. Goes on after each [`Failure::BadLine`].
+    fn records<'a>(&'a self, input: &'a File) -> impl Iterator<Item = Result<Record, Failure>> + 'a {
+        let file = self.name();
+        formats::read_on(BufReader::new(input), &self.layout).map(move |row| {
+            let named = |bad| InputError { file: file.clone(), bad };
+            let row = row.map_err(|error| match error {
+                ReadError::Line(bad) => Failure::BadLine(named(bad)),
+                ReadError::File(bad) => Failure::BadFile(named(bad)),
+                ReadError::Io(error) => Failure::io(file.clone(), error),
+            })?;
+            Ok(row.record)
+        })
     }
 
     /// Reads all of it and writes nothing; gives the number of rows.
     fn check(&self, input: &mut File) -> Result<u64, Failure> {
         let mut progress = Progress::start("checking", None);
-        for record in formats::read(BufReader::new(&*input), &self.layout) {
+        for record in self.records(input) {
             record?;
             progress.add(1);
         }
-        let failed = |error| Failure::io(self.file.display().to_string(), error);
-        input.rewind().map_err(failed)?;
+        input.rewind().map_err(|error| Failure::io(self.name(), error))?;
         Ok(progress.finish().rows)
     }
 
+    /// Loads the records; gives what was done and the number of bad lines left out.
     fn load(
         &self,
-        input: &mut File,
-        db: &Db,
-        keyspace: &Keyspace,
-        rows_total: Option<u64>,
+        records: impl Iterator<Item = Result<Record, Failure>>,
+        loading: &mut Loading<'_>,
+        as_json: bool,
     ) -> Result<(Summary, u64), Failure> {
-        let mut progress = Progress::start("importing", rows_total);
-        let (mut batch, mut skipped) = (WriteBatch::new(), 0);
-        for record in formats::read_on(BufReader::new(&*input), &self.layout) {
-            let Record { key, value } = match record {
-                Ok(record) => record,
+        let mut skipped = 0;
+        for record in records {
+            match record {
+                Ok(record) => loading.add(&record)?,
                 Err(Failure::BadLine(bad)) if self.skip_bad_lines => {
                     skipped += 1;
                     if skipped <= BAD_LINES_SHOWN {
-                        note(format_args!("left out: {bad}"));
+                        tell_left_out(&bad, as_json);
                     }
-                    continue;
                 }
                 // It was read well before, so somebody is writing the file.
-                Err(Failure::BadLine(bad)) => {
+                Err(Failure::BadLine(bad) | Failure::BadFile(bad)) if !self.skip_bad_lines => {
                     return Err(Failure::Problem(format!("the file changed while it was imported: {bad}")));
                 }
                 Err(other) => return Err(other),
-            };
-            batch.put(keyspace.id(), &key, &value).map_err(holdfast::Error::from)?;
-            progress.add(1);
-            if batch.len() as u64 >= self.batch_rows || batch.byte_size() >= BATCH_BYTES_MAX {
-                db.write(std::mem::take(&mut batch), Durability::Buffered)?;
             }
         }
-        db.write(batch, Durability::Buffered)?;
-        Ok((progress.finish(), skipped))
+        Ok((loading.finish()?, skipped))
     }
+}
+
+/// Rows on their way into the database.
+struct Loading<'a> {
+    db: &'a Db,
+    keyspace: &'a Keyspace,
+    batch_rows: u64,
+    batch: WriteBatch,
+    progress: Progress,
+    rows_committed: u64,
+}
+
+impl<'a> Loading<'a> {
+    fn start(db: &'a Db, keyspace: &'a Keyspace, batch_rows: u64, rows_total: Option<u64>) -> Self {
+        let progress = Progress::start("importing", rows_total);
+        Self { db, keyspace, batch_rows, batch: WriteBatch::new(), progress, rows_committed: 0 }
+    }
+
+    fn add(&mut self, record: &Record) -> Result<(), Failure> {
+        self.batch.put(self.keyspace.id(), &record.key, &record.value).map_err(holdfast::Error::from)?;
+        self.progress.add(1);
+        if self.batch.len() as u64 >= self.batch_rows || self.batch.byte_size() >= BATCH_BYTES_MAX {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        let rows = self.batch.len() as u64;
+        if rows > 0 {
+            self.db.write(std::mem::take(&mut self.batch), Durability::Buffered)?;
+            self.rows_committed += rows;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Summary, Failure> {
+        self.commit()?;
+        Ok(self.progress.finish())
+    }
+
+    /// After a failure: what the database may hold now.
+    fn tell_what_is_there(&self, as_json: bool) {
+        let rows = self.rows_committed;
+        if rows == 0 {
+            return;
+        }
+        let text = format!(
+            "the import stopped; up to {rows} rows of it are there, and it may be run again: rows then replace themselves"
+        );
+        note_as(as_json, &text, json!({ "note": "stopped", "rows_at_most": rows }));
+    }
+}
+
+fn tell_left_out(bad: &InputError, as_json: bool) {
+    let mut object = json!({ "note": "left out", "error": bad.to_string() });
+    bad.add_place(&mut object);
+    note_as(as_json, &format!("left out: {bad}"), object);
 }

@@ -36,7 +36,7 @@ fn json_lines_come_back() {
     piped(dir, "import db - --format jsonl", normal).good();
     assert_eq!(line(dir, "export db - --format jsonl").good(), normal);
     line(dir, "export db out.jsonl").good();
-    assert!(line(dir, "export db out.jsonl").refused(1).contains("out.jsonl"));
+    assert!(line(dir, "export db out.jsonl").refused(2).contains("out.jsonl"));
     assert_eq!(read(dir, "out.jsonl"), normal);
 
     let table = "{\"id\": 2, \"name\":\"b\"}\n{\"id\": 10, \"name\":\"a\"}\n";
@@ -55,9 +55,10 @@ fn a_bad_line_stops_with_nothing_done() {
     text += "{\"key\":\"bad\"}\n{\"key\":\"good\",\"value\":\"\"}\n";
     std::fs::write(dir.join("in.jsonl"), &text).unwrap();
     let said = line(dir, "import db in.jsonl --batch-rows 10").refused(2);
-    assert!(said.contains("line 5001: ") && said.contains("--skip-bad-lines"), "{said}");
+    assert!(said.contains("in.jsonl, line 5001: ") && said.contains("--skip-bad-lines"), "{said}");
     assert!(!dir.join("db").exists(), "nothing was made");
-    assert!(piped(dir, "import db - --format jsonl", &text).refused(2).contains("line 5001: "));
+    let said = piped(dir, "import db - --format jsonl", &text).refused(2);
+    assert!(said.contains("standard input, line 5001: "), "{said}");
     assert!(!dir.join("db").exists(), "nothing was made");
 
     line(dir, "put db there before --create").good();
@@ -65,7 +66,9 @@ fn a_bad_line_stops_with_nothing_done() {
     assert_eq!(line(dir, "scan db").good(), "there\tbefore\n");
 
     let skipping = line(dir, "import db in.jsonl --skip-bad-lines --json");
-    assert!(skipping.err.starts_with("left out: line 5001: "), "{}", skipping.err);
+    let note: serde_json::Value = serde_json::from_str(&skipping.err).expect(&skipping.err);
+    assert!(note["note"] == "left out" && note["file"] == "in.jsonl" && note["line"] == 5001, "{note}");
+    assert!(note["error"].is_string() && note["field"].is_null(), "{note}");
     let said = skipping.json();
     assert_eq!((&said[0]["rows"], &said[0]["skipped"]), (&5001.into(), &1.into()));
     assert_eq!(line(dir, "count db").good(), "5002\n");
@@ -77,13 +80,32 @@ fn bad_csv_is_named_or_skipped() {
     let dir = dir.path();
     std::fs::write(dir.join("in.csv"), "key,value\na,1\nb\nc,3\n").unwrap();
     assert!(line(dir, "import db in.csv").refused(2).contains("line 3: 1 fields"));
-    line(dir, "import db in.csv --skip-bad-lines").good();
+    let skipping = line(dir, "import db in.csv --skip-bad-lines");
+    assert_eq!(skipping.err, "left out: in.csv, line 3: 1 fields, but the first row has 2\n");
+    assert!(skipping.good().contains("1 bad lines left out"));
     assert_eq!(line(dir, "scan db").good(), "a\t1\nc\t3\n");
     // Without usable names no row can be read: that is not one bad line.
     std::fs::write(dir.join("names.csv"), "x,x\na,1\n").unwrap();
     assert!(line(dir, "import db names.csv --skip-bad-lines").refused(2).contains("two columns"));
     std::fs::write(dir.join("bytes.csv"), b"\xff,x\na,1\n").unwrap();
     assert!(line(dir, "import db bytes.csv --skip-bad-lines").refused(2).contains("not UTF-8"));
-    assert!(line(dir, "import db missing.csv").refused(2).contains("missing.csv"));
+    assert!(line(dir, "import new names.csv --skip-bad-lines").code == 2 && !dir.join("new").exists());
+    let said = line(dir, "import db missing.csv").refused(2);
+    assert!(said.contains("missing.csv: ") && said.contains("hint: check the name"), "{said}");
     assert!(line(dir, "import db in.unknown").refused(2).contains("--format"));
+}
+
+#[test]
+fn a_key_column_that_is_not_there_is_told_with_those_that_are() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("in.csv"), "id,name\n1,Ada\n").unwrap();
+    std::fs::write(dir.join("in.jsonl"), "{\"id\":1,\"name\":\"Ada\"}\n").unwrap();
+    for command in ["import db in.csv --key-column nope", "import db in.jsonl --key-column nope"] {
+        let said = line(dir, command).refused(2);
+        assert!(said.contains(", line 1: there is no key column nope; there are: id, name"), "{said}");
+        assert!(!dir.join("db").exists(), "nothing was made");
+    }
+    // Every row of such a table is bad alike, so none is left out in silence.
+    line(dir, "import db in.csv --key-column nope --skip-bad-lines").refused(2);
 }

@@ -8,6 +8,14 @@
 //! Values are kept as the JSON text they were written as, so that no digit of a number and no order of columns is
 //! lost. (`serde_json` can do both by itself, but only by features that change every other user of it in the build.)
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::collections::BTreeSet;
 use std::fmt;
 

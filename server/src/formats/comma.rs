@@ -1,5 +1,13 @@
 //! CSV, with any single-byte delimiter. What is kept and what is normalised stands in the [module header](super).
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::io::{self, BufRead, Read, Write};
 
 use super::columns::{Columns, no_key_column};

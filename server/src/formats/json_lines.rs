@@ -1,5 +1,13 @@
 //! JSON Lines: one object a line. What is kept and what is normalised stands in the [module header](super).
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::io::{BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};

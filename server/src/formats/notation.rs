@@ -1,5 +1,13 @@
 //! How keys and values are typed and shown: raw, escaped, hexadecimal, or as tuples.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::borrow::Cow;
 
 use holdfast::escaped::{escape, unescape};

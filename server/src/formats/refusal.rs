@@ -2,6 +2,14 @@
 //!
 //! The readers know lines and fields; the name of the file is added by who opened it.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::fmt;
 
 /// So many characters of a reason are kept; it may quote the input, which may be large.

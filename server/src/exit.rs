@@ -54,7 +54,7 @@ pub enum Failure {
     /// Arguments or input that cannot be served.
     #[error("{0}")]
     WrongUse(String),
-    /// A line of an input that is not what its layout says.
+    /// A line of an input that is not what its layout says, or that no database could take.
     #[error("{0}")]
     BadLine(InputError),
     /// An input of which no line, or no further one, can be read as its layout says.

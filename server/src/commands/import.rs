@@ -5,6 +5,10 @@
 //! input, a pipe) is first copied into a temporary file. With `--skip-bad-lines` one pass is enough: bad lines are
 //! counted and left out.
 //!
+//! A record over a limit of the kernel is a bad line too, so the second pass meets none. Every record that could be
+//! put alone can be imported, whatever the size of batches: what is collected is committed before a record with which
+//! it would grow too large.
+//!
 //! The batches are committed without waiting for the disk, and synced once at the end: the import is durable when the
 //! command says so, and a crash before leaves whole batches.
 
@@ -13,18 +17,18 @@ use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 
 use holdfast::blocking::{Db, Keyspace};
-use holdfast::{Durability, WriteBatch};
+use holdfast::{Durability, Options, WriteBatch};
 use serde_json::json;
 
 use super::note_as;
 use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure, InputError};
-use crate::formats::{self, Layout, ReadError, Record};
+use crate::formats::{self, BadInput, Layout, ReadError, Record};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
-use crate::store::{keyspace, open_to_write};
+use crate::store::{self, keyspace, open_to_write};
 
-/// A batch is committed when it holds this many bytes, however few rows these are.
+/// A batch is committed before it would hold more bytes than this, however few rows these are; a larger row goes alone.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// So many bad lines are shown; the others are only counted.
 const BAD_LINES_SHOWN: u64 = 10;
@@ -40,12 +44,13 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(&self, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
+        let options = store::options(global, true);
         let mut input = self.open_input()?;
         let rows_total = match self.skip_bad_lines {
             true => None,
-            false => Some(self.check(&mut input)?),
+            false => Some(self.check(&mut input, &options)?),
         };
-        let mut records = self.records(&input).peekable();
+        let mut records = self.records(&input, &options).peekable();
         // A file that is not of this format at all is known by its first record, before anything is made.
         if matches!(records.peek(), Some(Err(failure)) if !matches!(failure, Failure::BadLine(_))) {
             records.next().transpose()?;
@@ -103,8 +108,12 @@ impl Import {
         Ok(copy)
     }
 
-    /// The records, one by one. Goes on after each [`Failure::BadLine`].
-    fn records<'a>(&'a self, input: &'a File) -> impl Iterator<Item = Result<Record, Failure>> + 'a {
+    /// The records, each judged by the limits of the database too. Goes on after each [`Failure::BadLine`].
+    fn records<'a>(
+        &'a self,
+        input: &'a File,
+        options: &'a Options,
+    ) -> impl Iterator<Item = Result<Record, Failure>> + 'a {
         let file = self.name();
         formats::read_on(BufReader::new(input), &self.layout).map(move |row| {
             let named = |bad| InputError { file: file.clone(), bad };
@@ -113,14 +122,20 @@ impl Import {
                 ReadError::File(bad) => Failure::BadFile(named(bad)),
                 ReadError::Io(error) => Failure::io(file.clone(), error),
             })?;
-            Ok(row.record)
+            match options.check_put(&row.record.key, &row.record.value) {
+                Ok(()) => Ok(row.record),
+                Err(holdfast::Error::Invalid(what)) => {
+                    Err(Failure::BadLine(named(BadInput::new(row.line, what))))
+                }
+                Err(other) => Err(other.into()),
+            }
         })
     }
 
     /// Reads all of it and writes nothing; gives the number of rows.
-    fn check(&self, input: &mut File) -> Result<u64, Failure> {
+    fn check(&self, input: &mut File, options: &Options) -> Result<u64, Failure> {
         let mut progress = Progress::start("checking", None);
-        for record in self.records(input) {
+        for record in self.records(input, options) {
             record?;
             progress.add(1);
         }
@@ -173,9 +188,13 @@ impl<'a> Loading<'a> {
     }
 
     fn add(&mut self, record: &Record) -> Result<(), Failure> {
+        let bytes = WriteBatch::put_byte_size(&record.key, &record.value).map_err(holdfast::Error::from)?;
+        if self.batch.byte_size().saturating_add(bytes) > BATCH_BYTES_MAX {
+            self.commit()?;
+        }
         self.batch.put(self.keyspace.id(), &record.key, &record.value).map_err(holdfast::Error::from)?;
         self.progress.add(1);
-        if self.batch.len() as u64 >= self.batch_rows || self.batch.byte_size() >= BATCH_BYTES_MAX {
+        if self.batch.len() as u64 >= self.batch_rows {
             self.commit()?;
         }
         Ok(())
@@ -184,6 +203,10 @@ impl<'a> Loading<'a> {
     fn commit(&mut self) -> Result<(), Failure> {
         let rows = self.batch.len() as u64;
         if rows > 0 {
+            if self.batch.byte_size() > BATCH_BYTES_MAX {
+                // Such a row fills much of the memory that there is; what waits there goes to the disk first.
+                self.db.flush()?;
+            }
             self.db.write(std::mem::take(&mut self.batch), Durability::Buffered)?;
             self.rows_committed += rows;
         }

@@ -109,3 +109,58 @@ fn a_key_column_that_is_not_there_is_told_with_those_that_are() {
     // Every row of such a table is bad alike, so none is left out in silence.
     line(dir, "import db in.csv --key-column nope --skip-bad-lines").refused(2);
 }
+
+fn pair(key: &str, value: &str) -> String {
+    format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n")
+}
+
+/// Key and value of a row may have this many bytes together: 64 MiB, less what a batch keeps of each operation.
+const ROW_BYTES_MAX: usize = (64 << 20) - 32;
+
+#[test]
+fn rows_over_a_limit_are_found_before_anything_is_written() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let long_key = pair(&"k".repeat(65_537), "v");
+    let large_value = pair("large", &"v".repeat(ROW_BYTES_MAX - 4));
+    let legal =
+        pair(&"k".repeat(65_536), "v") + &pair("", "") + &pair("most", &"v".repeat(ROW_BYTES_MAX - 4));
+    std::fs::write(dir.join("long.jsonl"), format!("{legal}{long_key}")).unwrap();
+    std::fs::write(dir.join("large.jsonl"), format!("{}{large_value}", pair("a", "b"))).unwrap();
+    let said = line(dir, "import db long.jsonl --batch-rows 1").refused(2);
+    assert!(said.contains("long.jsonl, line 4: the key has 65537 bytes, but at most 65536"), "{said}");
+    assert!(!dir.join("db").exists(), "nothing was made");
+    let refused = line(dir, "import db large.jsonl --json");
+    let said: serde_json::Value = serde_json::from_str(&refused.err).expect(&refused.err);
+    assert!(
+        refused.code == 2 && said["exit"] == 2 && said["file"] == "large.jsonl" && said["line"] == 2,
+        "{said}"
+    );
+    assert!(said["error"].as_str().unwrap().contains("67108864 (option transaction_bytes_max)"), "{said}");
+    assert!(!dir.join("db").exists(), "nothing was made");
+
+    let skipping = line(dir, "import db long.jsonl --skip-bad-lines");
+    assert!(skipping.err.starts_with("left out: long.jsonl, line 4: the key has 65537"), "{}", skipping.err);
+    assert!(skipping.good().starts_with("imported 3 rows"));
+    line(dir, "import db large.jsonl --skip-bad-lines").good();
+    assert_eq!(line(dir, "count db").good(), "4\n");
+}
+
+#[test]
+fn large_rows_go_in_with_any_batch() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let mut text = String::new();
+    for n in 0..3 {
+        // What is collected before a large row must not make both together too large.
+        (0..70).for_each(|m| text += &pair(&format!("s{n}{m:02}"), &"v".repeat(100 << 10)));
+        text += &pair(&format!("l{n}"), &n.to_string().repeat(ROW_BYTES_MAX - 2));
+    }
+    std::fs::write(dir.join("in.jsonl"), text).unwrap();
+    for batch in ["--batch-rows 1", "--batch-rows 71", ""] {
+        line(dir, &format!("import db in.jsonl {batch}")).good();
+        assert_eq!(line(dir, "count db").good(), "213\n");
+        assert_eq!(line(dir, "get db l2").good().len(), ROW_BYTES_MAX - 1);
+        std::fs::remove_dir_all(dir.join("db")).unwrap();
+    }
+}

@@ -184,6 +184,9 @@ pub enum Command {
         skip_bad_lines: bool,
     },
     /// Write a keyspace to a JSON Lines or CSV file, as of one moment.
+    ///
+    /// The file gets its name last, when it is whole and on the disk. Until then it is FILE.unfinished, which an error,
+    /// Ctrl-C or SIGTERM removes; only a crash or SIGKILL leaves it behind.
     #[command(after_help = "Examples:\n  holdfast export db out.jsonl\n  \
         holdfast export db people-again.csv -k people --key-column id\n  holdfast export db - --format jsonl --prefix user: | head\n")]
     Export {

@@ -9,6 +9,7 @@ mod keyspaces;
 mod repair;
 mod shell;
 mod stats;
+mod unfinished;
 mod upkeep;
 mod words;
 
@@ -57,7 +58,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Export { db, file, file_layout, range, past } => {
             let layout = file_layout.layout(&file, &global)?;
-            export::export(&db, &file, &layout, &range, past.at, &global, &mut out)?
+            export::Export { db, file, layout, range, at: past.at }.run(&global, &mut out)?
         }
         Command::Shell { db } => shell::run(&db, &global, &mut out)?,
         Command::Stats { db, watch, prometheus } => {

@@ -4,6 +4,7 @@
 
 mod commands;
 mod help;
+mod interrupted;
 mod refusals;
 mod support;
 mod tour;

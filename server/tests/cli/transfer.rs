@@ -36,7 +36,8 @@ fn json_lines_come_back() {
     piped(dir, "import db - --format jsonl", normal).good();
     assert_eq!(line(dir, "export db - --format jsonl").good(), normal);
     line(dir, "export db out.jsonl").good();
-    assert!(line(dir, "export db out.jsonl").refused(2).contains("out.jsonl"));
+    let said = line(dir, "export db out.jsonl").refused(2);
+    assert!(said.contains("out.jsonl exists already; choose another name"), "{said}");
     assert_eq!(read(dir, "out.jsonl"), normal);
 
     let table = "{\"id\": 2, \"name\":\"b\"}\n{\"id\": 10, \"name\":\"a\"}\n";

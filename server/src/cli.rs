@@ -5,6 +5,7 @@
 //! examples that a test parses, so that none of them can rot.
 
 mod arguments;
+mod wrong_use;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use crate::formats::{Format, Notation};
 
 pub use arguments::KeyBounds;
 use arguments::{delimiter, duration, row_count};
+pub use wrong_use::wrong_use_as_json;
 
 /// A transactional store, its tools, and nothing to install.
 #[derive(Parser, Clone, Debug)]
@@ -32,7 +34,10 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 pub struct Global {
-    /// Write results, and errors, as JSON: one object a line.
+    /// Write results, errors and notes as JSON: one object a line.
+    ///
+    /// Standard output has the results. On standard error an error is {"error", "exit", "hint"}, with "file", "line"
+    /// and "field" too if a line of an input is meant; what is no error has a "note".
     #[arg(long, global = true)]
     pub json: bool,
     /// The keyspace to work in.

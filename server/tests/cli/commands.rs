@@ -88,6 +88,26 @@ fn refusals_have_codes_and_say_what_to_do() {
 }
 
 #[test]
+fn wrong_use_is_json_when_asked() {
+    let here = std::path::Path::new(".");
+    for (command, words, hint) in [
+        ("--json get db", "required arguments were not provided: <KEY>", "--help"),
+        ("get db --json -x", "unexpected argument '-x'", "use '-- -x'"),
+        ("scan db --limit 0 --json", "invalid value '0'", "--help"),
+        ("--json", "no command", "--help"),
+        ("frobnicate --json", "frobnicate", "--help"),
+    ] {
+        let said = line(here, command).refused_as_json(2);
+        let said: serde_json::Value = serde_json::from_str(&said).expect(&said);
+        let text = |field: &str| said[field].as_str().expect(field).to_string();
+        assert!(text("error").contains(words) && text("hint").contains(hint), "{command}: {said}");
+        assert_eq!(said["exit"], 2);
+    }
+    assert!(line(here, "get db -- --json x").refused(2).contains("Usage: "));
+    assert!(line(here, "--help --json").good().contains("Commands:"));
+}
+
+#[test]
 fn results_are_json_when_asked() {
     let dir = tempdir().unwrap();
     let dir = dir.path();

@@ -81,7 +81,7 @@ pub enum Command {
         /// The database.
         #[command(flatten)]
         db: Database,
-        /// The key.
+        /// The key; behind -- if it begins with a dash and is no number.
         #[arg(allow_negative_numbers = true)]
         key: String,
         /// Which past to read.
@@ -96,10 +96,10 @@ pub enum Command {
         /// The database.
         #[command(flatten)]
         db: Database,
-        /// The key.
+        /// The key; behind -- if it begins with a dash and is no number.
         #[arg(allow_negative_numbers = true)]
         key: String,
-        /// The value.
+        /// The value; behind -- if it begins with a dash and is no number.
         #[arg(required_unless_present = "file", conflicts_with = "file", allow_negative_numbers = true)]
         value: Option<String>,
         /// Take the value from a file as it is; - is standard input.
@@ -116,8 +116,12 @@ pub enum Command {
         /// The database.
         #[command(flatten)]
         db: Database,
-        /// The key.
-        #[arg(required_unless_present_any = ["prefix", "from", "to"], conflicts_with_all = ["prefix", "from", "to"])]
+        /// The key; behind -- if it begins with a dash and is no number.
+        #[arg(
+            required_unless_present_any = ["prefix", "from", "to"],
+            conflicts_with_all = ["prefix", "from", "to"],
+            allow_negative_numbers = true
+        )]
         key: Option<String>,
         /// Which keys.
         #[command(flatten)]
@@ -322,13 +326,13 @@ pub struct Database {
 #[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Range {
     /// Keys that begin so; with tuples, whose first elements are these.
-    #[arg(long, short, value_name = "KEY", conflicts_with_all = ["from", "to"])]
+    #[arg(long, short, value_name = "KEY", conflicts_with_all = ["from", "to"], allow_hyphen_values = true)]
     pub prefix: Option<String>,
     /// First key.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub from: Option<String>,
     /// First key no longer included.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub to: Option<String>,
 }
 
@@ -348,10 +352,10 @@ pub struct FileLayout {
     pub format: Option<Format>,
     /// The key is this column, the value the whole record; repeat it for a tuple of columns. Without it, records are
     /// pairs of key and value.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub key_column: Vec<String>,
     /// What separates fields of CSV: one character, or `tab`.
-    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
     pub delimiter: Option<u8>,
     /// CSV without a first row of names; the columns are named 1, 2, ….
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! Settings, checked before anything is touched. A refusal names the option, its value and its range.
 
 use crate::error::{Error, Result};
-use crate::types::Seq;
+use crate::types::{Seq, WriteBatch};
 
 /// How blocks are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -130,6 +130,22 @@ impl Options {
         in_range("buffered_flush_us", self.buffered_flush_us, 100, 60_000_000)?;
         in_range("slow_operation_us", self.slow_operation_us, 0, 3_600_000_000)
     }
+
+    /// Refuses a put that an opening with these options takes in no batch, not even alone. A loader asks before it
+    /// writes anything, so that nothing is half done.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the limit: of keys, of values, or `transaction_bytes_max`.
+    pub fn check_put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let bytes = WriteBatch::put_byte_size(key, value)? as u64;
+        let limit = self.transaction_bytes_max;
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "key and value need {bytes} bytes in a batch, over the limit of {limit} (option transaction_bytes_max)"
+        )))
+    }
 }
 
 /// Settings of one keyspace, kept in the manifest.
@@ -253,5 +269,31 @@ mod tests {
             .unwrap();
         let bad = KeyspaceOptions { block_bytes: 3, ..KeyspaceOptions::default() }.validate().unwrap_err();
         assert!(bad.to_string().contains("block_bytes is 3"), "{bad}");
+    }
+
+    #[test]
+    fn a_put_is_refused_exactly_if_its_batch_would_be() {
+        let options = Options { transaction_bytes_max: 64 << 10, ..Options::default() };
+        for (key_len, value_len, limit) in [
+            (0, 0, None),
+            (5, (64 << 10) - 37, None),
+            (5, (64 << 10) - 36, Some("transaction_bytes_max")),
+            (64 << 10, 0, Some("transaction_bytes_max")),
+            ((64 << 10) + 1, 0, Some("65537 bytes, but at most 65536")),
+            (5, (1 << 30) + 1, Some("1073741825 bytes, but at most 1073741824")),
+        ] {
+            let (key, value) = (vec![0; key_len], vec![0; value_len]);
+            let refused = options.check_put(&key, &value).err().map(|error| error.to_string());
+            match limit {
+                Some(limit) => {
+                    assert!(refused.as_ref().is_some_and(|said| said.contains(limit)), "{refused:?}")
+                }
+                None => assert_eq!(refused, None),
+            }
+            let mut batch = WriteBatch::new();
+            let put = batch.put(crate::types::KeyspaceId::new(1), &key, &value);
+            let fits = put.is_ok() && batch.byte_size() as u64 <= options.transaction_bytes_max;
+            assert_eq!(refused.is_none(), fits, "{key_len} {value_len}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! examples that a test parses, so that none of them can rot.
 
 mod arguments;
+mod wrong_use;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use crate::formats::{Format, Notation};
 
 pub use arguments::KeyBounds;
 use arguments::{delimiter, duration, row_count};
+pub use wrong_use::wrong_use_as_json;
 
 /// A transactional store, its tools, and nothing to install.
 #[derive(Parser, Clone, Debug)]
@@ -32,7 +34,10 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 pub struct Global {
-    /// Write results, and errors, as JSON: one object a line.
+    /// Write results, errors and notes as JSON: one object a line.
+    ///
+    /// Standard output has the results. On standard error an error is {"error", "exit", "hint"}, with "file", "line"
+    /// and "field" too if a line of an input is meant; what is no error has a "note".
     #[arg(long, global = true)]
     pub json: bool,
     /// The keyspace to work in.
@@ -76,7 +81,7 @@ pub enum Command {
         /// The database.
         #[command(flatten)]
         db: Database,
-        /// The key.
+        /// The key; behind -- if it begins with a dash and is no number.
         #[arg(allow_negative_numbers = true)]
         key: String,
         /// Which past to read.
@@ -91,10 +96,10 @@ pub enum Command {
         /// The database.
         #[command(flatten)]
         db: Database,
-        /// The key.
+        /// The key; behind -- if it begins with a dash and is no number.
         #[arg(allow_negative_numbers = true)]
         key: String,
-        /// The value.
+        /// The value; behind -- if it begins with a dash and is no number.
         #[arg(required_unless_present = "file", conflicts_with = "file", allow_negative_numbers = true)]
         value: Option<String>,
         /// Take the value from a file as it is; - is standard input.
@@ -111,8 +116,12 @@ pub enum Command {
         /// The database.
         #[command(flatten)]
         db: Database,
-        /// The key.
-        #[arg(required_unless_present_any = ["prefix", "from", "to"], conflicts_with_all = ["prefix", "from", "to"])]
+        /// The key; behind -- if it begins with a dash and is no number.
+        #[arg(
+            required_unless_present_any = ["prefix", "from", "to"],
+            conflicts_with_all = ["prefix", "from", "to"],
+            allow_negative_numbers = true
+        )]
         key: Option<String>,
         /// Which keys.
         #[command(flatten)]
@@ -159,6 +168,9 @@ pub enum Command {
         past: Past,
     },
     /// Load a JSON Lines or CSV file. A bad line stops it before anything is written.
+    ///
+    /// A line is bad if it is not what the options say, or if its key or value is over a limit: 64 KiB for a key, and
+    /// 64 MiB for both together.
     #[command(after_help = "Examples:\n  holdfast import db pairs.jsonl\n  \
         holdfast import db people.csv -k people --key-column id\n  \
         holdfast import db events.jsonl -k events --key-format tuple --key-column user --key-column time\n  \
@@ -181,6 +193,9 @@ pub enum Command {
         skip_bad_lines: bool,
     },
     /// Write a keyspace to a JSON Lines or CSV file, as of one moment.
+    ///
+    /// The file gets its name last, when it is whole and on the disk. Until then it is FILE.unfinished, which an error,
+    /// Ctrl-C or SIGTERM removes; only a crash or SIGKILL leaves it behind.
     #[command(after_help = "Examples:\n  holdfast export db out.jsonl\n  \
         holdfast export db people-again.csv -k people --key-column id\n  holdfast export db - --format jsonl --prefix user: | head\n")]
     Export {
@@ -316,13 +331,13 @@ pub struct Database {
 #[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Range {
     /// Keys that begin so; with tuples, whose first elements are these.
-    #[arg(long, short, value_name = "KEY", conflicts_with_all = ["from", "to"])]
+    #[arg(long, short, value_name = "KEY", conflicts_with_all = ["from", "to"], allow_hyphen_values = true)]
     pub prefix: Option<String>,
     /// First key.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub from: Option<String>,
     /// First key no longer included.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub to: Option<String>,
 }
 
@@ -342,10 +357,10 @@ pub struct FileLayout {
     pub format: Option<Format>,
     /// The key is this column, the value the whole record; repeat it for a tuple of columns. Without it, records are
     /// pairs of key and value.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub key_column: Vec<String>,
     /// What separates fields of CSV: one character, or `tab`.
-    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter, allow_hyphen_values = true)]
     pub delimiter: Option<u8>,
     /// CSV without a first row of names; the columns are named 1, 2, ….
     #[arg(long)]

@@ -3,11 +3,13 @@
 mod backup;
 mod bench;
 mod data;
+mod export;
+mod import;
 mod keyspaces;
 mod repair;
 mod shell;
 mod stats;
-mod transfer;
+mod unfinished;
 mod upkeep;
 mod words;
 
@@ -51,12 +53,12 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Count { db, range, past, .. } => data::count(&db, &global, &range, past.at, &mut out)?,
         Command::Import { db, file, file_layout, batch_rows, skip_bad_lines } => {
             let layout = file_layout.layout(&file, &global)?;
-            let import = transfer::Import { db, file, layout, batch_rows, skip_bad_lines };
+            let import = import::Import { db, file, layout, batch_rows, skip_bad_lines };
             import.run(&global, &mut out)?
         }
         Command::Export { db, file, file_layout, range, past } => {
             let layout = file_layout.layout(&file, &global)?;
-            transfer::export(&db, &file, &layout, &range, past.at, &global, &mut out)?
+            export::Export { db, file, layout, range, at: past.at }.run(&global, &mut out)?
         }
         Command::Shell { db } => shell::run(&db, &global, &mut out)?,
         Command::Stats { db, watch, prometheus } => {
@@ -84,6 +86,11 @@ fn completions(shell: clap_complete::Shell, out: &mut Output) -> Result<Exit, Fa
     clap_complete::generate(shell, &mut command, "holdfast", &mut script);
     out.bytes(&script)?;
     Ok(Exit::Good)
+}
+
+/// A line on standard error, for what is not a result: with `as_json` the object, else the text.
+fn note_as(as_json: bool, text: &str, object: serde_json::Value) {
+    if as_json { note(object) } else { note(text) }
 }
 
 /// A line on standard error, for what is not a result.

@@ -13,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::formats::BadInput;
 
@@ -63,9 +63,31 @@ pub enum Failure {
         /// The directory.
         left: PathBuf,
     },
-    /// A line of an input that is not what its layout says.
-    #[error(transparent)]
-    BadLine(#[from] BadInput),
+    /// A line of an input that is not what its layout says, or that no database could take.
+    #[error("{0}")]
+    BadLine(InputError),
+    /// An input of which no line, or no further one, can be read as its layout says.
+    #[error("{0}")]
+    BadFile(InputError),
+}
+
+/// What is wrong with a file, and where.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{file}, {bad}")]
+pub struct InputError {
+    /// The file or stream.
+    pub file: String,
+    /// What is wrong with which line of it.
+    pub bad: BadInput,
+}
+
+impl InputError {
+    /// The place, as members of a JSON object.
+    pub fn add_place(&self, object: &mut Json) {
+        object["file"] = json!(self.file);
+        object["line"] = json!(self.bad.line);
+        object["field"] = json!(self.bad.field);
+    }
 }
 
 impl Failure {
@@ -80,9 +102,9 @@ impl Failure {
             Self::Unfinished { failure, .. } => failure.exit(),
             Self::Kernel(holdfast::Error::Invalid(_) | holdfast::Error::NotFound { .. }) => Exit::WrongUse,
             Self::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
-            Self::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => Exit::WrongUse,
+            Self::Io { error, .. } if is_wrong_name(error.kind()) => Exit::WrongUse,
             Self::Kernel(_) | Self::Io { .. } | Self::Problem(_) => Exit::Problem,
-            Self::WrongUse(_) | Self::BadLine(_) => Exit::WrongUse,
+            Self::WrongUse(_) | Self::BadLine(_) | Self::BadFile(_) => Exit::WrongUse,
         }
     }
 
@@ -102,6 +124,8 @@ impl Failure {
             Self::BadLine(_) => {
                 Some("nothing was written; mend the line, or leave bad ones out by --skip-bad-lines")
             }
+            Self::BadFile(_) => Some("mend the file, or the options that say what it looks like"),
+            Self::Io { error, .. } => next_step(error.kind()),
             _ => None,
         }
     }
@@ -112,7 +136,11 @@ impl Failure {
             Exit::Good => None,
             exit if as_json => {
                 let error = self.to_string();
-                Some(json!({ "error": error, "exit": exit as u8, "hint": self.hint() }).to_string())
+                let mut said = json!({ "error": error, "exit": exit as u8, "hint": self.hint() });
+                if let Self::BadLine(input) | Self::BadFile(input) = self {
+                    input.add_place(&mut said);
+                }
+                Some(said.to_string())
             }
             _ => match self.hint() {
                 Some(hint) => Some(format!("error: {self}\nhint: {hint}")),
@@ -120,6 +148,31 @@ impl Failure {
             },
         }
     }
+}
+
+/// True if another name would help.
+fn is_wrong_name(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory, NotFound};
+    matches!(kind, NotFound | AlreadyExists | IsADirectory | NotADirectory | InvalidFilename)
+}
+
+/// What to do about an error of the operating system.
+fn next_step(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::NotFound => {
+            "check the name, and that its directory is there; a relative name starts at the current directory"
+        }
+        io::ErrorKind::AlreadyExists => "choose another name, or remove what has this one",
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            "check the name: a directory stands where a file is wanted, or a file where a directory is, or it is too long"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "check by `ls -ld` who may read and write the file and its directory, or run it as another user"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "choose a place on a file system that can be written",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, then run it again",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -133,6 +186,19 @@ mod tests {
         let missing = Failure::io("data.csv", io::ErrorKind::NotFound.into());
         assert_eq!(missing.exit(), Exit::WrongUse);
         assert!(missing.message(false).is_some_and(|text| text.starts_with("error: data.csv: ")));
+        let denied = Failure::io("data.csv", io::ErrorKind::PermissionDenied.into());
+        assert_eq!(denied.exit(), Exit::Problem);
+        assert!(denied.message(false).is_some_and(|text| text.contains("\nhint: ")));
+        let bad = BadInput { line: 3, field: Some("id".into()), what: "no".into() };
+        let bad = Failure::BadLine(InputError { file: "data.csv".into(), bad });
+        assert_eq!(
+            (bad.exit(), bad.to_string().as_str()),
+            (Exit::WrongUse, "data.csv, line 3, field id: no")
+        );
+        let said: Json = serde_json::from_str(&bad.message(true).unwrap()).unwrap();
+        assert!(
+            said["file"] == "data.csv" && said["line"] == 3 && said["field"] == "id" && said["exit"] == 2
+        );
         let invalid = Failure::from(holdfast::Error::Invalid("option x".into()));
         assert_eq!(invalid.exit(), Exit::WrongUse);
         let failure = Box::new(Failure::Problem("the disk is full".into()));

@@ -3,10 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use holdfast_server::cli::Cli;
+use holdfast_server::cli::{Cli, wrong_use_as_json};
+use holdfast_server::exit::Exit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let Some(message) = wrong_use_as_json(&error, std::env::args_os()) else { error.exit() };
+            eprintln!("{message}");
+            return Exit::WrongUse.into();
+        }
+    };
     let as_json = cli.global.json;
     let exit = holdfast_server::commands::run(cli).unwrap_or_else(|failure| {
         if let Some(message) = failure.message(as_json) {

@@ -51,7 +51,7 @@ impl Progress {
     }
 
     /// Clears the line and says what was done.
-    pub fn finish(self) -> Summary {
+    pub fn finish(&self) -> Summary {
         self.bar.finish_and_clear();
         Summary { rows: self.rows, elapsed: self.started.elapsed() }
     }

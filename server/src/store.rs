@@ -33,7 +33,8 @@ pub enum View<'a> {
     Beside(ReadOnlyKeyspace),
 }
 
-fn options(global: &Global, create: bool) -> Options {
+/// The settings with which a command opens a database.
+pub fn options(global: &Global, create: bool) -> Options {
     Options { create_if_missing: create, retain_commits: global.retain_commits, ..Options::default() }
 }
 

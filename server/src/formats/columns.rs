@@ -8,6 +8,14 @@
 //! Values are kept as the JSON text they were written as, so that no digit of a number and no order of columns is
 //! lost. (`serde_json` can do both by itself, but only by features that change every other user of it in the build.)
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -16,6 +24,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::refusal::Refusal;
 use super::{Layout, Notation};
 
 /// The columns of one record, in their order; no name occurs twice.
@@ -52,34 +61,39 @@ impl Columns {
     }
 
     /// The key that the layout's key columns make.
-    pub(super) fn key(&self, layout: &Layout) -> Result<Vec<u8>, String> {
+    pub(super) fn key(&self, layout: &Layout) -> Result<Vec<u8>, Refusal> {
         if layout.key == Notation::Tuple {
             let names = layout.key_columns.iter();
-            let elements: Result<Vec<_>, String> = names
-                .map(|name| {
-                    Scalar::of(self.get(name)?).element().map_err(|what| format!("column {name}: {what}"))
-                })
+            let elements: Result<Vec<_>, Refusal> = names
+                .map(|name| Scalar::of(self.get(name)?).element().map_err(|what| Refusal::field(name, what)))
                 .collect();
             return Ok(elements?.encode_key());
         }
         let [name] = layout.key_columns.as_slice() else {
-            return Err("several key columns need the key format tuple".into());
+            return Err(Refusal::whole("several key columns need the key format tuple"));
         };
         match Scalar::of(self.get(name)?) {
             Scalar::Text(text) => layout.key.parse(&text),
             Scalar::Number(text) => layout.key.parse(text),
             _ => Err("it is neither a string nor a number; the key format tuple takes more".into()),
         }
-        .map_err(|what| format!("column {name}: {what}"))
+        .map_err(|what| Refusal::field(name, what))
     }
 
-    fn get(&self, wanted: &str) -> Result<&RawValue, String> {
+    fn get(&self, wanted: &str) -> Result<&RawValue, Refusal> {
         let found = self.0.iter().find(|(name, _)| name == wanted);
-        found.map(|(_, value)| &**value).ok_or_else(|| {
-            let names: Vec<_> = self.names().collect();
-            format!("there is no key column {wanted}; there are: {}", names.join(", "))
-        })
+        found.map(|(_, value)| &**value).ok_or_else(|| no_key_column(wanted, self.names()))
     }
+}
+
+/// The refusal of a key column that is not among those there are.
+pub(super) fn no_key_column<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Refusal {
+    let names: Vec<_> = names.collect();
+    let there_are = match names.as_slice() {
+        [] => "the record has no columns".into(),
+        names => format!("there are: {}", names.join(", ")),
+    };
+    Refusal::whole(format!("there is no key column {wanted}; {there_are}"))
 }
 
 /// A JSON value, looked at as far as keys and fields need.
@@ -112,7 +126,12 @@ impl<'a> Scalar<'a> {
             Self::Bool(value) => Ok(Element::Bool(value)),
             Self::Text(text) => Ok(Element::Text(text)),
             Self::Number(text) if text.contains(['.', 'e', 'E']) => {
-                text.parse().map(Element::Float).map_err(|_| format!("{text} is not a number"))
+                // Rounded to infinity it would be another key than the one in the file.
+                match text.parse::<f64>() {
+                    Ok(value) if value.is_finite() => Ok(Element::Float(value)),
+                    Ok(_) => Err(format!("the float {text} is out of range, -1.8e308 to 1.8e308")),
+                    Err(_) => Err(format!("{text} is not a number")),
+                }
             }
             Self::Number(text) => {
                 text.parse().map(Element::Integer).map_err(|_| format!("{text} does not fit into 128 bits"))

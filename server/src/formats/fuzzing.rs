@@ -5,8 +5,7 @@
 //! input := layout (one byte, see LAYOUTS) | the file
 //! ```
 
-use super::{BadInput, Format, Layout, Notation, Record, Writer, read, read_on};
-use crate::exit::Failure;
+use super::{BadInput, Format, Layout, Notation, ReadError, Record, Row, Writer, read, read_on};
 
 fn layouts() -> Vec<Layout> {
     let columns = |format, names: &[&str], key| Layout {
@@ -38,21 +37,27 @@ pub fn check(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else { return };
     let layouts = layouts();
     let layout = &layouts[usize::from(*choice) % layouts.len()];
-    let all: Vec<Result<Record, Failure>> = read_on(text, layout).collect();
+    let all: Vec<Result<Row, ReadError>> = read_on(text, layout).collect();
     let lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).count() as u64;
     assert!(all.len() as u64 <= lines, "no more records than lines");
-    for failure in all.iter().filter_map(|item| item.as_ref().err()) {
-        match failure {
-            Failure::BadLine(BadInput { line, what }) => {
-                assert!((1..=lines).contains(line) && !what.is_empty(), "{failure}: there are {lines} lines");
+    for item in &all {
+        let line = match item {
+            Ok(row) => row.line,
+            Err(
+                ReadError::Line(BadInput { line, what, .. }) | ReadError::File(BadInput { line, what, .. }),
+            ) => {
+                assert!(!what.is_empty() && !what.contains('\n'), "{what:?}");
+                *line
             }
-            other => assert!(matches!(other, Failure::WrongUse(_)), "memory cannot fail: {other}"),
-        }
+            Err(ReadError::Io(error)) => panic!("memory cannot fail: {error}"),
+        };
+        assert!((1..=lines).contains(&line), "{item:?}: there are {lines} lines");
     }
-    let good: Vec<Record> = all.iter().map_while(|item| item.as_ref().ok()).cloned().collect();
-    let until: Vec<Record> = read(text, layout).map_while(Result::ok).collect();
+    let good: Vec<Row> = all.into_iter().map_while(Result::ok).collect();
+    let until: Vec<Row> = read(text, layout).map_while(Result::ok).collect();
     assert_eq!(until, good);
-    check_written(&good, layout);
+    let records: Vec<Record> = good.into_iter().map(|row| row.record).collect();
+    check_written(&records, layout);
 }
 
 /// What the layout can express comes back, and is written alike again.
@@ -65,7 +70,8 @@ fn check_written(records: &[Record], layout: &Layout) {
         writer.finish()
     };
     let Ok(text) = write(records) else { return };
-    let again: Result<Vec<Record>, Failure> = read(&text[..], layout).collect();
+    let again: Result<Vec<Record>, ReadError> =
+        read(&text[..], layout).map(|row| row.map(|row| row.record)).collect();
     let again = again.unwrap_or_else(|failure| panic!("{:?}: {failure}", String::from_utf8_lossy(&text)));
     assert_eq!(again, records);
     let twice = write(&again).unwrap_or_else(|failure| panic!("{failure}"));

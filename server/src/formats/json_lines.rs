@@ -1,11 +1,20 @@
 //! JSON Lines: one object a line. What is kept and what is normalised stands in the [module header](super).
 
-use std::io::{BufRead, Write};
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+use std::io::{BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
 use super::columns::Columns;
-use super::{BadInput, Layout, Record, inexpressible, output_failed};
+use super::refusal::Refusal;
+use super::{Layout, ReadError, Record, Row, inexpressible, output_failed};
 use crate::exit::Failure;
 
 #[derive(Serialize, Deserialize)]
@@ -20,21 +29,40 @@ struct Pair<'a> {
 pub(super) struct Reader<'a, R> {
     input: R,
     layout: &'a Layout,
+    record_bytes_max: usize,
     line: u64,
     buffer: Vec<u8>,
 }
 
 impl<'a, R: BufRead> Reader<'a, R> {
-    pub(super) fn new(input: R, layout: &'a Layout) -> Self {
-        Self { input, layout, line: 0, buffer: Vec::new() }
+    pub(super) fn new(input: R, layout: &'a Layout, record_bytes_max: usize) -> Self {
+        Self { input, layout, record_bytes_max, line: 0, buffer: Vec::new() }
     }
 
-    fn record(&self, line: &[u8]) -> Result<Record, String> {
+    /// Reads a line into the buffer, `false` at the end of the input. Of one that is too long the rest is passed over.
+    fn read_line(&mut self) -> Result<bool, ReadError> {
+        self.buffer.clear();
+        let limit = self.record_bytes_max as u64;
+        let mut line = self.input.by_ref().take(limit.saturating_add(1));
+        if line.read_until(b'\n', &mut self.buffer).map_err(ReadError::Io)? == 0 {
+            return Ok(false);
+        }
+        self.line = self.line.saturating_add(1);
+        if self.buffer.len() <= self.record_bytes_max || self.buffer.ends_with(b"\n") {
+            return Ok(true);
+        }
+        self.input.skip_until(b'\n').map_err(ReadError::Io)?;
+        Err(ReadError::Line(Refusal::whole(format!("longer than {limit} bytes")).on(self.line)))
+    }
+
+    fn record(&self, line: &[u8]) -> Result<Record, Refusal> {
         if self.layout.key_columns.is_empty() {
             let pair: Pair<'_> = serde_json::from_slice(line).map_err(|error| without_line(&error))?;
-            let key = self.layout.key.parse(&pair.key).map_err(|what| format!("key: {what}"))?;
-            let value = self.layout.value.parse(&pair.value).map_err(|what| format!("value: {what}"))?;
-            return Ok(Record { key, value });
+            let parsed = |name, parsed: Result<_, String>| parsed.map_err(|what| Refusal::field(name, what));
+            return Ok(Record {
+                key: parsed("key", self.layout.key.parse(&pair.key))?,
+                value: parsed("value", self.layout.value.parse(&pair.value))?,
+            });
         }
         let columns = Columns::parse(line).map_err(|error| without_line(&error))?;
         Ok(Record { key: columns.key(self.layout)?, value: line.to_vec() })
@@ -42,15 +70,14 @@ impl<'a, R: BufRead> Reader<'a, R> {
 }
 
 impl<R: BufRead> Iterator for Reader<'_, R> {
-    type Item = Result<Record, Failure>;
+    type Item = Result<Row, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            self.buffer.clear();
-            match self.input.read_until(b'\n', &mut self.buffer) {
-                Ok(0) => return None,
-                Ok(_) => self.line += 1,
-                Err(error) => return Some(Err(Failure::io("reading the input", error))),
+            match self.read_line() {
+                Ok(true) => (),
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
             }
             let mut line = self.buffer.as_slice();
             if self.line == 1 {
@@ -58,18 +85,19 @@ impl<R: BufRead> Iterator for Reader<'_, R> {
             }
             let line = line.trim_ascii();
             if !line.is_empty() {
-                let record = self.record(line);
-                return Some(record.map_err(|what| BadInput { line: self.line, what }.into()));
+                let (line, record) = (self.line, self.record(line));
+                let row = record.map(|record| Row { line, record });
+                return Some(row.map_err(|refusal| ReadError::Line(refusal.on(line))));
             }
         }
     }
 }
 
 /// The message with its column, but without "line 1": the parser sees one line at a time.
-fn without_line(error: &serde_json::Error) -> String {
+fn without_line(error: &serde_json::Error) -> Refusal {
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("not the expected JSON: {what} (at column {})", error.column())
+    Refusal::whole(format!("not the expected JSON: {what} (at column {})", error.column()))
 }
 
 pub(super) struct Writer<'a, W> {

@@ -21,12 +21,14 @@
 //! - CSV: a header unless `--no-header`, and a field is quoted only if it must be: it contains the delimiter, a
 //!   quotation mark, a line break, or is the only, empty field of its row.
 //!
-//! Every refusal of an input names its line, of an output the key. Memory needed is that of one record.
+//! Every refusal of an input names its line and, where it is known, its field; of an output the key. Memory needed is that of one record, whose
+//! text may have up to 1 GiB.
 
 mod columns;
 mod comma;
 mod json_lines;
 mod notation;
+mod refusal;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -36,6 +38,11 @@ use std::io::{BufRead, Write};
 use crate::exit::Failure;
 
 pub use notation::Notation;
+pub use refusal::{BadInput, ReadError};
+
+/// A record's text may have this many bytes, so that a file without line breaks does not take all memory. Over ten
+/// times what a transaction takes by default, since text may need several characters for a byte.
+const RECORD_BYTES_MAX: usize = 1 << 30;
 
 /// A key and its value.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -85,42 +92,42 @@ impl Default for Layout {
     }
 }
 
-/// Input that is not what its layout says.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("line {line}: {what}")]
-pub struct BadInput {
-    /// Line in the file, counted from 1.
+/// A record as it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Line of the file on which it begins, counted from 1.
     pub line: u64,
-    /// What is wrong with it.
-    pub what: String,
+    /// What stands there.
+    pub record: Record,
 }
 
 /// The records of `input`, one by one.
 ///
-/// Each item is a record or a [`Failure`]; after a failure nothing more comes.
+/// Each item is a record or why there is none; after the first failure nothing more comes.
 pub fn read<'a>(
     input: impl BufRead + 'a,
     layout: &'a Layout,
-) -> Box<dyn Iterator<Item = Result<Record, Failure>> + 'a> {
+) -> Box<dyn Iterator<Item = Result<Row, ReadError>> + 'a> {
     match layout.format {
-        Format::Jsonl => Box::new(until_failure(json_lines::Reader::new(input, layout))),
-        Format::Csv => Box::new(until_failure(comma::Reader::new(input, layout))),
+        Format::Jsonl => Box::new(until_failure(json_lines::Reader::new(input, layout, RECORD_BYTES_MAX))),
+        Format::Csv => Box::new(until_failure(comma::Reader::new(input, layout, RECORD_BYTES_MAX))),
     }
 }
 
-/// As [`read`], but goes on after each [`Failure::BadLine`], which stands for one record. After any other failure
+/// As [`read`], but goes on after each [`ReadError::Line`], which stands for one record. After any other failure
 /// nothing more comes.
 pub fn read_on<'a>(
     input: impl BufRead + 'a,
     layout: &'a Layout,
-) -> Box<dyn Iterator<Item = Result<Record, Failure>> + 'a> {
-    let fatal = |item: &Result<Record, Failure>| matches!(item, Err(failure) if !matches!(failure, Failure::BadLine(_)));
-    let records: Box<dyn Iterator<Item = Result<Record, Failure>> + 'a> = match layout.format {
-        Format::Jsonl => Box::new(json_lines::Reader::new(input, layout)),
-        Format::Csv => Box::new(comma::Reader::new(input, layout)),
+) -> Box<dyn Iterator<Item = Result<Row, ReadError>> + 'a> {
+    let fatal =
+        |item: &Result<Row, ReadError>| matches!(item, Err(error) if !matches!(error, ReadError::Line(_)));
+    let rows: Box<dyn Iterator<Item = Result<Row, ReadError>> + 'a> = match layout.format {
+        Format::Jsonl => Box::new(json_lines::Reader::new(input, layout, RECORD_BYTES_MAX)),
+        Format::Csv => Box::new(comma::Reader::new(input, layout, RECORD_BYTES_MAX)),
     };
     let mut failed = false;
-    Box::new(records.take_while(move |item| !std::mem::replace(&mut failed, fatal(item))))
+    Box::new(rows.take_while(move |item| !std::mem::replace(&mut failed, fatal(item))))
 }
 
 fn until_failure<T, E>(items: impl Iterator<Item = Result<T, E>>) -> impl Iterator<Item = Result<T, E>> {

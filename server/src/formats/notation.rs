@@ -1,5 +1,13 @@
 //! How keys and values are typed and shown: raw, escaped, hexadecimal, or as tuples.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use std::borrow::Cow;
 
 use holdfast::escaped::{escape, unescape};
@@ -57,11 +65,11 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     if let Some(at) = text.find(|c: char| !c.is_ascii_hexdigit()) {
         return Err(format!("not a hexadecimal digit (at byte {at})"));
     }
-    if !text.len().is_multiple_of(2) {
-        return Err(format!("{} hexadecimal digits do not make whole bytes", text.len()));
-    }
-    let pairs = (0..text.len()).step_by(2);
-    Ok(pairs.map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("both are digits")).collect())
+    let odd = || format!("{} hexadecimal digits do not make whole bytes", text.len());
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(odd()) };
+    let digit = |c: u8| char::from(c).to_digit(16);
+    let byte = |&[high, low]: &[u8; 2]| Some((digit(high)? << 4 | digit(low)?) as u8);
+    pairs.iter().map(byte).collect::<Option<_>>().ok_or_else(odd)
 }
 
 #[cfg(test)]

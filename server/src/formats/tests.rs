@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use holdfast::key::{DecodeKey, Element, EncodeKey};
 use quickcheck::quickcheck;
 
+use std::io::Read;
+
 use super::*;
-use crate::exit::Exit;
 
 const PAIRS_NOTATIONS: [Notation; 2] = [Notation::Escaped, Notation::Hex];
 
-fn import(text: &[u8], layout: &Layout) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Failure> {
-    read(text, layout).map(|record| record.map(|record| (record.key, record.value))).collect()
+fn import(text: &[u8], layout: &Layout) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
+    read(text, layout).map(|row| row.map(|row| (row.record.key, row.record.value))).collect()
 }
 
 fn export(records: &BTreeMap<Vec<u8>, Vec<u8>>, layout: &Layout) -> Result<Vec<u8>, Failure> {
@@ -31,9 +32,7 @@ fn by_columns(format: Format, names: &[&str], key: Notation) -> Layout {
 }
 
 fn refusal(text: &[u8], layout: &Layout) -> String {
-    let failure = import(text, layout).unwrap_err();
-    assert_eq!(failure.exit(), Exit::WrongUse);
-    failure.to_string()
+    import(text, layout).unwrap_err().to_string()
 }
 
 quickcheck! {
@@ -140,7 +139,7 @@ fn refusals_name_line_and_reason() {
     let bad = refusal(b"{\"key\":\"a\",\"value\":\"\"}\n\n{\"key\":\"a\"}\n", &jsonl);
     assert!(bad.starts_with("line 3: ") && bad.contains("missing field `value`"), "{bad}");
     let bad = refusal(br#"{"key":"a\\q","value":""}"#, &jsonl);
-    assert!(bad.starts_with("line 1: key: unknown escape") && bad.contains("at byte 1"), "{bad}");
+    assert!(bad.starts_with("line 1, field key: unknown escape") && bad.contains("at byte 1"), "{bad}");
     let bad = refusal(br#"{"key":"a","value":"","more":1}"#, &jsonl);
     assert!(bad.contains("unknown field `more`") && bad.contains("at column"), "{bad}");
     let bad = refusal(br#"{"id":1}"#, &by_columns(Format::Jsonl, &["name"], Notation::Raw));
@@ -148,18 +147,32 @@ fn refusals_name_line_and_reason() {
     let bad = refusal(br#"{"id":1,"id":2}"#, &by_columns(Format::Jsonl, &["id"], Notation::Raw));
     assert!(bad.contains("duplicate field `id`"), "{bad}");
     let bad = refusal(br#"{"id":[1]}"#, &by_columns(Format::Jsonl, &["id"], Notation::Tuple));
-    assert!(bad.contains("column id: an array or object"), "{bad}");
+    assert!(bad.contains("field id: an array or object"), "{bad}");
+    let bad = refusal(br#"{"id":-1e400}"#, &by_columns(Format::Jsonl, &["id"], Notation::Tuple));
+    assert!(bad.starts_with("line 1, field id: the float -1e400 is out of range"), "{bad}");
+    let bad = refusal(
+        br#"{"key":"(1e400)","value":""}"#,
+        &Layout { key: Notation::Tuple, ..layout(Format::Jsonl) },
+    );
+    assert!(bad.starts_with("line 1, field key: the float 1e400 is out of range"), "{bad}");
 
     let csv = layout(Format::Csv);
     let bad = refusal(b"key,value\na,1\nb\n", &csv);
     assert_eq!(bad, "line 3: 1 fields, but the first row has 2");
     let bad = refusal(b"key,value\na,\"x\ny\"\nb,\\q\n", &csv);
-    assert!(bad.starts_with("line 4: value: unknown escape"), "{bad}");
+    assert!(bad.starts_with("line 4, field value: unknown escape"), "{bad}");
     let bad = refusal(b"key,value\na,\xff\n", &csv);
-    assert!(bad.starts_with("line 2: field 2 is not UTF-8"), "{bad}");
+    assert!(bad.starts_with("line 2, field value: not UTF-8"), "{bad}");
     assert!(refusal(b"id,name\n1,x\n", &csv).contains("--key-column"));
     let bad = refusal(b"id,id\n1,x\n", &by_columns(Format::Csv, &["id"], Notation::Raw));
     assert!(bad.contains("two columns are named id"), "{bad}");
+    // It is said once, not of every line, even where there is none.
+    let bad = refusal(b"id,name\n", &by_columns(Format::Csv, &["nope"], Notation::Raw));
+    assert_eq!(bad, "line 1: there is no key column nope; there are: id, name");
+    let numbered = Layout { header: false, ..by_columns(Format::Csv, &["3"], Notation::Raw) };
+    assert!(
+        matches!(read(&b"a,b\n"[..], &numbered).next(), Some(Err(ReadError::File(bad))) if bad.what.ends_with("1, 2"))
+    );
 }
 
 #[test]
@@ -238,4 +251,25 @@ quickcheck! {
         fuzzing::check(&bytes);
         true
     }
+}
+
+#[test]
+fn a_record_without_end_does_not_take_all_memory() {
+    let long = [b"{\"key\":\"".to_vec(), vec![b'k'; 5000], b"\",\"value\":\"\"}\n".to_vec()].concat();
+    let text = [&long[..], br#"{"key":"a","value":""}"#].concat();
+    let layout = layout(Format::Jsonl);
+    let rows: Vec<_> = json_lines::Reader::new(&text[..], &layout, 1000).collect();
+    assert!(
+        matches!(&rows[0], Err(ReadError::Line(bad)) if bad.line == 1 && bad.what == "longer than 1000 bytes")
+    );
+    assert!(matches!(&rows[1..], [Ok(row)] if row.line == 2 && row.record.key == b"a"));
+    assert!(json_lines::Reader::new(&text[..], &layout, long.len() - 1).all(|row| row.is_ok()));
+
+    let layout = Layout { format: Format::Csv, ..layout };
+    let endless = std::io::BufReader::new(b"key,value\na,1\nb,\"".chain(std::io::repeat(b'x')));
+    let mut rows = comma::Reader::new(endless, &layout, 100_000);
+    assert!(rows.next().is_some_and(|row| row.is_ok()));
+    assert!(
+        matches!(rows.next(), Some(Err(ReadError::File(bad))) if bad.line == 3 && bad.what.contains("no end"))
+    );
 }

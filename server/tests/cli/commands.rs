@@ -88,6 +88,54 @@ fn refusals_have_codes_and_say_what_to_do() {
 }
 
 #[test]
+fn wrong_use_is_json_when_asked() {
+    let here = std::path::Path::new(".");
+    for (command, words, hint) in [
+        ("--json get db", "required arguments were not provided: <KEY>", "--help"),
+        ("get db --json -x", "unexpected argument '-x'", "use '-- -x'"),
+        ("scan db --limit 0 --json", "invalid value '0'", "--help"),
+        ("--json", "no command", "--help"),
+        ("frobnicate --json", "frobnicate", "--help"),
+    ] {
+        let said = line(here, command).refused_as_json(2);
+        let said: serde_json::Value = serde_json::from_str(&said).expect(&said);
+        let text = |field: &str| said[field].as_str().expect(field).to_string();
+        assert!(text("error").contains(words) && text("hint").contains(hint), "{command}: {said}");
+        assert_eq!(said["exit"], 2);
+    }
+    assert!(line(here, "get db -- --json x").refused(2).contains("Usage: "));
+    assert!(line(here, "--help --json").good().contains("Commands:"));
+}
+
+#[test]
+fn keys_may_begin_with_a_dash() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db -5 -7 --create").good();
+    line(dir, "put db -- -k -v").good();
+    assert_eq!(line(dir, "get db -5").good(), "-7\n");
+    assert_eq!(line(dir, "get db -- -k").good(), "-v\n");
+    assert_eq!(line(dir, "scan db --prefix -k").good(), "-k\t-v\n");
+    assert_eq!(line(dir, "count db --from -5 --to -k").good(), "1\n");
+    assert!(line(dir, "delete db -x").refused(2).contains("to pass '-x' as a value, use '-- -x'"));
+    line(dir, "delete db -5").good();
+    line(dir, "delete db -- -k").good();
+    assert_eq!(line(dir, "count db").good(), "0\n");
+}
+
+#[test]
+fn a_float_out_of_range_is_no_key() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db (inf) v --create --key-format tuple").good();
+    for command in ["get db (1e400)", "put db (1e400) v", "delete db --prefix (1e400)"] {
+        let said = line(dir, &format!("{command} --key-format tuple")).refused(2);
+        assert!(said.contains("1e400 is out of range") && said.contains("inf"), "{said}");
+    }
+    assert_eq!(line(dir, "count db").good(), "1\n");
+}
+
+#[test]
 fn results_are_json_when_asked() {
     let dir = tempdir().unwrap();
     let dir = dir.path();

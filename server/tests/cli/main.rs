@@ -5,6 +5,7 @@
 mod backup;
 mod commands;
 mod help;
+mod interrupted;
 mod refusals;
 mod support;
 mod tour;

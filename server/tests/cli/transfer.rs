@@ -36,7 +36,8 @@ fn json_lines_come_back() {
     piped(dir, "import db - --format jsonl", normal).good();
     assert_eq!(line(dir, "export db - --format jsonl").good(), normal);
     line(dir, "export db out.jsonl").good();
-    assert!(line(dir, "export db out.jsonl").refused(1).contains("out.jsonl"));
+    let said = line(dir, "export db out.jsonl").refused(2);
+    assert!(said.contains("out.jsonl exists already; choose another name"), "{said}");
     assert_eq!(read(dir, "out.jsonl"), normal);
 
     let table = "{\"id\": 2, \"name\":\"b\"}\n{\"id\": 10, \"name\":\"a\"}\n";
@@ -55,9 +56,10 @@ fn a_bad_line_stops_with_nothing_done() {
     text += "{\"key\":\"bad\"}\n{\"key\":\"good\",\"value\":\"\"}\n";
     std::fs::write(dir.join("in.jsonl"), &text).unwrap();
     let said = line(dir, "import db in.jsonl --batch-rows 10").refused(2);
-    assert!(said.contains("line 5001: ") && said.contains("--skip-bad-lines"), "{said}");
+    assert!(said.contains("in.jsonl, line 5001: ") && said.contains("--skip-bad-lines"), "{said}");
     assert!(!dir.join("db").exists(), "nothing was made");
-    assert!(piped(dir, "import db - --format jsonl", &text).refused(2).contains("line 5001: "));
+    let said = piped(dir, "import db - --format jsonl", &text).refused(2);
+    assert!(said.contains("standard input, line 5001: "), "{said}");
     assert!(!dir.join("db").exists(), "nothing was made");
 
     line(dir, "put db there before --create").good();
@@ -65,7 +67,9 @@ fn a_bad_line_stops_with_nothing_done() {
     assert_eq!(line(dir, "scan db").good(), "there\tbefore\n");
 
     let skipping = line(dir, "import db in.jsonl --skip-bad-lines --json");
-    assert!(skipping.err.starts_with("left out: line 5001: "), "{}", skipping.err);
+    let note: serde_json::Value = serde_json::from_str(&skipping.err).expect(&skipping.err);
+    assert!(note["note"] == "left out" && note["file"] == "in.jsonl" && note["line"] == 5001, "{note}");
+    assert!(note["error"].is_string() && note["field"].is_null(), "{note}");
     let said = skipping.json();
     assert_eq!((&said[0]["rows"], &said[0]["skipped"]), (&5001.into(), &1.into()));
     assert_eq!(line(dir, "count db").good(), "5002\n");
@@ -77,13 +81,87 @@ fn bad_csv_is_named_or_skipped() {
     let dir = dir.path();
     std::fs::write(dir.join("in.csv"), "key,value\na,1\nb\nc,3\n").unwrap();
     assert!(line(dir, "import db in.csv").refused(2).contains("line 3: 1 fields"));
-    line(dir, "import db in.csv --skip-bad-lines").good();
+    let skipping = line(dir, "import db in.csv --skip-bad-lines");
+    assert_eq!(skipping.err, "left out: in.csv, line 3: 1 fields, but the first row has 2\n");
+    assert!(skipping.good().contains("1 bad lines left out"));
     assert_eq!(line(dir, "scan db").good(), "a\t1\nc\t3\n");
     // Without usable names no row can be read: that is not one bad line.
     std::fs::write(dir.join("names.csv"), "x,x\na,1\n").unwrap();
     assert!(line(dir, "import db names.csv --skip-bad-lines").refused(2).contains("two columns"));
     std::fs::write(dir.join("bytes.csv"), b"\xff,x\na,1\n").unwrap();
     assert!(line(dir, "import db bytes.csv --skip-bad-lines").refused(2).contains("not UTF-8"));
-    assert!(line(dir, "import db missing.csv").refused(2).contains("missing.csv"));
+    assert!(line(dir, "import new names.csv --skip-bad-lines").code == 2 && !dir.join("new").exists());
+    let said = line(dir, "import db missing.csv").refused(2);
+    assert!(said.contains("missing.csv: ") && said.contains("hint: check the name"), "{said}");
     assert!(line(dir, "import db in.unknown").refused(2).contains("--format"));
+}
+
+#[test]
+fn a_key_column_that_is_not_there_is_told_with_those_that_are() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("in.csv"), "id,name\n1,Ada\n").unwrap();
+    std::fs::write(dir.join("in.jsonl"), "{\"id\":1,\"name\":\"Ada\"}\n").unwrap();
+    for command in ["import db in.csv --key-column nope", "import db in.jsonl --key-column nope"] {
+        let said = line(dir, command).refused(2);
+        assert!(said.contains(", line 1: there is no key column nope; there are: id, name"), "{said}");
+        assert!(!dir.join("db").exists(), "nothing was made");
+    }
+    // Every row of such a table is bad alike, so none is left out in silence.
+    line(dir, "import db in.csv --key-column nope --skip-bad-lines").refused(2);
+}
+
+fn pair(key: &str, value: &str) -> String {
+    format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n")
+}
+
+/// Key and value of a row may have this many bytes together: 64 MiB, less what a batch keeps of each operation.
+const ROW_BYTES_MAX: usize = (64 << 20) - 32;
+
+#[test]
+fn rows_over_a_limit_are_found_before_anything_is_written() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let long_key = pair(&"k".repeat(65_537), "v");
+    let large_value = pair("large", &"v".repeat(ROW_BYTES_MAX - 4));
+    let legal =
+        pair(&"k".repeat(65_536), "v") + &pair("", "") + &pair("most", &"v".repeat(ROW_BYTES_MAX - 4));
+    std::fs::write(dir.join("long.jsonl"), format!("{legal}{long_key}")).unwrap();
+    std::fs::write(dir.join("large.jsonl"), format!("{}{large_value}", pair("a", "b"))).unwrap();
+    let said = line(dir, "import db long.jsonl --batch-rows 1").refused(2);
+    assert!(said.contains("long.jsonl, line 4: the key has 65537 bytes, but at most 65536"), "{said}");
+    assert!(!dir.join("db").exists(), "nothing was made");
+    let refused = line(dir, "import db large.jsonl --json");
+    let said: serde_json::Value = serde_json::from_str(&refused.err).expect(&refused.err);
+    assert!(
+        refused.code == 2 && said["exit"] == 2 && said["file"] == "large.jsonl" && said["line"] == 2,
+        "{said}"
+    );
+    assert!(said["error"].as_str().unwrap().contains("67108864 (option transaction_bytes_max)"), "{said}");
+    assert!(!dir.join("db").exists(), "nothing was made");
+
+    let skipping = line(dir, "import db long.jsonl --skip-bad-lines");
+    assert!(skipping.err.starts_with("left out: long.jsonl, line 4: the key has 65537"), "{}", skipping.err);
+    assert!(skipping.good().starts_with("imported 3 rows"));
+    line(dir, "import db large.jsonl --skip-bad-lines").good();
+    assert_eq!(line(dir, "count db").good(), "4\n");
+}
+
+#[test]
+fn large_rows_go_in_with_any_batch() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let mut text = String::new();
+    for n in 0..3 {
+        // What is collected before a large row must not make both together too large.
+        (0..70).for_each(|m| text += &pair(&format!("s{n}{m:02}"), &"v".repeat(100 << 10)));
+        text += &pair(&format!("l{n}"), &n.to_string().repeat(ROW_BYTES_MAX - 2));
+    }
+    std::fs::write(dir.join("in.jsonl"), text).unwrap();
+    for batch in ["--batch-rows 1", "--batch-rows 71", ""] {
+        line(dir, &format!("import db in.jsonl {batch}")).good();
+        assert_eq!(line(dir, "count db").good(), "213\n");
+        assert_eq!(line(dir, "get db l2").good().len(), ROW_BYTES_MAX - 1);
+        std::fs::remove_dir_all(dir.join("db")).unwrap();
+    }
 }

@@ -85,6 +85,16 @@ impl WriteBatch {
     /// # Errors
     /// [`BadOp`] if the key is longer than [`KEY_LEN_MAX`] or the value than [`VALUE_LEN_MAX`].
     pub fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<(), BadOp> {
+        Self::put_byte_size(key, value)?;
+        self.push(keyspace, OpKind::Put, key, value);
+        Ok(())
+    }
+
+    /// What such a [`put`](Self::put) would add to [`byte_size`](Self::byte_size), to be known before it is made.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_byte_size(key: &[u8], value: &[u8]) -> Result<usize, BadOp> {
         check_key("key", key)?;
         if value.len() > VALUE_LEN_MAX {
             return Err(BadOp(format!(
@@ -92,8 +102,7 @@ impl WriteBatch {
                 value.len()
             )));
         }
-        self.push(keyspace, OpKind::Put, key, value);
-        Ok(())
+        Ok(key.len() + value.len() + size_of::<OpRef>())
     }
 
     /// Removes `key`, which need not exist.

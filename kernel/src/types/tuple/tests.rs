@@ -201,6 +201,11 @@ fn text_is_understood() {
     assert_eq!(format_tuple(&row), r#"(42, "te\"xt", -7, true, x'00ff', 1.5, desc("x"), null, (1, 2))"#);
     assert_eq!(parse_tuple(" 42 ").unwrap(), [Element::Integer(42)]);
     assert_eq!(parse_tuple("()").unwrap(), []);
+    assert_eq!(parse_tuple("1.7976931348623157e308").unwrap(), [Element::Float(f64::MAX)]);
+    assert_eq!(
+        parse_tuple("(-inf, inf)").unwrap(),
+        [Element::Float(f64::NEG_INFINITY), Element::Float(f64::INFINITY)]
+    );
     let id = "(id'550e8400-e29b-41d4-a716-446655440000')";
     assert_eq!(format_tuple(&parse_tuple(&id.replace('-', "")).unwrap()), id);
 }
@@ -219,6 +224,8 @@ fn refusals_say_what_and_where() {
         ("(id'00')", 1, "an id has 16 bytes, not 1"),
         ("(1) 2", 4, "unexpected text"),
         ("999999999999999999999999999999999999999999", 0, "128 bits"),
+        ("(1e400)", 1, "1e400 is out of range"),
+        ("(7, desc(-1.8e308))", 9, "infinity is written inf or -inf"),
         ("desc 1", 5, "expected '('"),
         ("desc(desc(1))", 5, "directly inside desc"),
         ("+1", 0, "neither a number"),

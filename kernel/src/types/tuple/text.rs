@@ -5,7 +5,8 @@
 //! tuple   = "(" [ element { "," element } [ "," ] ] ")"
 //! element = null | true | false
 //!         | 42 | -7                                   integer: digits only, -2^127 to 2^127-1
-//!         | 1.5 | 2e10 | inf | -inf | nan             float: has a point or an exponent, or is a word
+//!         | 1.5 | 2e10 | inf | -inf | nan             float: has a point or an exponent, or is a word; rounded to
+//!                                                     the nearest, but none from 1.8e308 on: infinity is said by name
 //!         | "text"                                    in the escape syntax, with \" for a quotation mark
 //!         | x'00ff'                                   bytes, two hexadecimal digits each
 //!         | id'550e8400-e29b-41d4-a716-446655440000'  sixteen bytes; hyphens are optional
@@ -281,7 +282,13 @@ fn number(word: &str) -> Result<Element, String> {
     if digits.starts_with(|c: char| c.is_ascii_digit())
         && let Ok(value) = word.parse::<f64>()
     {
-        return Ok(Element::Float(value));
+        // Rounded to infinity it would be another key than the one that was typed.
+        return match value.is_finite() {
+            true => Ok(Element::Float(value)),
+            false => Err(format!(
+                "the float {word} is out of range, -1.8e308 to 1.8e308; infinity is written inf or -inf"
+            )),
+        };
     }
     Err(format!("'{word}' is neither a number nor a known word; text stands in double quotes"))
 }

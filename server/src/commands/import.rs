@@ -1,0 +1,238 @@
+//! Import of a file.
+//!
+//! An import reads its input twice. The first pass checks every line and writes nothing, so a bad line stops it before
+//! the database is touched; the second loads it in transactions of bounded size. What cannot be read twice (standard
+//! input, a pipe) is first copied into a temporary file. With `--skip-bad-lines` one pass is enough: bad lines are
+//! counted and left out.
+//!
+//! A record over a limit of the kernel is a bad line too, so the second pass meets none. Every record that could be
+//! put alone can be imported, whatever the size of batches: what is collected is committed before a record with which
+//! it would grow too large.
+//!
+//! The batches are committed without waiting for the disk, and synced once at the end: the import is durable when the
+//! command says so, and a crash before leaves whole batches.
+
+use std::fs::File;
+use std::io::{BufReader, Seek};
+use std::path::{Path, PathBuf};
+
+use holdfast::blocking::{Db, Keyspace};
+use holdfast::{Durability, Options, WriteBatch};
+use serde_json::json;
+
+use super::note_as;
+use crate::cli::{Database, Global};
+use crate::exit::{Exit, Failure, InputError};
+use crate::formats::{self, BadInput, Layout, ReadError, Record};
+use crate::output::Output;
+use crate::progress::{Progress, Summary};
+use crate::store::{self, keyspace, open_to_write};
+
+/// A batch is committed before it would hold more bytes than this, however few rows these are; a larger row goes alone.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// So many bad lines are shown; the others are only counted.
+const BAD_LINES_SHOWN: u64 = 10;
+
+/// An import as it was asked for.
+pub(super) struct Import {
+    pub db: Database,
+    pub file: PathBuf,
+    pub layout: Layout,
+    pub batch_rows: u64,
+    pub skip_bad_lines: bool,
+}
+
+impl Import {
+    pub(super) fn run(&self, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
+        let options = store::options(global, true);
+        let mut input = self.open_input()?;
+        let rows_total = match self.skip_bad_lines {
+            true => None,
+            false => Some(self.check(&mut input, &options)?),
+        };
+        let mut records = self.records(&input, &options).peekable();
+        // A file that is not of this format at all is known by its first record, before anything is made.
+        if matches!(records.peek(), Some(Err(failure)) if !matches!(failure, Failure::BadLine(_))) {
+            records.next().transpose()?;
+        }
+        let db = open_to_write(&self.db, global, true)?;
+        let keyspace = keyspace(&db, global, true)?;
+        let mut loading = Loading::start(&db, &keyspace, self.batch_rows, rows_total);
+        let loaded = self.load(records, &mut loading, out.as_json());
+        let (summary, skipped) = loaded.inspect_err(|_| loading.tell_what_is_there(out.as_json()))?;
+        let seq = db.sync()?;
+        db.close()?;
+        let skipped_text =
+            if self.skip_bad_lines { format!(", {skipped} bad lines left out") } else { String::new() };
+        out.say(
+            format_args!("imported {summary}{skipped_text}"),
+            json!({
+                "rows": summary.rows,
+                "skipped": skipped,
+                "seq": seq.get(),
+                "elapsed_ms": summary.elapsed.as_millis() as u64,
+                "rows_per_s": summary.rows_per_s(),
+            }),
+        )?;
+        Ok(Exit::Good)
+    }
+
+    fn name(&self) -> String {
+        if self.file == Path::new("-") { "standard input".into() } else { self.file.display().to_string() }
+    }
+
+    /// The input as a file that can be read twice.
+    fn open_input(&self) -> Result<File, Failure> {
+        let name = self.name();
+        let failed = |error| Failure::io(name.clone(), error);
+        if self.file == Path::new("-") {
+            return self.spool(std::io::stdin().lock());
+        }
+        let file = File::open(&self.file).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(Failure::WrongUse(format!("{name} is a directory, not a file")));
+        }
+        if metadata.is_file() { Ok(file) } else { self.spool(file) }
+    }
+
+    /// A copy, without a name, of what can be read only once.
+    fn spool(&self, mut from: impl std::io::Read) -> Result<File, Failure> {
+        let place = std::env::temp_dir();
+        // One error for both sides of the copy, so it names both.
+        let failed =
+            |error| Failure::io(format!("copying {} into {} (TMPDIR)", self.name(), place.display()), error);
+        let mut copy = tempfile::tempfile_in(&place).map_err(failed)?;
+        std::io::copy(&mut from, &mut copy).map_err(failed)?;
+        copy.rewind().map_err(failed)?;
+        Ok(copy)
+    }
+
+    /// The records, each judged by the limits of the database too. Goes on after each [`Failure::BadLine`].
+    fn records<'a>(
+        &'a self,
+        input: &'a File,
+        options: &'a Options,
+    ) -> impl Iterator<Item = Result<Record, Failure>> + 'a {
+        let file = self.name();
+        formats::read_on(BufReader::new(input), &self.layout).map(move |row| {
+            let named = |bad| InputError { file: file.clone(), bad };
+            let row = row.map_err(|error| match error {
+                ReadError::Line(bad) => Failure::BadLine(named(bad)),
+                ReadError::File(bad) => Failure::BadFile(named(bad)),
+                ReadError::Io(error) => Failure::io(file.clone(), error),
+            })?;
+            match options.check_put(&row.record.key, &row.record.value) {
+                Ok(()) => Ok(row.record),
+                Err(holdfast::Error::Invalid(what)) => {
+                    Err(Failure::BadLine(named(BadInput::new(row.line, what))))
+                }
+                Err(other) => Err(other.into()),
+            }
+        })
+    }
+
+    /// Reads all of it and writes nothing; gives the number of rows.
+    fn check(&self, input: &mut File, options: &Options) -> Result<u64, Failure> {
+        let mut progress = Progress::start("checking", None);
+        for record in self.records(input, options) {
+            record?;
+            progress.add(1);
+        }
+        input.rewind().map_err(|error| Failure::io(self.name(), error))?;
+        Ok(progress.finish().rows)
+    }
+
+    /// Loads the records; gives what was done and the number of bad lines left out.
+    fn load(
+        &self,
+        records: impl Iterator<Item = Result<Record, Failure>>,
+        loading: &mut Loading<'_>,
+        as_json: bool,
+    ) -> Result<(Summary, u64), Failure> {
+        let mut skipped = 0;
+        for record in records {
+            match record {
+                Ok(record) => loading.add(&record)?,
+                Err(Failure::BadLine(bad)) if self.skip_bad_lines => {
+                    skipped += 1;
+                    if skipped <= BAD_LINES_SHOWN {
+                        tell_left_out(&bad, as_json);
+                    }
+                }
+                // It was read well before, so somebody is writing the file.
+                Err(Failure::BadLine(bad) | Failure::BadFile(bad)) if !self.skip_bad_lines => {
+                    return Err(Failure::Problem(format!("the file changed while it was imported: {bad}")));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok((loading.finish()?, skipped))
+    }
+}
+
+/// Rows on their way into the database.
+struct Loading<'a> {
+    db: &'a Db,
+    keyspace: &'a Keyspace,
+    batch_rows: u64,
+    batch: WriteBatch,
+    progress: Progress,
+    rows_committed: u64,
+}
+
+impl<'a> Loading<'a> {
+    fn start(db: &'a Db, keyspace: &'a Keyspace, batch_rows: u64, rows_total: Option<u64>) -> Self {
+        let progress = Progress::start("importing", rows_total);
+        Self { db, keyspace, batch_rows, batch: WriteBatch::new(), progress, rows_committed: 0 }
+    }
+
+    fn add(&mut self, record: &Record) -> Result<(), Failure> {
+        let bytes = WriteBatch::put_byte_size(&record.key, &record.value).map_err(holdfast::Error::from)?;
+        if self.batch.byte_size().saturating_add(bytes) > BATCH_BYTES_MAX {
+            self.commit()?;
+        }
+        self.batch.put(self.keyspace.id(), &record.key, &record.value).map_err(holdfast::Error::from)?;
+        self.progress.add(1);
+        if self.batch.len() as u64 >= self.batch_rows {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        let rows = self.batch.len() as u64;
+        if rows > 0 {
+            if self.batch.byte_size() > BATCH_BYTES_MAX {
+                // Such a row fills much of the memory that there is; what waits there goes to the disk first.
+                self.db.flush()?;
+            }
+            self.db.write(std::mem::take(&mut self.batch), Durability::Buffered)?;
+            self.rows_committed += rows;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Summary, Failure> {
+        self.commit()?;
+        Ok(self.progress.finish())
+    }
+
+    /// After a failure: what the database may hold now.
+    fn tell_what_is_there(&self, as_json: bool) {
+        let rows = self.rows_committed;
+        if rows == 0 {
+            return;
+        }
+        let text = format!(
+            "the import stopped; up to {rows} rows of it are there, and it may be run again: rows then replace themselves"
+        );
+        note_as(as_json, &text, json!({ "note": "stopped", "rows_at_most": rows }));
+    }
+}
+
+fn tell_left_out(bad: &InputError, as_json: bool) {
+    let mut object = json!({ "note": "left out", "error": bad.to_string() });
+    bad.add_place(&mut object);
+    note_as(as_json, &format!("left out: {bad}"), object);
+}

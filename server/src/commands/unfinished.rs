@@ -1,0 +1,138 @@
+//! A file that has its name only when it is whole.
+//!
+//! It is written beside its place as `NAME.unfinished`, synced, and renamed last, never over another file. So whatever
+//! has the final name is complete and durable, also after a crash. An error, Ctrl-C or a request to terminate removes
+//! what was begun; a process that is killed leaves it under the name that tells what it is.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+use crate::exit::Failure;
+
+/// A file in the making. Dropped before [`finish`](Self::finish) it is removed.
+pub(super) struct Unfinished<'a> {
+    into: &'a Path,
+    path: PathBuf,
+    file: File,
+    guard: Guard,
+}
+
+/// What is to be removed if the process is told to end; `None` once it has its final name.
+#[derive(Clone)]
+struct Guard(Arc<Mutex<Option<PathBuf>>>);
+
+impl<'a> Unfinished<'a> {
+    /// Begins the file that shall be `into`.
+    ///
+    /// # Errors
+    /// [`Failure::WrongUse`] if that name, or the one of the unfinished file, is taken; what the operating system says.
+    pub(super) fn create(into: &'a Path) -> Result<Self, Failure> {
+        let Some(name) = into.file_name() else {
+            return Err(Failure::WrongUse(format!("{} names no file; give a new one", into.display())));
+        };
+        let mut unfinished = name.to_os_string();
+        unfinished.push(".unfinished");
+        let path = into.with_file_name(unfinished);
+        if into.symlink_metadata().is_ok() {
+            return Err(taken(into));
+        }
+        let failed = |error| Failure::io(into.display().to_string(), error);
+        let guard = Guard::watch().map_err(failed)?;
+        // Held meanwhile, so that a signal finds either no file or one that it knows of.
+        let mut begun = guard.lock();
+        let file = File::create_new(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Failure::WrongUse(format!(
+                "{} is left from an export that was killed, or is being written; remove it, or choose another name",
+                path.display()
+            )),
+            _ => failed(error),
+        })?;
+        *begun = Some(path.clone());
+        drop(begun);
+        Ok(Self { into, path, file, guard })
+    }
+
+    /// Where to write.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes what was written durable and gives it its name.
+    ///
+    /// # Errors
+    /// [`Failure::WrongUse`] if the name was taken meanwhile: what was written is then kept as the unfinished file.
+    /// What the operating system says.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        let failed = |error| Failure::io(self.path.display().to_string(), error);
+        self.file.sync_all().map_err(failed)?;
+        // Held to the end: a signal that comes now finds the file whole, under whichever name.
+        let mut begun = self.guard.lock();
+        let path = tempfile::TempPath::try_from_path(&self.path).map_err(failed)?;
+        *begun = None;
+        if let Err(refused) = path.persist_noclobber(self.into) {
+            let (error, path) = (refused.error, refused.path);
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(failed(error));
+            }
+            path.keep().map_err(|kept| failed(kept.error))?;
+            return Err(Failure::WrongUse(format!(
+                "{} appeared meanwhile and was left as it is; the whole export stands in {}, rename it",
+                self.into.display(),
+                self.path.display()
+            )));
+        }
+        let parent = self.into.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let synced = File::open(parent).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| Failure::io(parent.display().to_string(), error))
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.guard.remove();
+    }
+}
+
+fn taken(into: &Path) -> Failure {
+    Failure::WrongUse(format!("{} exists already; choose another name, or remove it first", into.display()))
+}
+
+impl Guard {
+    /// From now on Ctrl-C and a request to terminate remove what is guarded, then end the process as they always do.
+    fn watch() -> io::Result<Self> {
+        let guard = Self(Arc::default());
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let guarded = guard.clone();
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            for signal in signals.forever() {
+                let mut begun = guarded.lock();
+                remove(&mut begun);
+                // The lock is held until the process is gone, so nothing gets its final name any more.
+                let _ = emulate_default_handler(signal);
+            }
+        })?;
+        Ok(guard)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove(&self) {
+        remove(&mut self.lock());
+    }
+}
+
+fn remove(begun: &mut Option<PathBuf>) {
+    if let Some(path) = begun.take() {
+        // If it stays, its name says what it is.
+        let _ = std::fs::remove_file(path);
+    }
+}

@@ -1,0 +1,93 @@
+//! An export that is interrupted: no file has the final name before it is whole.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{holdfast, line};
+use tempfile::tempdir;
+
+const ROWS: u32 = 300_000;
+
+fn fill(dir: &Path) {
+    let text: String =
+        (0..ROWS).map(|n| format!("{{\"key\":\"{n:06}\",\"value\":\"some text\"}}\n")).collect();
+    std::fs::write(dir.join("in.jsonl"), text).unwrap();
+    line(dir, "import db in.jsonl").good();
+}
+
+/// Exports to `out.jsonl` and sends the signal as soon as the file has been begun.
+fn interrupted(dir: &Path, signal: &str) -> ExitStatus {
+    let mut child = holdfast(dir).args(["export", "db", "out.jsonl"]).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while !dir.join("out.jsonl.unfinished").exists() {
+        assert!(child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60));
+        std::thread::yield_now();
+    }
+    let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
+    assert!(sent.success());
+    child.wait().unwrap()
+}
+
+#[test]
+fn an_interrupted_export_leaves_no_half_file_under_its_name() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    fill(dir);
+    for (signal, number) in [("INT", 2), ("TERM", 15)] {
+        assert_eq!(interrupted(dir, signal).signal(), Some(number));
+        assert!(!dir.join("out.jsonl").exists() && !dir.join("out.jsonl.unfinished").exists(), "{signal}");
+    }
+    assert_eq!(interrupted(dir, "KILL").signal(), Some(9));
+    assert!(!dir.join("out.jsonl").exists());
+    let said = line(dir, "export db out.jsonl").refused(2);
+    assert!(said.contains("out.jsonl.unfinished is left") && said.contains("remove it"), "{said}");
+    std::fs::remove_file(dir.join("out.jsonl.unfinished")).unwrap();
+    line(dir, "export db out.jsonl").good();
+    let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+    assert!(read("out.jsonl") == read("in.jsonl"));
+    assert!(!dir.join("out.jsonl.unfinished").exists());
+}
+
+#[test]
+fn an_export_that_fails_or_loses_its_name_harms_nothing() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k \\xff --create").good();
+    line(dir, "export db out.jsonl --value-format raw").refused(2);
+    line(dir, "export none out.jsonl").refused(2);
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1, "only the database is there");
+    let said = line(dir, "export db no/such/out.jsonl").refused(2);
+    assert!(said.contains("no/such/out.jsonl: ") && said.contains("hint: check the name"), "{said}");
+
+    fill(dir);
+    let mut child = holdfast(dir).args(["export", "db", "out.jsonl"]).stderr(Stdio::piped()).spawn().unwrap();
+    while !dir.join("out.jsonl.unfinished").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    std::fs::write(dir.join("out.jsonl"), "mine").unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(2) && said.contains("out.jsonl appeared meanwhile"), "{said}");
+    assert_eq!(std::fs::read(dir.join("out.jsonl")).unwrap(), b"mine");
+    let whole = std::fs::read_to_string(dir.join("out.jsonl.unfinished")).unwrap();
+    assert_eq!(whole.lines().count() as u32, ROWS + 1);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_an_export_quietly() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    fill(dir);
+    let script = "\"$0\" export db - --format jsonl 2>err | head -n 1; echo ${PIPESTATUS[0]}";
+    let ended = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_holdfast")])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(said, "{\"key\":\"000000\",\"value\":\"some text\"}\n0\n");
+    assert_eq!(std::fs::read(dir.join("err")).unwrap(), b"");
+}

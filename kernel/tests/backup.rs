@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
 
+mod support {
+    pub mod settings;
+}
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -15,6 +19,7 @@ use holdfast::{
     Scan, Seq, WriteBatch, blocking,
 };
 use holdfast_sim::{Crash, FaultClass, Process, Trigger};
+use support::settings::{self, tiny};
 
 const DIR: &str = "/db";
 const TARGET: &str = "/copy";
@@ -22,29 +27,11 @@ const TARGET: &str = "/copy";
 const RETAINED: u64 = 40;
 
 fn options() -> Options {
-    Options {
-        memtable_bytes: 16 << 10,
-        log_segment_bytes_max: 64 << 10,
-        log_bytes_max: 128 << 10,
-        reserve_bytes: 0,
-        retain_commits: RETAINED,
-        ..Options::default()
-    }
+    Options { retain_commits: RETAINED, ..settings::options() }
 }
 
 fn existing() -> Options {
     Options { create_if_missing: false, ..options() }
-}
-
-fn tiny() -> KeyspaceOptions {
-    KeyspaceOptions {
-        block_bytes: 256,
-        table_bytes: 16 << 10,
-        level1_bytes: 16 << 10,
-        level_ratio: 2,
-        level0_tables: 2,
-        ..KeyspaceOptions::default()
-    }
 }
 
 async fn create(env: Arc<dyn Env>, dir: &Path) -> Result<Db> {

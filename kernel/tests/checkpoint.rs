@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
 
+mod support {
+    pub mod settings;
+}
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -10,34 +14,12 @@ use std::sync::{Arc, Mutex};
 
 use holdfast::env::Env;
 use holdfast::env::linux::{LinuxEnv, block_on};
-use holdfast::{
-    CheckpointInfo, Db, Error, Isolation, KeyspaceOptions, Options, Result, Scan, Seq, TransactionOptions,
-};
+use holdfast::{CheckpointInfo, Db, Error, Isolation, Options, Result, Scan, Seq, TransactionOptions};
 use holdfast_sim::{Crash, FaultClass, Process, SimDisk, Trigger};
+use support::settings::{options, tiny};
 
 const TARGET: &str = "/copy";
 const DIR: &str = "/db";
-
-fn options() -> Options {
-    Options {
-        memtable_bytes: 16 << 10,
-        log_segment_bytes_max: 64 << 10,
-        log_bytes_max: 128 << 10,
-        reserve_bytes: 0,
-        ..Options::default()
-    }
-}
-
-fn tiny() -> KeyspaceOptions {
-    KeyspaceOptions {
-        block_bytes: 256,
-        table_bytes: 16 << 10,
-        level1_bytes: 16 << 10,
-        level_ratio: 2,
-        level0_tables: 2,
-        ..KeyspaceOptions::default()
-    }
-}
 
 type Content = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 

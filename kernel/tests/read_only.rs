@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
 
+mod support {
+    pub mod settings;
+}
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,29 +17,9 @@ use holdfast::{
     Scan, Seq, WriteBatch,
 };
 use holdfast_sim::Process;
+use support::settings::{options, tiny};
 
 const DIR: &str = "/db";
-
-fn options() -> Options {
-    Options {
-        memtable_bytes: 16 << 10,
-        log_segment_bytes_max: 64 << 10,
-        log_bytes_max: 128 << 10,
-        reserve_bytes: 0,
-        ..Options::default()
-    }
-}
-
-fn tiny() -> KeyspaceOptions {
-    KeyspaceOptions {
-        block_bytes: 256,
-        table_bytes: 16 << 10,
-        level1_bytes: 16 << 10,
-        level_ratio: 2,
-        level0_tables: 2,
-        ..KeyspaceOptions::default()
-    }
-}
 
 async fn create(env: Arc<dyn Env>) -> Result<Db> {
     let db = Db::open_in(env, DIR, options()).await?;

@@ -5,6 +5,10 @@
 #![expect(clippy::disallowed_methods, reason = "the number of cases comes from whoever runs the test")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support {
+    pub mod settings;
+}
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +20,7 @@ use holdfast::{
     WriteBatch, repair,
 };
 use holdfast_sim::{SimDisk, World};
+use support::settings;
 
 type Key = (String, Vec<u8>);
 type Contents = BTreeMap<Key, Vec<u8>>;
@@ -47,14 +52,7 @@ impl Draw {
 }
 
 fn options() -> Options {
-    Options {
-        memory_limit_bytes: 8 << 20,
-        memtable_bytes: 16 << 10,
-        log_segment_bytes_max: 64 << 10,
-        log_bytes_max: 128 << 10,
-        reserve_bytes: 0,
-        ..Options::default()
-    }
+    Options { memory_limit_bytes: 8 << 20, ..settings::options() }
 }
 
 fn small() -> KeyspaceOptions {

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
 
+mod support {
+    pub mod settings;
+}
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,30 +14,17 @@ use holdfast::env::linux::{LinuxEnv, block_on};
 use holdfast::env::{Env, TaskClass};
 use holdfast::{Compression, Db, Error, FileVerdict, KeyspaceOptions, Options, Result, VerifyReport};
 use holdfast_sim::{Process, SimDisk};
+use support::settings;
 
 const DIR: &str = "/db";
 const SECTOR: usize = 512;
 
 fn options() -> Options {
-    Options {
-        memtable_bytes: 16 << 10,
-        log_segment_bytes_max: 64 << 10,
-        log_bytes_max: 128 << 10,
-        reserve_bytes: 4096,
-        ..Options::default()
-    }
+    Options { reserve_bytes: 4096, ..settings::options() }
 }
 
 fn tiny() -> KeyspaceOptions {
-    KeyspaceOptions {
-        block_bytes: 1 << 10,
-        table_bytes: 16 << 10,
-        level1_bytes: 16 << 10,
-        level_ratio: 2,
-        level0_tables: 2,
-        compression: vec![Compression::Lz4],
-        ..KeyspaceOptions::default()
-    }
+    KeyspaceOptions { block_bytes: 1 << 10, compression: vec![Compression::Lz4], ..settings::tiny() }
 }
 
 async fn fill(env: Arc<dyn Env>, dir: &Path) -> Result<Db> {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::formats::{Format, Notation};
+use crate::log::Level;
 
 pub use arguments::KeyBounds;
 use arguments::{delimiter, duration, row_count};
@@ -52,6 +53,17 @@ pub struct Global {
     /// Keep the versions of this many latest commits readable by --at; an opening with fewer lets the others go.
     #[arg(long, global = true, value_name = "N", default_value = "1000", hide_short_help = true)]
     pub retain_commits: u64,
+    /// Show what the kernel reports of its work, on standard error: this level and all above it. Default is warn; off
+    /// for the tour, which tears logs on purpose.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "LEVEL",
+        env = "HOLDFAST_LOG",
+        hide_short_help = true
+    )]
+    pub log: Option<Level>,
 }
 
 /// What to do.
@@ -317,6 +329,17 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+impl Cli {
+    /// Which events are shown.
+    pub fn log_level(&self) -> Level {
+        let by_itself = match self.command {
+            Command::Tour { .. } | Command::TourWriter { .. } => Level::Off,
+            _ => Level::Warn,
+        };
+        self.global.log.unwrap_or(by_itself)
+    }
 }
 
 /// The database a command works on.

@@ -13,8 +13,6 @@ mod unfinished;
 mod upkeep;
 mod words;
 
-use std::io::Write;
-
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
@@ -95,6 +93,5 @@ fn note_as(as_json: bool, text: &str, object: serde_json::Value) {
 
 /// A line on standard error, for what is not a result.
 fn note(text: impl std::fmt::Display) {
-    // Nothing can be done about a closed standard error, and nothing depends on it.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    crate::stderr::line(&text.to_string());
 }

@@ -16,9 +16,10 @@ fn main() -> ExitCode {
         }
     };
     let as_json = cli.global.json;
+    holdfast_server::log::start(cli.log_level(), as_json);
     let exit = holdfast_server::commands::run(cli).unwrap_or_else(|failure| {
         if let Some(message) = failure.message(as_json) {
-            eprintln!("{message}");
+            holdfast_server::stderr::line(&message);
         }
         failure.exit()
     });

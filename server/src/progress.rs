@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::stderr;
+
 const WITH_TOTAL: &str = "{msg} [{bar:30}] {human_pos} of {human_len} rows, {per_sec}, {eta} left";
 const BYTES: &str = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
 const WITHOUT_TOTAL: &str = "{spinner} {msg} {human_pos} rows, {per_sec}, {elapsed}";
@@ -40,6 +42,7 @@ impl Progress {
         bar.set_message(what);
         if is_terminal {
             bar.enable_steady_tick(Duration::from_millis(200));
+            stderr::show(&bar);
         }
         Self { bar, rows: 0, started: Instant::now() }
     }
@@ -70,6 +73,7 @@ impl Bytes {
             false => ProgressBar::hidden(),
         };
         bar.set_message(what);
+        stderr::show(&bar);
         Self { bar }
     }
 

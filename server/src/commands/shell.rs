@@ -16,6 +16,7 @@ use super::{data, keyspaces, note, words};
 use crate::cli::{Database, Global, Past, Range};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::stderr;
 use crate::store::{View, keyspace, open_to_write};
 
 #[derive(Parser)]
@@ -144,7 +145,11 @@ impl Session {
         out.flush()?;
         loop {
             let mark = if self.txn.is_some() { "*" } else { "" };
-            match editor.readline(&format!("{}{mark}> ", self.keyspace.name())) {
+            let line = {
+                let _held = stderr::hold();
+                editor.readline(&format!("{}{mark}> ", self.keyspace.name()))
+            };
+            match line {
                 Ok(line) => {
                     // A history that cannot be kept is no reason to stop.
                     let _ = editor.add_history_entry(&line);

@@ -6,6 +6,7 @@ mod backup;
 mod commands;
 mod help;
 mod interrupted;
+mod log;
 mod refusals;
 mod support;
 mod tour;

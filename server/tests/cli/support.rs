@@ -48,7 +48,7 @@ impl Run {
 /// The binary, to be run in `dir`.
 pub fn holdfast(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    command.current_dir(dir).stdin(Stdio::null());
+    command.current_dir(dir).stdin(Stdio::null()).env_remove("HOLDFAST_LOG");
     command
 }
 

@@ -13,6 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use holdfast::env::{IoError, IoErrorKind};
 use serde_json::{Value as Json, json};
 
 use crate::formats::BadInput;
@@ -39,8 +40,8 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The kernel refused or failed.
-    #[error(transparent)]
-    Kernel(#[from] holdfast::Error),
+    #[error("{}", of_a_command(.0))]
+    Kernel(holdfast::Error),
     /// An input or output file failed.
     #[error("{what}: {error}")]
     Io {
@@ -126,6 +127,11 @@ impl Failure {
             }
             Self::BadFile(_) => Some("mend the file, or the options that say what it looks like"),
             Self::Io { error, .. } => next_step(error.kind()),
+            Self::Kernel(holdfast::Error::Io(error)) => next_step_of_database(error.kind),
+            Self::Kernel(holdfast::Error::DiskFull(_)) => Some("what was acknowledged is kept"),
+            Self::Kernel(holdfast::Error::Stale(_)) => {
+                Some("another process rewrites the database meanwhile; run it again")
+            }
             _ => None,
         }
     }
@@ -147,6 +153,28 @@ impl Failure {
                 None => Some(format!("error: {self}")),
             },
         }
+    }
+}
+
+impl From<holdfast::Error> for Failure {
+    /// A file where the path needs a directory is a wrong name: Linux says so of the whole path only, so it is looked
+    /// for.
+    fn from(error: holdfast::Error) -> Self {
+        if let holdfast::Error::Io(IoError { kind: IoErrorKind::Other, path, .. }) = &error
+            && let Some(file) = path.ancestors().skip(1).find(|part| part.is_file())
+        {
+            let (path, file) = (path.display(), file.display());
+            return Self::WrongUse(format!("{path}: {file} is a file, not a directory; check the name"));
+        }
+        Self::Kernel(error)
+    }
+}
+
+/// The kernel's words, save where they are for a program that goes on: a command has ended.
+fn of_a_command(error: &holdfast::Error) -> String {
+    match error {
+        holdfast::Error::Stale(what) => format!("a file that was still to be read is gone: {what}"),
+        other => other.to_string(),
     }
 }
 
@@ -173,6 +201,21 @@ fn next_step(kind: io::ErrorKind) -> Option<&'static str> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, then run it again",
         _ => return None,
     })
+}
+
+/// What to do when a file of the database fails.
+fn next_step_of_database(kind: IoErrorKind) -> Option<&'static str> {
+    match kind {
+        IoErrorKind::Permission => {
+            Some("`ls -ld` and `mount` show who may write there; run it as a user who may, or on a copy")
+        }
+        IoErrorKind::NotFound => Some("check the name; `holdfast verify` shows whether a file is missing"),
+        IoErrorKind::Medium => Some(
+            "the disk fails: keep a copy of what can be read, and see the system's log (`dmesg`); \
+             `holdfast repair` salvages into a new directory",
+        ),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

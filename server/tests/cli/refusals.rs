@@ -156,6 +156,30 @@ fn keys_and_transactions_over_their_limits() {
 }
 
 #[test]
+fn what_the_system_refuses_is_named_with_what_to_do() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    made(dir);
+    std::fs::write(dir.join("file"), "mine").unwrap();
+    for (command, code, words) in [
+        ("put db k --file nope", 2, &["nope", "No such file", "check the name"][..]),
+        ("put db k --file db", 2, &["db: ", "directory", "check the name"]),
+        ("put db k --file file/x", 2, &["file/x", "Not a directory", "check the name"]),
+        ("import db nope.csv", 2, &["nope.csv", "check the name"]),
+        ("restore nope again", 2, &["nope"]),
+        ("repair nope saved", 2, &["nope", "check the name"]),
+        ("tour --keep file", 2, &["file"]),
+        ("get file/db k", 2, &["file/db", "file is a file, not a directory", "check the name"]),
+        ("put file/db k v --create", 2, &["file/db", "file is a file, not a directory", "check the name"]),
+        ("verify file/db", 2, &["file/db", "file is a file, not a directory", "check the name"]),
+        ("stats file", 2, &["file", "not a directory"]),
+    ] {
+        refused(dir, command, code, words);
+    }
+    assert!(line(dir, "bench --dir nope").refused(2).contains("check the name"));
+}
+
+#[test]
 fn a_newer_format_is_said_to_be_newer() {
     let scratch = tempdir().unwrap();
     let dir = scratch.path();

@@ -64,6 +64,17 @@ pub enum Failure {
         /// The directory.
         left: PathBuf,
     },
+    /// A line of a script for the shell. Where in a script a failure stands says nothing about how the shell was
+    /// called, so each ends the run with 1.
+    #[error("line {line}, `{text}`: {failure}")]
+    InScript {
+        /// Its number, from 1.
+        line: u64,
+        /// Its beginning.
+        text: String,
+        /// What it gave.
+        failure: Box<Self>,
+    },
     /// A line of an input that is not what its layout says, or that no database could take.
     #[error("{0}")]
     BadLine(InputError),
@@ -104,7 +115,8 @@ impl Failure {
             Self::Kernel(holdfast::Error::Invalid(_) | holdfast::Error::NotFound { .. }) => Exit::WrongUse,
             Self::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
             Self::Io { error, .. } if is_wrong_name(error.kind()) => Exit::WrongUse,
-            Self::Kernel(_) | Self::Io { .. } | Self::Problem(_) => Exit::Problem,
+            Self::InScript { failure, .. } if failure.exit() == Exit::Good => Exit::Good,
+            Self::Kernel(_) | Self::Io { .. } | Self::Problem(_) | Self::InScript { .. } => Exit::Problem,
             Self::WrongUse(_) | Self::BadLine(_) | Self::BadFile(_) => Exit::WrongUse,
         }
     }
@@ -112,7 +124,7 @@ impl Failure {
     /// What to do next, where the error does not say it by itself.
     fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Unfinished { failure, .. } => failure.hint(),
+            Self::Unfinished { failure, .. } | Self::InScript { failure, .. } => failure.hint(),
             Self::Kernel(holdfast::Error::NotFound { .. }) => Some(
                 "check the directory's name; `holdfast import` and `holdfast put --create` make a new database",
             ),

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, WeakProgressBar};
+use serde_json::json;
 
 /// So many lines are held at most; of the others only the number is told.
 const HELD_LINES_MAX: usize = 1000;
@@ -53,6 +54,14 @@ pub fn line(text: &str) {
     match screen.bar.as_ref().and_then(WeakProgressBar::upgrade) {
         Some(bar) => bar.suspend(|| write(text)),
         None => write(text),
+    }
+}
+
+/// Says what is neither result nor failure; with `as_json`, as an object whose only member is `note`.
+pub fn note(as_json: bool, text: &str) {
+    match as_json {
+        true => line(&json!({ "note": text }).to_string()),
+        false => line(&format!("note: {text}")),
     }
 }
 

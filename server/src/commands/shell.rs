@@ -1,7 +1,8 @@
 //! The interactive shell: one command a line, with transactions, history and line editing.
 //!
 //! On a terminal an error is told and the next line awaited. Otherwise (a script, a pipe) the first error ends the run
-//! with its line number and exit code. A transaction that is open at the end is rolled back.
+//! with its line number and exit code 1. A transaction that is open at the end is rolled back and this is said; if a
+//! script loses writes so, it ends with 1 too, for they were surely meant to last.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -112,23 +113,35 @@ struct Session {
     global: Global,
     keyspace: Keyspace,
     txn: Option<Txn>,
+    /// Statements that wrote into the open transaction.
+    txn_writes: u64,
 }
 
 pub(super) fn run(database: &Database, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
     let db = open_to_write(database, global, true)?;
     let keyspace = keyspace(&db, global, true)?;
-    let mut session = Session { db, global: global.clone(), keyspace, txn: None };
-    if std::io::stdin().is_terminal() {
-        session.talk(out)?;
-    } else {
-        session.read_script(std::io::stdin().lock(), out)?;
-    }
-    if session.txn.take().is_some() {
-        note("the open transaction was rolled back");
-    }
-    let Session { db, keyspace, .. } = session;
+    let mut session = Session { db, global: global.clone(), keyspace, txn: None, txn_writes: 0 };
+    let is_script = !std::io::stdin().is_terminal();
+    let outcome = match is_script {
+        true => session.read_script(std::io::stdin().lock(), out),
+        false => session.talk(out),
+    };
+    let Session { db, keyspace, txn, txn_writes, .. } = session;
+    let lost = txn.map(|open| {
+        open.rollback();
+        format!("the input ended within a transaction: {txn_writes} statements that wrote were rolled back")
+    });
     drop(keyspace);
-    db.close()?;
+    let closed = db.close();
+    match lost {
+        Some(lost) if is_script && txn_writes > 0 && outcome.is_ok() => {
+            return Err(Failure::Problem(format!("{lost}; end it with `commit` or `rollback`")));
+        }
+        Some(lost) => stderr::note(global.json, &lost),
+        None => {}
+    }
+    outcome?;
+    closed?;
     Ok(Exit::Good)
 }
 
@@ -160,6 +173,9 @@ impl Session {
                     }
                     out.flush()?;
                 }
+                Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    note(not_utf8(None).message(out.as_json()).unwrap_or_default());
+                }
                 Err(ReadlineError::Interrupted) => out.line("(`quit` or Ctrl-D ends the shell)")?,
                 Err(ReadlineError::Eof) => break,
                 Err(other) => return Err(failed(other)),
@@ -172,15 +188,16 @@ impl Session {
     }
 
     fn read_script(&mut self, input: impl BufRead, out: &mut Output) -> Result<(), Failure> {
-        for (number, line) in (1..).zip(input.lines()) {
-            let line = line.map_err(|error| Failure::io("standard input", error))?;
-            match self.execute(&line, out) {
+        for (number, bytes) in (1..).zip(input.split(b'\n')) {
+            let bytes = bytes.map_err(|error| Failure::io("standard input", error))?;
+            let line = std::str::from_utf8(&bytes).map_err(|bad| not_utf8(Some(bad.valid_up_to())));
+            match line.and_then(|line| self.execute(line, out)) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(failure) => {
                     out.flush()?;
-                    note(format_args!("line {number}: {line}"));
-                    return Err(failure);
+                    let text = beginning(&String::from_utf8_lossy(&bytes));
+                    return Err(Failure::InScript { line: number, text, failure: Box::new(failure) });
                 }
             }
         }
@@ -240,14 +257,22 @@ impl Session {
             Statement::Put { key, value } => {
                 let (key, value) = (self.global.key(&key)?, self.global.value(&value)?);
                 match &mut self.txn {
-                    Some(txn) => Ok(txn.put(&self.keyspace, key, value)?),
+                    Some(txn) => {
+                        txn.put(&self.keyspace, key, value)?;
+                        self.txn_writes += 1;
+                        Ok(())
+                    }
                     None => committed(self.keyspace.put(key, value)?, out),
                 }
             }
             Statement::Delete { key: Some(key), .. } => {
                 let key = self.global.key(&key)?;
                 match &mut self.txn {
-                    Some(txn) => Ok(txn.delete(&self.keyspace, key)?),
+                    Some(txn) => {
+                        txn.delete(&self.keyspace, key)?;
+                        self.txn_writes += 1;
+                        Ok(())
+                    }
                     None => committed(self.keyspace.delete(key)?, out),
                 }
             }
@@ -259,7 +284,7 @@ impl Session {
                 let isolation = if snapshot { Isolation::Snapshot } else { Isolation::Serializable };
                 let txn = self.db.begin(TransactionOptions { isolation, durability: Durability::Sync });
                 let seq = txn.read_seq();
-                self.txn = Some(txn);
+                (self.txn, self.txn_writes) = (Some(txn), 0);
                 out.say(format_args!("reading as of commit {seq}"), json!({ "read_seq": seq.get() }))
             }
             Statement::Commit => committed(self.take_txn()?.commit()?, out),
@@ -286,7 +311,9 @@ impl Session {
                 ));
             }
         };
-        Ok(txn.delete_range(&self.keyspace, start, end)?)
+        txn.delete_range(&self.keyspace, start, end)?;
+        self.txn_writes += 1;
+        Ok(())
     }
 
     fn take_txn(&mut self) -> Result<Txn, Failure> {
@@ -307,6 +334,22 @@ impl Session {
 
 fn committed(seq: Seq, out: &mut Output) -> Result<(), Failure> {
     out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))
+}
+
+/// A line of other bytes, the first of them at `at` if that is known.
+fn not_utf8(at: Option<usize>) -> Failure {
+    let at = at.map_or(String::new(), |at| format!(" at byte {at}"));
+    Failure::WrongUse(format!("the line is not UTF-8{at}; write other bytes as escapes, such as \\xff"))
+}
+
+/// What is shown of a line: its first characters, on one line.
+fn beginning(line: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut shown: String = line.trim().chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if line.trim().chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Where lines are remembered; nowhere without a home directory.

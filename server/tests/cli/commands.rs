@@ -183,11 +183,58 @@ fn the_shell_runs_scripts_with_transactions() {
     assert_eq!(lines[lines.len() - 2..], ["a\t1", "b\t4"]);
     let failed = piped(dir, "shell db", "put z 1\nbegin\nput y 1\nget nothing\nput x 1\n");
     let said = failed.refused(1);
-    assert!(said.starts_with("line 4: get nothing\n"), "{said}");
+    assert!(
+        said.contains("error: line 4, `get nothing`: there is no key nothing in keyspace default\n"),
+        "{said}"
+    );
+    assert!(said.starts_with("note: the input ended within a transaction: 1 statements"), "{said}");
     assert_eq!(line(dir, "scan db --keys-only").good(), "a\nb\nz\n");
-    assert!(piped(dir, "shell db", "commit\n").refused(2).contains("no transaction is open"));
+    assert!(piped(dir, "shell db", "commit\n").refused(1).contains("no transaction is open"));
     assert!(piped(dir, "shell db", "help\n").good().contains("rollback"));
-    assert!(piped(dir, "shell db", "gte k\n").refused(2).contains("unrecognized"));
+    assert!(piped(dir, "shell db", "gte k\n").refused(1).contains("unrecognized"));
+}
+
+#[test]
+fn a_script_that_ends_within_a_transaction_has_lost_something() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    for script in [
+        "put z 1\nbegin\nput y 1\ndelete z\n",
+        "begin\nput y 1\ndelete z\nquit\n",
+        "begin\ndelete --prefix z",
+    ] {
+        let said = piped(dir, "shell db", script).refused(1);
+        assert!(said.contains("rolled back") && said.contains("`commit`"), "{script}: {said}");
+    }
+    assert_eq!(line(dir, "scan db").good(), "z\t1\n");
+    let read_only = piped(dir, "shell db", "begin\nget z\n");
+    assert!(read_only.err.starts_with("note: the input ended within a transaction: 0 "), "{}", read_only.err);
+    read_only.good();
+    let ended = piped(dir, "shell db", "begin\nput y 1\ncommit\nbegin\nput x 1\nrollback\n");
+    assert_eq!(ended.err, "");
+    ended.good();
+    let said = piped(dir, "shell db --json", "begin\nput x 1\n");
+    let json: serde_json::Value = serde_json::from_str(said.err.trim()).expect(&said.err);
+    assert!(
+        said.code == 1 && json["exit"] == 1 && json["error"].as_str().unwrap().contains("1 statements"),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_line_of_other_bytes_is_named() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("script"), b"put a 1\r\nput k \xff\xfe\nput b 2\n").unwrap();
+    let ended = holdfast(dir)
+        .args(["shell", "db"])
+        .stdin(std::fs::File::open(dir.join("script")).unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: line 2, `put k ") && said.contains("not UTF-8 at byte 6"), "{said}");
+    assert_eq!(line(dir, "scan db").good(), "a\t1\n", "what stands before it was done, what follows was not");
 }
 
 #[test]

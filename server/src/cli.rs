@@ -233,7 +233,7 @@ pub enum Command {
         #[command(flatten)]
         db: Database,
     },
-    /// Print what the database holds and does.
+    /// Print what the database holds, and what this opening of it has done.
     #[command(after_help = "Examples:\n  holdfast stats db\n  holdfast stats db --watch 2s\n  \
         holdfast stats db --prometheus\n")]
     Stats {
@@ -243,7 +243,9 @@ pub enum Command {
         /// Print again and again, so far apart.
         #[arg(long, value_name = "TIME", value_parser = duration, num_args = 0..=1, default_missing_value = "1s")]
         watch: Option<std::time::Duration>,
-        /// In the text format of Prometheus.
+        /// In the text format of Prometheus. Gauges (sizes, levels, tables, the newest commit) are the database's;
+        /// counters and times are this process's, so they begin at 0 each time. Those of a program come from its own
+        /// `Db::metrics`.
         #[arg(long, conflicts_with = "watch", conflicts_with = "json")]
         prometheus: bool,
     },

@@ -4,7 +4,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::status::{push_cache, push_levels};
+use super::status::{push_cache, push_identity, push_levels, push_shape};
 use super::{Db, KeyspaceInfo, ReadOnlySnapshot, Scan, TypedReadOnlyKeyspace};
 use crate::checkpoint::{self, BackupProgress, CheckpointInfo};
 use crate::engine::keyspace;
@@ -178,12 +178,14 @@ impl ReadOnlyDb {
         self.keyspace(super::DEFAULT_KEYSPACE)
     }
 
-    /// What can be counted from beside the writer: levels, the log's share in memory, this process's cache, the newest
-    /// commit. Names and units as in [`Db::metrics`].
+    /// What can be counted from beside the writer: the database's identity, levels and shape, the log's share in
+    /// memory, this process's cache, the newest commit. Names and units as in [`Db::metrics`].
     pub fn metrics(&self) -> Metrics {
         let view = self.shared.view();
         let mut metrics = Metrics::default();
+        push_identity(view.database, &mut metrics);
         push_levels(&view.state, &mut metrics);
+        push_shape(&view.state, &mut metrics);
         push_cache(self.shared.looker.tables.cache(), &mut metrics);
         let seq = MetricValue::Gauge(view.seq.get());
         metrics.push("holdfast_last_sequence", "The newest visible commit.", seq);

@@ -120,14 +120,11 @@ impl Db {
             "Commits, and controls of the log, that no leader has taken yet.",
             MetricValue::Gauge(self.engine().committer.waiting()),
         );
-        metrics.push_labelled(
-            "holdfast_database",
-            "Always 1; its label is the identity that the database was given when it was created.",
-            vec![("id", format!("{:016x}", self.database_id()))],
-            MetricValue::Gauge(1),
-        );
-        push_levels(&self.engine().published.load(), &mut metrics);
-        self.push_amplification(&mut metrics);
+        push_identity(self.database_id(), &mut metrics);
+        let state = self.engine().published.load();
+        push_levels(&state, &mut metrics);
+        self.push_write_amplification(&mut metrics);
+        push_shape(&state, &mut metrics);
         self.push_memory(&mut metrics);
         metrics
     }
@@ -193,12 +190,8 @@ impl Db {
         }
     }
 
-    fn push_amplification(&self, metrics: &mut Metrics) {
+    fn push_write_amplification(&self, metrics: &mut Metrics) {
         let recorder = &self.engine().recorder;
-        let ratio = |part: u64, whole: u64| {
-            let thousandths = u128::from(part) * 1000 / u128::from(whole.max(1));
-            MetricValue::Ratio(u64::try_from(thousandths).unwrap_or(u64::MAX))
-        };
         let written = recorder.log_bytes_written.get()
             + recorder.flush_bytes_written.get()
             + recorder.compaction_bytes_written.get();
@@ -206,28 +199,6 @@ impl Db {
             "holdfast_write_amplification_ratio",
             "Bytes written to log and tables for each byte committed, since the opening.",
             ratio(written, recorder.user_bytes_written.get()),
-        );
-        let state = self.engine().published.load();
-        let runs = state.keyspaces.values().map(|keyspace| {
-            let runs = keyspace.levels.iter().skip(1).filter(|level| !level.is_empty()).count();
-            (keyspace.levels[0].len() + runs + keyspace.frozen.len() + 1) as u64
-        });
-        metrics.push(
-            "holdfast_read_amplification",
-            "Memtables and sorted runs that a look-up may have to ask, in the worst keyspace.",
-            MetricValue::Gauge(runs.max().unwrap_or(0)),
-        );
-        let infos = || state.keyspaces.values().map(|keyspace| KeyspaceInfo::of(keyspace));
-        let all: u64 = infos().map(|info| info.table_bytes()).sum();
-        let deepest: u64 = infos()
-            .filter_map(|info| {
-                info.levels.iter().rev().find(|level| level.bytes > 0).map(|level| level.bytes)
-            })
-            .sum();
-        metrics.push(
-            "holdfast_space_amplification_ratio",
-            "Bytes of all tables for each byte of the deepest levels: an upper bound of what dead versions take.",
-            ratio(all, deepest.max(1)),
         );
     }
 
@@ -273,14 +244,62 @@ impl Db {
     }
 }
 
+/// What share one is of another.
+fn ratio(part: u64, whole: u64) -> MetricValue {
+    let thousandths = u128::from(part) * 1000 / u128::from(whole.max(1));
+    MetricValue::Ratio(u64::try_from(thousandths).unwrap_or(u64::MAX))
+}
+
+/// Whose the figures are.
+pub(super) fn push_identity(database_id: u64, metrics: &mut Metrics) {
+    metrics.push_labelled(
+        "holdfast_database",
+        "Always 1; its label is the identity that the database was given when it was created.",
+        vec![("id", format!("{database_id:016x}"))],
+        MetricValue::Gauge(1),
+    );
+}
+
+/// How far the shape of a state is from one sorted run.
+pub(super) fn push_shape(state: &State, metrics: &mut Metrics) {
+    let runs = state.keyspaces.values().map(|keyspace| {
+        let runs = keyspace.levels.iter().skip(1).filter(|level| !level.is_empty()).count();
+        (keyspace.levels[0].len() + runs + keyspace.frozen.len() + 1) as u64
+    });
+    metrics.push(
+        "holdfast_read_amplification",
+        "Memtables and sorted runs that a look-up may have to ask, in the worst keyspace.",
+        MetricValue::Gauge(runs.max().unwrap_or(0)),
+    );
+    let infos = || state.keyspaces.values().map(|keyspace| KeyspaceInfo::of(keyspace));
+    let all: u64 = infos().map(|info| info.table_bytes()).sum();
+    let deepest: u64 = infos()
+        .filter_map(|info| info.levels.iter().rev().find(|level| level.bytes > 0).map(|level| level.bytes))
+        .sum();
+    metrics.push(
+        "holdfast_space_amplification_ratio",
+        "Bytes of all tables for each byte of the deepest levels: an upper bound of what dead versions take.",
+        ratio(all, deepest.max(1)),
+    );
+}
+
 /// What stands in the levels and memtables of a state.
 pub(super) fn push_levels(state: &State, metrics: &mut Metrics) {
-    for keyspace in state.keyspaces.values() {
-        let info = KeyspaceInfo::of(keyspace);
-        for (level, info) in info.levels.iter().enumerate().filter(|(_, info)| info.tables > 0) {
-            let labels = || vec![("keyspace", keyspace.name.to_string()), ("level", level.to_string())];
-            let help = "Bytes of the tables of a level.";
-            metrics.push_labelled("holdfast_level_bytes", help, labels(), MetricValue::Gauge(info.bytes));
+    type Figure = fn(&LevelInfo) -> u64;
+    let figures: [(&str, &str, Figure); 3] = [
+        ("holdfast_level_bytes", "Bytes of the tables of a level.", |info| info.bytes),
+        ("holdfast_level_tables", "Tables of a level, each a file.", |info| info.tables),
+        ("holdfast_level_entries", "Versions in the tables of a level, deletes included.", |info| {
+            info.entries
+        }),
+    ];
+    for (name, help, figure) in figures {
+        for keyspace in state.keyspaces.values() {
+            let info = KeyspaceInfo::of(keyspace);
+            for (level, info) in info.levels.iter().enumerate().filter(|(_, info)| info.tables > 0) {
+                let labels = vec![("keyspace", keyspace.name.to_string()), ("level", level.to_string())];
+                metrics.push_labelled(name, help, labels, MetricValue::Gauge(figure(info)));
+            }
         }
     }
     for keyspace in state.keyspaces.values() {

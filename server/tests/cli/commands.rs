@@ -155,6 +155,39 @@ fn results_are_json_when_asked() {
 }
 
 #[test]
+fn gauges_are_the_databases_and_counters_the_openings() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let text: String = (0..5000).map(|n| format!("{{\"key\":\"{n:04}\",\"value\":\"v\"}}\n")).collect();
+    piped(dir, "import db - --format jsonl", &text).good();
+    line(dir, "compact db").good();
+    let seq = line(dir, "put db 0000 w --json").json()[0]["seq"].as_u64().unwrap();
+    let tables: Vec<_> = std::fs::read_dir(dir.join("db"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "table"))
+        .collect();
+    let bytes: u64 = tables.iter().map(|table| table.metadata().unwrap().len()).sum();
+    let said = line(dir, "stats db --prometheus").good();
+    // The sum over all levels, or the one value without labels.
+    let sum = |name: &str| -> u64 {
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let samples: Vec<&str> = said.lines().filter(of_name).collect();
+        assert!(!samples.is_empty(), "{name}: {said}");
+        samples.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    assert_eq!(sum("holdfast_level_bytes"), bytes);
+    assert_eq!(sum("holdfast_level_tables"), tables.len() as u64);
+    assert_eq!(sum("holdfast_level_entries"), 5001);
+    assert_eq!(sum("holdfast_last_sequence"), seq);
+    assert!(sum("holdfast_read_amplification") >= 2, "{said}");
+    assert!(said.contains("\nholdfast_space_amplification_ratio 1."), "{said}");
+    assert_eq!(sum("holdfast_commits_total"), 0, "this opening has committed nothing");
+    let help = line(dir, "stats --help").good();
+    assert!(help.contains("counters and times are this process's"), "{help}");
+}
+
+#[test]
 fn keyspaces_are_made_and_dropped() {
     let dir = tempdir().unwrap();
     let dir = dir.path();

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cli::{Database, Global, KeyBounds, Range};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{View, keyspace, open_to_read, open_to_write};
+use crate::store::{View, keyspace, open_to_look, open_to_write};
 
 pub(super) fn get(
     database: &Database,
@@ -21,7 +21,7 @@ pub(super) fn get(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let bytes = global.key(key)?;
-    let store = open_to_read(database, global)?;
+    let store = open_to_look(database, global, at)?;
     get_from(&store.view(global, at)?, global, key, &bytes, out)?;
     store.close()?;
     Ok(Exit::Good)
@@ -156,7 +156,7 @@ pub(super) fn scan(
     keys_only: bool,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let store = open_to_read(database, global)?;
+    let store = open_to_look(database, global, at)?;
     scan_from(&store.view(global, at)?, scan, keys_only, out)?;
     out.flush()?;
     store.close()?;
@@ -185,7 +185,7 @@ pub(super) fn count(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let scan = scan_of(range, global, false, None)?;
-    let store = open_to_read(database, global)?;
+    let store = open_to_look(database, global, at)?;
     let count = store.view(global, at)?.scan(scan)?.count()?;
     store.close()?;
     out.say(count, json!({ "count": count }))?;
@@ -197,7 +197,7 @@ pub(super) fn count_approximately(
     global: &Global,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let store = open_to_read(database, global)?;
+    let store = open_to_look(database, global, None)?;
     let infos = store.keyspaces()?;
     let Some(info) = infos.iter().find(|info| info.name == global.keyspace) else {
         let names: Vec<_> = infos.iter().map(|info| info.name.as_str()).collect();

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::formats::{self, Layout};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
-use crate::store::open_to_read;
+use crate::store::open_to_look;
 
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -56,7 +56,7 @@ impl Export {
             Failure::Io { error, .. } => Failure::io(self.name(), error),
             other => other,
         };
-        let store = open_to_read(&self.db, global)?;
+        let store = open_to_look(&self.db, global, self.at)?;
         let mut cursor = store.view(global, self.at)?.scan(scan)?;
         let mut writer = formats::Writer::new(BufWriter::with_capacity(BUFFER_BYTES, sink), &self.layout);
         let mut progress = Progress::start("exporting", None);

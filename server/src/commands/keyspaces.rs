@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{open_to_read, open_to_write};
+use crate::store::{open_to_look, open_to_write};
 
 pub(super) fn run(
     database: &Database,
@@ -17,7 +17,7 @@ pub(super) fn run(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     if create.is_none() && drop.is_none() {
-        let store = open_to_read(database, global)?;
+        let store = open_to_look(database, global, None)?;
         for info in store.keyspaces()? {
             out.say(line(&info), object(&info))?;
         }

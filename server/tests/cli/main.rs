@@ -7,6 +7,7 @@ mod commands;
 mod help;
 mod interrupted;
 mod log;
+mod reading;
 mod refusals;
 mod support;
 mod tour;

@@ -1,29 +1,9 @@
 //! What the program refuses: the exit code, what standard error says as text and as JSON, and that nothing changed.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::support::{line, piped, run};
+use crate::support::{image, line, piped, run};
 use tempfile::tempdir;
-
-/// Every file under a directory with its bytes.
-fn image(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut image = BTreeMap::new();
-    let mut open = vec![dir.to_path_buf()];
-    while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                image.insert(path.clone(), Vec::new());
-                open.push(path);
-            } else {
-                let bytes = std::fs::read(&path).unwrap();
-                image.insert(path, bytes);
-            }
-        }
-    }
-    image
-}
 
 /// Runs a command that must be refused in both ways of output, with this code, these words, and no change.
 #[track_caller]

@@ -1,8 +1,9 @@
 //! Drives the built binary as a user does. Each test file takes what it needs of this.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// How a run ended.
@@ -78,4 +79,23 @@ pub fn piped(dir: &Path, arguments: &str, input: &str) -> Run {
     // The program may end before it has read everything.
     let _ = feeder.join().unwrap();
     run
+}
+
+/// Every file under a directory with its bytes.
+pub fn image(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut image = BTreeMap::new();
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                image.insert(path.clone(), Vec::new());
+                open.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                image.insert(path, bytes);
+            }
+        }
+    }
+    image
 }

@@ -1,0 +1,91 @@
+//! Commands that read: they write nothing, stand in nobody's way, and say why something cannot be shown.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Stdio};
+
+use crate::support::{holdfast, image, line, piped};
+use tempfile::tempdir;
+
+const READING: [&str; 5] = ["get db k", "scan db", "count db", "count db --approximate", "keyspaces db"];
+
+/// A shell that has the database open and has put key `k`.
+fn shell(dir: &Path) -> (Child, ChildStdin) {
+    let mut shell =
+        holdfast(dir).args(["shell", "db"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut input = shell.stdin.take().unwrap();
+    input.write_all(b"put k v\n").unwrap();
+    let written = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        line(dir, "get db k").code == 0
+    });
+    assert!(written, "the shell wrote");
+    (shell, input)
+}
+
+#[test]
+fn reading_writes_nothing() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    let before = image(dir);
+    for command in READING {
+        line(dir, command).good();
+        assert!(before == image(dir), "{command} changed something");
+    }
+}
+
+#[test]
+fn a_crash_is_recovered_by_the_first_that_reads() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let (mut shell, input) = shell(dir);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    drop(input);
+    let crashed = image(dir);
+    assert_eq!(line(dir, "scan db").good(), "k\tv\n");
+    let recovered = image(dir);
+    assert!(crashed != recovered, "what was shown is safe in tables");
+    for command in READING {
+        line(dir, command).good();
+        assert!(recovered == image(dir), "{command} changed something");
+    }
+}
+
+#[test]
+fn a_paused_scan_locks_nobody_out() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let value = "v".repeat(200);
+    let text: String =
+        (0..20_000).map(|n| format!("{{\"key\":\"{n:05}\",\"value\":\"{value}\"}}\n")).collect();
+    piped(dir, "import db - --format jsonl", &text).good();
+    let mut scan = holdfast(dir).args(["scan", "db"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(scan.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("00000\t"));
+    // Far more than a pipe holds is still to come, so the scan stands still.
+    line(dir, "put db 00001 new").good();
+    line(dir, "delete db --from 1").good();
+    line(dir, "compact db").good();
+    assert!(scan.try_wait().unwrap().is_none(), "the scan is under way");
+    // It shows the state of its beginning, to the end.
+    let rest: Vec<String> = lines.map(|line| line.unwrap()).collect();
+    assert_eq!(rest.len(), 19_999);
+    assert_eq!(rest[0], format!("00001\t{value}"));
+    assert!(scan.wait().unwrap().success());
+}
+
+#[test]
+fn the_past_beside_a_writer_is_refused_with_the_reason() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let (mut shell, input) = shell(dir);
+    for command in ["get db k --at 1", "scan db --at 1", "count db --at 1"] {
+        let said = line(dir, command).refused(1);
+        assert!(said.contains("another process has the database open") && said.contains("--at"), "{said}");
+    }
+    drop(input);
+    assert!(shell.wait().unwrap().success());
+    line(dir, "get db k --at 1").good();
+}

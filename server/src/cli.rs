@@ -164,7 +164,7 @@ pub enum Command {
     },
     /// Count the keys of a range.
     #[command(after_help = "Examples:\n  holdfast count db\n  holdfast count db --prefix user:\n  \
-        holdfast count db --approximate\n")]
+        holdfast count db --approximate\n  holdfast count db --approximate --prefix user:\n")]
     Count {
         /// The database.
         #[command(flatten)]
@@ -172,8 +172,9 @@ pub enum Command {
         /// Which keys.
         #[command(flatten)]
         range: Range,
-        /// An upper bound for the whole keyspace, without reading it: old versions count too.
-        #[arg(long, conflicts_with_all = ["prefix", "from", "to", "at"])]
+        /// Without reading the keys: of a whole keyspace an upper bound, of a range about how many. Old versions count
+        /// too, and of a range deletes.
+        #[arg(long, conflicts_with = "at")]
         approximate: bool,
         /// Which past to read.
         #[command(flatten)]

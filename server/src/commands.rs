@@ -47,7 +47,9 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
             let scan = data::scan_of(&range, &global, reverse, limit)?;
             data::scan(&db, &global, scan, past.at, keys_only, &mut out)?
         }
-        Command::Count { db, approximate: true, .. } => data::count_approximately(&db, &global, &mut out)?,
+        Command::Count { db, range, approximate: true, .. } => {
+            data::count_approximately(&db, &global, &range, &mut out)?
+        }
         Command::Count { db, range, past, .. } => data::count(&db, &global, &range, past.at, &mut out)?,
         Command::Import { db, file, file_layout, batch_rows, skip_bad_lines } => {
             let layout = file_layout.layout(&file, &global)?;

@@ -15,7 +15,7 @@ use holdfast::blocking::{Cursor, Db, Keyspace, ReadOnlyDb, ReadOnlyKeyspace, Sna
 use holdfast::env::{IoError, IoErrorKind};
 use holdfast::{Error, KeyspaceInfo, KeyspaceOptions, Metrics, Options, Scan, Seq, Value};
 
-use crate::cli::{Database, Global};
+use crate::cli::{Database, Global, KeyBounds};
 use crate::exit::Failure;
 use crate::stderr;
 
@@ -207,6 +207,17 @@ impl Store {
             Self::Open(db) => Ok(db.keyspaces()?),
             Self::Beside(looking) => Ok(looking.keyspaces()),
         }
+    }
+
+    /// About how many entries stand in a range, without reading it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn approximate_count(&self, global: &Global, bounds: KeyBounds) -> Result<u64, Failure> {
+        Ok(match self {
+            Self::Open(db) => keyspace(db, global, false)?.approximate_count(bounds),
+            Self::Beside(look) => look.keyspace(&global.keyspace)?.approximate_count(bounds),
+        }?)
     }
 
     /// Everything that is counted.

@@ -195,9 +195,17 @@ pub(super) fn count(
 pub(super) fn count_approximately(
     database: &Database,
     global: &Global,
+    range: &Range,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
+    let bounds = range.bounds(global)?;
     let store = open_to_look(database, global, None)?;
+    if *range != Range::default() {
+        let count = store.approximate_count(global, bounds)?;
+        store.close()?;
+        out.say(format_args!("about {count}"), json!({ "count_about": count }))?;
+        return Ok(Exit::Good);
+    }
     let infos = store.keyspaces()?;
     let Some(info) = infos.iter().find(|info| info.name == global.keyspace) else {
         let names: Vec<_> = infos.iter().map(|info| info.name.as_str()).collect();

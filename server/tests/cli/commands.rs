@@ -19,6 +19,9 @@ fn put_get_scan_count_delete() {
     assert_eq!(line(dir, "scan db --from user: --limit 1").good(), "user:1\tAda\n");
     assert_eq!(line(dir, "count db --prefix user:").good(), "2\n");
     assert_eq!(line(dir, "count db --approximate").good(), "at most 3\n");
+    assert_eq!(line(dir, "count db --approximate --prefix zzz").good(), "about 0\n");
+    assert_eq!(line(dir, "count db --approximate --from a --json").json()[0]["count_about"], 3);
+    assert_eq!(line(dir, "count db --approximate --at 1").code, 2);
     line(dir, "delete db user:1").good();
     line(dir, "delete db --from user:").good();
     assert_eq!(line(dir, "scan db --keys-only").good(), "bin\\0\n");

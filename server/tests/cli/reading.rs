@@ -7,7 +7,14 @@ use std::process::{Child, ChildStdin, Stdio};
 use crate::support::{holdfast, image, line, piped};
 use tempfile::tempdir;
 
-const READING: [&str; 5] = ["get db k", "scan db", "count db", "count db --approximate", "keyspaces db"];
+const READING: [&str; 6] = [
+    "get db k",
+    "scan db",
+    "count db",
+    "count db --approximate",
+    "count db --approximate --from a",
+    "keyspaces db",
+];
 
 /// A shell that has the database open and has put key `k`.
 fn shell(dir: &Path) -> (Child, ChildStdin) {

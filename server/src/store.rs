@@ -1,18 +1,20 @@
 //! Opening a database for a command, and one way to read it whichever way it was opened.
 //!
 //! A command that only reads should neither write nor be in anybody's way. So it looks at the database read-only, with
-//! [`open_to_look`]: without the lock, and beside a process that has it open. Two things need more. What a crash left in
-//! the log is recovered once, by an opening that is closed at once, or each look would read it again, and might show
-//! what the next power loss takes back. And the past (`--at`) is kept by an opening only.
+//! [`open_to_look`]: without the lock, and beside a process that has it open. Only what a crash left in the log is
+//! recovered once, by an opening that is closed at once, or each look would read it again, and might show what the
+//! next power loss takes back.
 //!
-//! An opening writes, if only a new log. Where it cannot ([`Obstacle`]: another process has the lock, the directory may
-//! not be written to, the disk is full) a command that reads goes on with a look, as far as that shows what was asked.
+//! An opening writes, if only a new log. Where it cannot (another process has the lock, the directory may not be written
+//! to, the disk is full) a command that reads goes on with a look.
 //!
 //! Every opening keeps the same number of past commits (`--retain-commits`), for an opening with fewer would let the
 //! others go, and `--at` would find nothing.
 
-use holdfast::blocking::{Cursor, Db, Keyspace, ReadOnlyDb, ReadOnlyKeyspace, Snapshot, Txn};
-use holdfast::env::{IoError, IoErrorKind};
+use holdfast::blocking::{
+    Cursor, Db, Keyspace, ReadOnlyDb, ReadOnlyKeyspace, ReadOnlySnapshot, Snapshot, Txn,
+};
+use holdfast::env::IoErrorKind;
 use holdfast::{Error, KeyspaceInfo, KeyspaceOptions, Metrics, Options, Scan, Seq, Value};
 
 use crate::cli::{Database, Global, KeyBounds};
@@ -23,63 +25,8 @@ use crate::stderr;
 pub enum Store {
     /// Opened as any database is.
     Open(Db),
-    /// A look at a database, without its lock.
-    Beside(Look),
-}
-
-/// A look at a database without its lock and without writing.
-pub struct Look {
-    db: ReadOnlyDb,
-    instead: Option<Obstacle>,
-}
-
-impl std::ops::Deref for Look {
-    type Target = ReadOnlyDb;
-
-    fn deref(&self) -> &ReadOnlyDb {
-        &self.db
-    }
-}
-
-/// Why the database could not be opened.
-#[derive(Clone, Debug)]
-pub enum Obstacle {
-    /// Another process has it open.
-    Locked,
-    /// This user may not write there, or the file system takes no writes; with what the system said.
-    Permission(IoError),
-    /// The disk has no room for what an opening writes; with what the system said.
-    DiskFull(IoError),
-}
-
-impl Obstacle {
-    /// The obstacle that an error tells of.
-    ///
-    /// # Errors
-    /// The error, if a look would meet it too.
-    fn of(error: Error) -> Result<Self, Failure> {
-        match error {
-            Error::Locked(_) => Ok(Self::Locked),
-            Error::Io(error) if error.kind == IoErrorKind::Permission => Ok(Self::Permission(error)),
-            Error::DiskFull(error) => Ok(Self::DiskFull(error)),
-            other => Err(other.into()),
-        }
-    }
-
-    /// Why the past cannot be read, and what would help.
-    fn hides_the_past(&self) -> String {
-        let (why, what) = match self {
-            Self::Locked => ("another process has the database open".to_string(), "end that process"),
-            Self::Permission(error) => (
-                format!("the database cannot be written to ({error})"),
-                "run it as a user who may write there, or on a copy",
-            ),
-            Self::DiskFull(error) => {
-                (format!("the disk is full ({error})"), "free some space and run it again")
-            }
-        };
-        format!("{why}, and without opening it only the newest state can be read, not --at; {what}")
-    }
+    /// A look at a database, without its lock and without writing.
+    Beside(ReadOnlyDb),
 }
 
 /// What a command reads from: one keyspace as one reader sees it.
@@ -92,6 +39,8 @@ pub enum View<'a> {
     Within(&'a Txn, &'a Keyspace),
     /// What was committed when the look began, or was last refreshed.
     Beside(ReadOnlyKeyspace),
+    /// One commit of such a look.
+    PastBeside(ReadOnlySnapshot, ReadOnlyKeyspace),
 }
 
 /// The settings with which a command opens a database.
@@ -107,30 +56,34 @@ pub fn open_to_write(database: &Database, global: &Global, create: bool) -> Resu
     Ok(Db::open(&database.path, options(global, create))?)
 }
 
-/// Opens for reading what only an opening has, such as the past and the counters; where there is an obstacle, a look.
+/// Opens for reading what only an opening has, such as the counters; where it cannot write, a look.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn open_to_read(database: &Database, global: &Global) -> Result<Store, Failure> {
     match Db::open(&database.path, options(global, false)) {
-        Ok(db) => Ok(Store::Open(db)),
-        Err(error) => look_instead(database, global, Obstacle::of(error)?),
+        Err(Error::Locked(_)) => open_to_watch(database, global),
+        Err(Error::Io(error)) if error.kind == IoErrorKind::Permission => open_to_watch(database, global),
+        Err(Error::DiskFull(error)) => {
+            let store = open_to_watch(database, global)?;
+            let what = format!("the disk is full ({error}): reading without opening; free some space");
+            stderr::note(global.json, &what);
+            Ok(store)
+        }
+        outcome => Ok(Store::Open(outcome?)),
     }
 }
 
-/// Looks at the state of now, or opens if the past is asked for. What a crash left in the log is recovered first.
+/// Looks, without the lock. What a crash left in the log is recovered first.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn open_to_look(database: &Database, global: &Global, at: Option<u64>) -> Result<Store, Failure> {
-    if at.is_some() {
-        return open_to_read(database, global);
-    }
+pub fn open_to_look(database: &Database, global: &Global) -> Result<Store, Failure> {
     // What a look refuses, such as a log too long for it, or damage, the opening mends or reports.
     if let Ok(look) = Db::open_read_only(&database.path, options(global, false))
         && look.keyspaces().iter().all(|info| info.memtable_entries == 0)
     {
-        return Ok(Store::Beside(Look { db: look, instead: None }));
+        return Ok(Store::Beside(look));
     }
     match open_to_read(database, global)? {
         Store::Open(db) => {
@@ -141,24 +94,12 @@ pub fn open_to_look(database: &Database, global: &Global, at: Option<u64>) -> Re
     }
 }
 
-fn look_instead(database: &Database, global: &Global, obstacle: Obstacle) -> Result<Store, Failure> {
-    let db = Db::open_read_only(&database.path, options(global, false))?;
-    if let Obstacle::DiskFull(error) = &obstacle {
-        stderr::note(
-            global.json,
-            &format!("the disk is full ({error}): reading without opening; free some space"),
-        );
-    }
-    Ok(Store::Beside(Look { db, instead: Some(obstacle) }))
-}
-
 /// Opens for looking on, without the lock, so that whoever wants to write can do so meanwhile.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn open_to_watch(database: &Database, global: &Global) -> Result<Store, Failure> {
-    let db = Db::open_read_only(&database.path, options(global, false))?;
-    Ok(Store::Beside(Look { db, instead: None }))
+    Ok(Store::Beside(Db::open_read_only(&database.path, options(global, false))?))
 }
 
 /// The keyspace that the command works in; with `create` it is made if it is not there.
@@ -188,13 +129,13 @@ impl Store {
                     None => Ok(View::Now(keyspace)),
                 }
             }
-            Self::Beside(look) => match (&look.instead, at) {
-                (Some(obstacle), Some(_)) => Err(Failure::Problem(obstacle.hides_the_past())),
-                (None, Some(_)) => {
-                    Err(Failure::WrongUse("a look shows the newest state only, not --at".into()))
+            Self::Beside(look) => {
+                let keyspace = look.keyspace(&global.keyspace)?;
+                match at {
+                    Some(seq) => Ok(View::PastBeside(look.at(Seq::new(seq))?, keyspace)),
+                    None => Ok(View::Beside(keyspace)),
                 }
-                (_, None) => Ok(View::Beside(look.keyspace(&global.keyspace)?)),
-            },
+            }
         }
     }
 
@@ -270,6 +211,7 @@ impl View<'_> {
             Self::Past(snapshot, keyspace) => snapshot.get(keyspace, key),
             Self::Within(txn, keyspace) => txn.get(keyspace, key),
             Self::Beside(keyspace) => keyspace.get(key),
+            Self::PastBeside(snapshot, keyspace) => snapshot.get(keyspace, key),
         }?)
     }
 
@@ -283,6 +225,7 @@ impl View<'_> {
             Self::Past(snapshot, keyspace) => snapshot.scan(keyspace, scan),
             Self::Within(txn, keyspace) => txn.scan(keyspace, scan),
             Self::Beside(keyspace) => keyspace.scan(scan),
+            Self::PastBeside(snapshot, keyspace) => snapshot.scan(keyspace, scan),
         }?)
     }
 }

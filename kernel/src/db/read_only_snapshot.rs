@@ -34,7 +34,7 @@ impl ReadOnlySnapshot {
         let view = shared.view();
         if seq > view.seq {
             return Err(Error::Invalid(format!(
-                "sequence {seq} is not in view; its newest commit is {}; refresh to see later ones",
+                "sequence {seq} is in the future of this view: its newest commit is {}; refresh to see later ones",
                 view.seq
             )));
         }

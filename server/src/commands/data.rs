@@ -21,7 +21,7 @@ pub(super) fn get(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let bytes = global.key(key)?;
-    let store = open_to_look(database, global, at)?;
+    let store = open_to_look(database, global)?;
     get_from(&store.view(global, at)?, global, key, &bytes, out)?;
     store.close()?;
     Ok(Exit::Good)
@@ -156,7 +156,7 @@ pub(super) fn scan(
     keys_only: bool,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let store = open_to_look(database, global, at)?;
+    let store = open_to_look(database, global)?;
     scan_from(&store.view(global, at)?, scan, keys_only, out)?;
     out.flush()?;
     store.close()?;
@@ -185,7 +185,7 @@ pub(super) fn count(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let scan = scan_of(range, global, false, None)?;
-    let store = open_to_look(database, global, at)?;
+    let store = open_to_look(database, global)?;
     let count = store.view(global, at)?.scan(scan)?.count()?;
     store.close()?;
     out.say(count, json!({ "count": count }))?;
@@ -199,7 +199,7 @@ pub(super) fn count_approximately(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let bounds = range.bounds(global)?;
-    let store = open_to_look(database, global, None)?;
+    let store = open_to_look(database, global)?;
     if *range != Range::default() {
         let count = store.approximate_count(global, bounds)?;
         store.close()?;

@@ -56,7 +56,7 @@ impl Export {
             Failure::Io { error, .. } => Failure::io(self.name(), error),
             other => other,
         };
-        let store = open_to_look(&self.db, global, self.at)?;
+        let store = open_to_look(&self.db, global)?;
         let mut cursor = store.view(global, self.at)?.scan(scan)?;
         let mut writer = formats::Writer::new(BufWriter::with_capacity(BUFFER_BYTES, sink), &self.layout);
         let mut progress = Progress::start("exporting", None);

@@ -17,7 +17,7 @@ pub(super) fn run(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     if create.is_none() && drop.is_none() {
-        let store = open_to_look(database, global, None)?;
+        let store = open_to_look(database, global)?;
         for info in store.keyspaces()? {
             out.say(line(&info), object(&info))?;
         }

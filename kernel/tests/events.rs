@@ -286,6 +286,40 @@ fn a_full_disk_is_told_once_and_so_is_its_end() {
 }
 
 #[test]
+fn a_full_disk_is_told_once_by_all_compactions_together() {
+    let options = Options { compactions_max: 3, ..small_options() };
+    let told = listen(SimOptions::new(5), |world, process| async move {
+        let disk = process.disk();
+        within(&process, move |env| async move {
+            let db = Db::open_in(env, DIR, options).await?;
+            let keyspace = db.create_keyspace("numbers", small_keyspace()).await?;
+            for _ in 0..3 {
+                put(&db, &keyspace, 0).await?;
+                db.flush().await?;
+            }
+            db.wait_idle().await?;
+            put(&db, &keyspace, 0).await?;
+            db.flush().await?;
+            // The compaction that is due now has read nothing yet.
+            disk.inject_on(FaultClass::NoSpace, ".table", Trigger::From(1));
+            world.sleep(1_000_000_000).await;
+            assert!(disk.faults_fired(FaultClass::NoSpace) > 10, "the compaction tried again and again");
+            disk.clear_faults();
+            world.sleep(1_000_000_000).await;
+            db.wait_idle().await?;
+            db.close().await
+        })
+        .await
+    });
+    let full = "disk full; trying again until there is room";
+    let turns = [full, "the disk has room again"].map(|message| {
+        let turn = told.iter().filter(|told| told.message == message);
+        turn.map(|told| told.field("job").to_string()).collect::<Vec<_>>()
+    });
+    assert_eq!(turns, [["compaction"], ["compaction"]]);
+}
+
+#[test]
 fn writers_that_are_held_back_are_told_of_from_the_first_to_the_last() {
     let latency = LatencyModel { sync_ns: 40_000_000, ..LatencyModel::default() };
     let options = small_options();

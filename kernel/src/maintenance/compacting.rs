@@ -84,7 +84,10 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
             continue;
         }
         let Some((keyspace, job, working)) = next_job(&engine, &crew) else {
-            engine.note_room_for("compaction");
+            // Another task may be at the very job that lacks room.
+            if crew.compaction.lock().busy.is_empty() {
+                engine.note_room_for("compaction");
+            }
             wanted.await;
             continue;
         };

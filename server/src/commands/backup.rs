@@ -15,6 +15,9 @@ use holdfast::blocking::{Db, ReadOnlyDb};
 use holdfast::{BackupProgress, CheckpointInfo, Error, Options};
 use indicatif::HumanBytes;
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::upkeep::verify_directory;
 use crate::cli::{Database, Global};
@@ -136,6 +139,7 @@ impl<'a> Place<'a> {
             ErrorKind::AlreadyExists => self.left_over(),
             _ => Failure::io(self.unfinished.display().to_string(), error),
         })?;
+        say_what_a_signal_leaves(self.unfinished.clone())?;
         let filled = copy(&self.unfinished).and_then(|info| {
             verify_copy(&self.unfinished)?;
             self.take()?;
@@ -170,6 +174,24 @@ impl<'a> Place<'a> {
              if none is, remove it (rm -r {left}) and run this again"
         ))
     }
+}
+
+/// From now on Ctrl-C and a request to terminate say what is left, if it is, then end the process as they always do.
+fn say_what_a_signal_leaves(unfinished: PathBuf) -> Result<(), Failure> {
+    let failed = |error| Failure::io("watching for signals", error);
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let watching = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if unfinished.exists() {
+                let left = unfinished.display();
+                super::note(format_args!(
+                    "interrupted; {left} is left: remove it (rm -r {left}) and run this again"
+                ));
+            }
+            let _ = emulate_default_handler(signal);
+        }
+    });
+    watching.map(drop).map_err(failed)
 }
 
 /// Verifies every byte of a copy.

@@ -59,12 +59,12 @@ fn beside_a_writer_the_numbers_of_commits_and_the_past_are_kept() {
     assert!(writer.wait_with_output().unwrap().status.success());
 }
 
-/// Begins a backup and sends it `signal` once it has begun to write tables; true if that was in time.
-fn cut_off(dir: &Path, name: &str, signal: &str) -> bool {
+/// Begins a backup and sends it `signal` once it has begun to write tables. What it said, if that was in time.
+fn cut_off(dir: &Path, name: &str, signal: &str) -> Option<String> {
     let mut backup = holdfast(dir)
         .args(["backup", "db", name])
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let unfinished = dir.join(format!("{name}.unfinished"));
@@ -81,7 +81,8 @@ fn cut_off(dir: &Path, name: &str, signal: &str) -> bool {
     // It fails if the backup has ended by itself.
     let _ =
         Command::new("kill").args([signal, &backup.id().to_string()]).stderr(Stdio::null()).status().unwrap();
-    !backup.wait().unwrap().success()
+    let ended = backup.wait_with_output().unwrap();
+    (!ended.status.success()).then(|| String::from_utf8(ended.stderr).unwrap())
 }
 
 #[test]
@@ -94,12 +95,14 @@ fn a_backup_that_is_cut_off_has_no_name_and_says_so() {
         run(dir, ["put", "db", key, "--file", "row", "--create"]).good();
     }
     for signal in ["-INT", "-KILL"] {
-        let names = (0..20).map(|n| format!("copy{signal}{n}"));
-        let name = names.into_iter().find(|name| cut_off(dir, name, signal));
-        let name = name.expect("one signal in twenty comes before 64 MiB are copied and verified");
+        let mut names = (0..20).map(|n| format!("copy{signal}{n}"));
+        let cut = names.find_map(|name| cut_off(dir, &name, signal).map(|said| (name, said)));
+        let (name, said) = cut.expect("one signal in twenty comes before 64 MiB are copied and verified");
         assert!(!dir.join(&name).exists(), "{name} is not whole and must not be there");
         let left = format!("{name}.unfinished");
         assert!(dir.join(&left).exists());
+        // Nobody can say anything after SIGKILL; the next run does.
+        assert!(signal == "-KILL" || said.contains(&format!("rm -r {left}")), "{said}");
         let refused = line(dir, &format!("scan {left}")).refused(2);
         assert!(refused.contains("unfinished checkpoint or backup"), "{refused}");
         let refused = line(dir, &format!("backup db {name}")).refused(2);

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `creating a database` | info | `dir`, `database_id` |
 //! | `log replayed` | info | `batches`, `end`, `torn` |
-//! | `database open` | info | `dir`, `seq`, `took_us` |
+//! | `database open` | info | `dir`, `seq`, `elapsed_us` |
 //! | `database closed` | info | `dir` |
 //! | `the last handle was dropped without a close` | info | `dir` |
 //! | `read-only view` | info | `dir`, `seq`, `elapsed_us` |
@@ -26,7 +26,7 @@
 //! | `the disk has room again` | info | `job` |
 //! | `disk reserve taken again` | info | `bytes` |
 //! | `writes stopped; close and reopen the database` | error | `why` |
-//! | `checkpoint made` | info | `target`, `seq`, `took_us` |
+//! | `checkpoint made` | info | `target`, `seq`, `elapsed_us` |
 //! | `verified` | info | `dir`, `bytes_checked`, `problems` |
 //! | `slow operation` | warn or info | target [`SLOW_TARGET`]; see below |
 //!

@@ -79,8 +79,8 @@ pub(crate) async fn open(env: Arc<dyn Env>, dir: &Path, options: Options) -> Res
         Found::Database(loaded) => opening.recover(loaded).await?,
     };
     let engine = &recovered.engine;
-    let took_us = engine.env.now().since(began) / 1000;
-    tracing::info!(dir = %dir.display(), seq = engine.published.visible().get(), took_us, "database open");
+    let elapsed_us = engine.env.now().since(began) / 1000;
+    tracing::info!(dir = %dir.display(), seq = engine.published.visible().get(), elapsed_us, "database open");
     Ok(recovered)
 }
 

@@ -27,9 +27,9 @@ pub enum Level {
     Off,
     /// What went wrong for good: writes have stopped, a damaged table.
     Error,
-    /// What deserves a look: a torn tail, a full disk, slow commits.
+    /// What deserves a look: a torn tail, a full disk.
     Warn,
-    /// Changes of state: opened, flushed, compacted.
+    /// Changes of state (opened, flushed, compacted), and slow operations.
     Info,
     /// Each single step.
     Debug,
@@ -50,12 +50,17 @@ impl Level {
     }
 }
 
+/// The target of the kernel's slow operations. A long import on a slow disk meets thousands, and whoever runs it sees its
+/// rate anyway, so they are shown to those who ask for more than warnings.
+const SLOW: &str = "holdfast::slow";
+
 /// Shows events from now on, until the process ends. Called once, by `main`.
 ///
 /// # Panics
 /// If events are shown already.
 pub fn start(level: Level, as_json: bool) {
-    let lines = Lines { as_json, with_time: level > Level::Warn };
+    let is_curious = level > Level::Warn;
+    let lines = Lines { as_json, with_time: is_curious, with_slow: is_curious };
     let subscriber = tracing_subscriber::registry().with(level.filter()).with(lines);
     tracing::subscriber::set_global_default(subscriber).expect("main starts it once");
 }
@@ -63,13 +68,17 @@ pub fn start(level: Level, as_json: bool) {
 struct Lines {
     as_json: bool,
     with_time: bool,
+    with_slow: bool,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        if metadata.target() == SLOW && !self.with_slow {
+            return;
+        }
         let mut said = Said::default();
         event.record(&mut said);
-        let metadata = event.metadata();
         if self.as_json {
             let level = metadata.level().as_str().to_ascii_lowercase();
             let object = json!({

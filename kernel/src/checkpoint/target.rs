@@ -81,8 +81,8 @@ impl<'a> Target<'a> {
     pub async fn settle(self, what: &'static str, made: Result<CheckpointInfo>) -> Result<CheckpointInfo> {
         match made {
             Ok(info) => {
-                let took_us = self.env.now().since(self.began) / 1000;
-                tracing::info!(target = %self.dir.display(), seq = info.seq.get(), took_us, "{what} made");
+                let elapsed_us = self.env.now().since(self.began) / 1000;
+                tracing::info!(target = %self.dir.display(), seq = info.seq.get(), elapsed_us, "{what} made");
                 Ok(info)
             }
             // The last step may have been done: what stands there may be whole.

@@ -24,7 +24,7 @@ use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Bytes;
-use crate::store::{Store, open_to_read};
+use crate::store::{Store, open_to_look};
 
 pub(super) fn backup(
     database: &Database,
@@ -33,8 +33,8 @@ pub(super) fn backup(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let place = Place::beside(into)?;
-    let store = open_to_read(database, global)?;
-    let how = if store.is_beside() { ", beside the process that has it open" } else { "" };
+    // Nobody who wants to write has to wait until the copy is done.
+    let store = open_to_look(database, global)?;
     let info = place.fill(|unfinished| {
         let info = showing_progress("copying", |tell| match &store {
             Store::Open(db) => db.backup_with(unfinished, tell),
@@ -44,7 +44,7 @@ pub(super) fn backup(
         Ok(info)
     })?;
     let seq = info.seq;
-    tell(into, &info, &format!("backed up commit {seq}{how}"), json!({ "seq": seq.get() }), out)
+    tell(into, &info, &format!("backed up commit {seq}"), json!({ "seq": seq.get() }), out)
 }
 
 pub(super) fn restore(from: &Path, into: &Path, out: &mut Output) -> Result<Exit, Failure> {

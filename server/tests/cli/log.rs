@@ -18,7 +18,7 @@ fn warnings_are_shown_and_more_when_asked() {
     assert_eq!(line(dir, "put db k w --log off").err, "");
 
     let told = line(dir, "put db k w --log info");
-    assert!(told.err.contains(" info: database open dir=db seq="), "{}", told.err);
+    assert!(told.err.contains(" info: database open dir=db elapsed_us="), "{}", told.err);
     // A time, in UTC, stands first.
     assert!(
         told.err.lines().all(|line| line.get(..28).is_some_and(|time| time.ends_with("Z "))),

@@ -28,7 +28,7 @@ use crate::tree::{
     Direction, Graveyard, KeyRange, KeyspaceState, Pressure, Published, SnapshotRegistry, State, Tables,
     Throttle, VisibleIter, memory_pressure, pressure,
 };
-use crate::types::{FileNo, KeyspaceId, Seq, Value, WriteBatch};
+use crate::types::{FileNo, KeyspaceId, Seq, SeqGaps, Value, WriteBatch};
 
 /// How long a stopped writer waits before it is told that the database is busy.
 const STOPPED_WAIT_NS: u64 = 30_000_000_000;
@@ -40,6 +40,8 @@ pub(crate) struct Engine {
     pub env: Arc<dyn Env>,
     pub dir: PathBuf,
     pub options: Options,
+    /// Sequences that no commit has; none are added while it is open.
+    pub seq_gaps: SeqGaps,
     pub database_id: u64,
     pub published: Arc<Published<State>>,
     pub snapshots: Arc<SnapshotRegistry>,
@@ -78,8 +80,13 @@ impl Engine {
 
     /// Who reads what, as of now; for flush and compaction.
     pub fn readers(&self) -> Readers {
-        let now = self.snapshots.readers(&self.published, self.options.retain_commits);
+        let now = self.snapshots.readers(&self.published, |visible| self.kept_from(visible));
         Readers::new(now.registered, now.visible, now.kept_from)
+    }
+
+    /// The oldest sequence that `retain_commits` keep readable when `newest` is the newest.
+    pub fn kept_from(&self, newest: Seq) -> Seq {
+        self.seq_gaps.back(newest, self.options.retain_commits)
     }
 
     /// Looks again whether writers must be slowed.

@@ -37,7 +37,8 @@ pub struct Options {
     /// The log as a whole is kept near this many bytes by flushing the keyspace that pins its oldest segment.
     /// At least twice `log_segment_bytes_max`, default 256 MiB.
     pub log_bytes_max: u64,
-    /// Keep the versions of this many latest commits readable by [`Db::at`](crate::Db::at). 0 to 2^40, default 0.
+    /// Keep the versions of this many latest commits readable by [`Db::at`](crate::Db::at). Commits are counted, not
+    /// their numbers, which leap ahead when a crash has taken commits that a reader may have seen. 0 to 2^40, default 0.
     pub retain_commits: u64,
     /// Compaction, flush and backup write at most this many bytes a second; 0 is no limit, the default. Else at
     /// least 64 KiB. The limit is lifted while writers are being slowed down for compaction's sake.
@@ -218,6 +219,8 @@ fn in_range(name: &str, value: u64, low: u64, high: u64) -> Result<()> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Durability {
     /// Survives neither process death nor power loss until `buffered_flush_us` has passed or a stronger commit follows.
+    /// It can be read at once; so that no later commit bears its number should it be lost, numbers leap by up to 2^20
+    /// after an end without closing.
     Buffered,
     /// Survives the death of the process.
     Flush,

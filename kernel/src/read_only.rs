@@ -39,7 +39,7 @@ use crate::options::Options;
 use crate::reapply::{self, Reapplier};
 use crate::recovery::{check_demands, check_tables};
 use crate::tree::{Graveyard, KeyspaceState, Memory, State, Tables};
-use crate::types::{FileNo, KeyspaceId, Seq, Timestamp};
+use crate::types::{FileNo, KeyspaceId, Seq, SeqGaps, Timestamp};
 use crate::wal::{BatchSink, LogPlace};
 
 /// Looks in a row, at most.
@@ -64,6 +64,8 @@ pub(crate) struct View {
     pub last_timestamp: Timestamp,
     /// Every version from here on is there, in the tables or in memory.
     pub retained_from: Seq,
+    /// Sequences that no commit has.
+    pub seq_gaps: SeqGaps,
     /// No table in it has this number or a greater one.
     pub next_file_no: FileNo,
     /// No keyspace ever had this number or a greater one.
@@ -163,6 +165,7 @@ impl Looker {
             seq: progress.last_seq,
             last_timestamp: progress.last_timestamp,
             retained_from: progress.retained_from,
+            seq_gaps: version.seq_gaps.clone(),
             next_file_no: version.next_file_no,
             next_keyspace_id: version.next_keyspace_id,
             _memtables: charge,

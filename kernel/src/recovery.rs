@@ -331,8 +331,14 @@ impl Opening {
         changes.push(Change::LogStart { lsn: log.base });
         changes.push(Change::Epoch(log.epoch));
         changes.push(Change::LastSeq(progress.last_seq));
-        changes.push(Change::SeqReserved { until: version.seq_reserved.max(progress.last_seq) });
+        let (last, reserved) = (progress.last_seq, version.seq_reserved.max(progress.last_seq));
+        changes.push(Change::SeqReserved { until: reserved });
         changes.push(Change::RetainedFrom(progress.retained_from));
+        if reserved > last {
+            // Some of them a reader may have seen, so the next commit comes behind them.
+            mark!("recovery_seq_gap");
+            changes.push(Change::SeqGap { after: last, until: reserved });
+        }
         changes.push(Change::LastTimestamp(progress.last_timestamp));
         // Before the edit is applied: it names files made since the last one.
         changes.insert(0, Change::NextFileNo(self.numbers.next()));
@@ -440,6 +446,7 @@ impl Opening {
             desk,
         );
         Arc::new(Engine {
+            seq_gaps: version.seq_gaps.clone(),
             pace: Arc::new(Pace::new(env.clone(), options.background_bytes_per_s)),
             cache: tables.cache().clone(),
             lock: Mutex::new(Some(lock)),

@@ -169,8 +169,11 @@ impl<'a> Copying<'a> {
             Change::SeqReserved { until: seq },
             Change::RetainedFrom(original.retained_from),
             Change::LastTimestamp(original.last_timestamp),
-            Change::CleanClose,
         ]);
+        // A copy of what stands before a gap goes on in it: what a reader of the original saw is not in question here.
+        let gaps = original.seq_gaps.iter().filter(|(_, until)| *until <= seq);
+        changes.extend(gaps.map(|(after, until)| Change::SeqGap { after, until }));
+        changes.push(Change::CleanClose);
         self.target.put_into_force(self.numbers.clone(), changes).await?;
         self.progress = BackupProgress { bytes_done: info.bytes, bytes_total: info.bytes };
         (self.tell)(&self.progress);

@@ -51,7 +51,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Version;
 use crate::read_only::{Looker, View};
 use crate::tree::State;
-use crate::types::{Seq, Timestamp};
+use crate::types::{Seq, SeqGaps, Timestamp};
 use copying::{Copying, Sharing};
 use target::Target;
 
@@ -90,6 +90,7 @@ struct Original<'a> {
     seq: Seq,
     /// Versions from here on stay readable.
     retained_from: Seq,
+    seq_gaps: &'a SeqGaps,
     last_timestamp: Timestamp,
     next_keyspace_id: u32,
 }
@@ -143,8 +144,7 @@ async fn of_engine(
     engine.committer.submit(Work::Sync).await?;
     // Later than the state, so its counters are at or beyond what the state needs.
     let version = engine.door.change(Vec::new()).await?;
-    let retained = Seq::new(seq.get().saturating_sub(engine.options.retain_commits));
-    let retained_from = retained.max(version.retained_from).min(seq);
+    let retained_from = engine.kept_from(seq).max(version.retained_from).min(seq);
     let next_keyspace_id = next_keyspace_id(&state, &version);
     let mut copying = Copying::begin(target, &engine.tables, sharing, tell);
     copying.expect(&state).await;
@@ -154,7 +154,14 @@ async fn of_engine(
     drop(state);
     copying.take_tables(&tables).await?;
     let last_timestamp = engine.committer.last_timestamp().max(version.last_timestamp);
-    let original = Original { state: &tables, seq, retained_from, last_timestamp, next_keyspace_id };
+    let original = Original {
+        state: &tables,
+        seq,
+        retained_from,
+        seq_gaps: &version.seq_gaps,
+        last_timestamp,
+        next_keyspace_id,
+    };
     copying.finish(&original).await
 }
 
@@ -191,6 +198,7 @@ async fn of_view(
         state: &view.state,
         seq: view.seq,
         retained_from,
+        seq_gaps: &view.seq_gaps,
         last_timestamp: view.last_timestamp,
         next_keyspace_id: view.next_keyspace_id,
     };

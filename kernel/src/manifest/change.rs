@@ -11,6 +11,7 @@
 //!  7 remove log segment    file number                        16 epoch             of the opening that writes
 //!  8 log start             Lsn                                17 clean close       nothing
 //!  9 keyspace flushed      keyspace, Lsn                      18 retained from     Seq
+//!                                                            19 Seq gap           the commit before it, its last Seq
 //! ```
 
 #![deny(
@@ -116,6 +117,13 @@ pub enum Change {
     Epoch(u32),
     /// Versions below may be gone: nobody can read at an older sequence any more.
     RetainedFrom(Seq),
+    /// No commit has a sequence above `after`, up to `until`: those were reserved, and lost.
+    SeqGap {
+        /// The newest commit before them.
+        after: Seq,
+        /// The last of them.
+        until: Seq,
+    },
     /// The database was closed. Any further edit takes this back.
     CleanClose,
 }
@@ -138,6 +146,7 @@ const LAST_TIMESTAMP: u8 = 15;
 const EPOCH: u8 = 16;
 const CLEAN_CLOSE: u8 = 17;
 const RETAINED_FROM: u8 = 18;
+const SEQ_GAP: u8 = 19;
 
 impl Change {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -184,6 +193,10 @@ impl Change {
             Self::KnownDurable(known) => {
                 numbers(&mut body, &[known.epoch.into(), known.lsn.get()]);
                 KNOWN_DURABLE
+            }
+            Self::SeqGap { after, until } => {
+                numbers(&mut body, &[after.get(), until.get()]);
+                SEQ_GAP
             }
             Self::CleanClose => CLEAN_CLOSE,
             single => {
@@ -250,6 +263,10 @@ impl Change {
             EPOCH => Self::Epoch(narrow(body, "epoch")?),
             CLEAN_CLOSE => Self::CleanClose,
             RETAINED_FROM => Self::RetainedFrom(Seq::new(body.varint("retained sequence")?)),
+            SEQ_GAP => Self::SeqGap {
+                after: Seq::new(body.varint("sequence before a gap")?),
+                until: Seq::new(body.varint("last sequence of a gap")?),
+            },
             tag if field.required => {
                 return Err(Unreadable::Newer(format!("unknown required change {tag}")));
             }

@@ -96,6 +96,7 @@ fn full_edit() -> Edit {
         Change::LastTimestamp(Timestamp::new(1_700_000_000_000_000)),
         Change::Epoch(2),
         Change::RetainedFrom(Seq::new(20)),
+        Change::SeqGap { after: Seq::new(120), until: Seq::new(140) },
         Change::CleanClose,
     ])
 }

@@ -27,6 +27,7 @@ impl Version {
         changes.push(Change::SeqReserved { until: self.seq_reserved });
         changes.push(Change::LastSeq(self.last_seq));
         changes.push(Change::RetainedFrom(self.retained_from));
+        changes.extend(self.seq_gaps.iter().map(|(after, until)| Change::SeqGap { after, until }));
         changes.push(Change::LastTimestamp(self.last_timestamp));
         changes.push(Change::Epoch(self.epoch));
         if self.clean {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::{Change, Edit};
 use crate::options::{KeyspaceOptions, LEVELS};
 use crate::table::TableMeta;
-use crate::types::{FileId, FileNo, KeyspaceId, Lsn, Seq, Timestamp};
+use crate::types::{FileId, FileNo, KeyspaceId, Lsn, Seq, SeqGaps, Timestamp};
 use crate::wal::KnownDurable;
 
 /// An edit that breaks a rule.
@@ -73,6 +73,8 @@ pub struct Version {
     pub last_seq: Seq,
     /// Versions below may be gone.
     pub retained_from: Seq,
+    /// Sequences that no commit has, between those that may still be read.
+    pub seq_gaps: SeqGaps,
     /// The greatest timestamp written down.
     pub last_timestamp: Timestamp,
     /// The opening that wrote the log last.
@@ -93,6 +95,7 @@ impl Default for Version {
             seq_reserved: Seq::ZERO,
             last_seq: Seq::ZERO,
             retained_from: Seq::ZERO,
+            seq_gaps: SeqGaps::default(),
             last_timestamp: Timestamp::ZERO,
             epoch: 0,
             clean: false,
@@ -179,7 +182,10 @@ impl Version {
             Change::NextKeyspaceId(id) => {
                 advance(&mut self.next_keyspace_id, *id, "the next keyspace number")
             }
-            Change::SeqReserved { until: seq } | Change::LastSeq(seq) | Change::RetainedFrom(seq)
+            Change::SeqReserved { until: seq }
+            | Change::LastSeq(seq)
+            | Change::RetainedFrom(seq)
+            | Change::SeqGap { until: seq, .. }
                 if *seq > Seq::LIMIT =>
             {
                 refuse(format!("the sequence {seq} is greater than any commit's"))
@@ -193,14 +199,21 @@ impl Version {
                 Ok(())
             }
             Change::RetainedFrom(seq) => {
-                self.retained_from = self.retained_from.max(*seq);
+                self.forget_before(*seq);
                 Ok(())
             }
+            Change::SeqGap { after, until } => self.seq_gaps.note(*after, *until).or_else(refuse),
             Change::LastSeq(seq) => advance(&mut self.last_seq, *seq, "the last sequence"),
             Change::LastTimestamp(at) => advance(&mut self.last_timestamp, *at, "the last timestamp"),
             Change::Epoch(epoch) => advance(&mut self.epoch, *epoch, "the epoch"),
             Change::CleanClose => Ok(()),
         }
+    }
+
+    /// Versions before `seq` may be gone, and nobody asks any more what was lost there.
+    fn forget_before(&mut self, seq: Seq) {
+        self.retained_from = self.retained_from.max(seq);
+        self.seq_gaps.forget_through(self.retained_from);
     }
 
     fn keyspace(&mut self, id: KeyspaceId) -> Result<&mut Keyspace, Refused> {

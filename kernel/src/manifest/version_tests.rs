@@ -29,7 +29,7 @@ fn change(draw: (u8, u8, u8, u16)) -> Change {
     let keyspace = KeyspaceId::new(u32::from(a % 4));
     let no = FileNo::new(u64::from(n % 60));
     let lsn = Lsn::new(u64::from(n) * 512);
-    match kind % 18 {
+    match kind % 20 {
         0..=2 => Change::CreateKeyspace {
             id: KeyspaceId::new(u32::from(a % 8)),
             name: format!("k{}", b % 6),
@@ -49,6 +49,8 @@ fn change(draw: (u8, u8, u8, u16)) -> Change {
         14 => Change::KnownDurable(KnownDurable { epoch: u32::from(a), lsn }),
         15 => Change::SeqReserved { until: Seq::new(n.into()) },
         16 => Change::LastTimestamp(Timestamp::new(n.into())),
+        17 => Change::SeqGap { after: Seq::new(n.into()), until: Seq::new(u64::from(n) + u64::from(b)) },
+        18 => Change::RetainedFrom(Seq::new(n.into())),
         _ => Change::CleanClose,
     }
 }

@@ -13,7 +13,7 @@ use crate::manifest::{Change, Version};
 use crate::reapply::{Progress, Reapplier};
 use crate::tree::{KeyspaceState, State};
 use crate::types::file_name::{self, FileKind};
-use crate::types::{KeyspaceId, Seq};
+use crate::types::{KeyspaceId, SeqGaps};
 use crate::wal::{BatchSink, LogPlace};
 
 /// Takes batches out of the log into memtables, and flushes those that are full.
@@ -22,6 +22,7 @@ pub(super) struct Replayer<'a> {
     state: State,
     pub(super) log: Reapplier<'a>,
     made: Vec<Change>,
+    seq_gaps: &'a SeqGaps,
 }
 
 impl<'a> Replayer<'a> {
@@ -31,6 +32,7 @@ impl<'a> Replayer<'a> {
             state: State::default().following(version, None, &opening.graveyard),
             log: Reapplier::new(version),
             made: Vec::new(),
+            seq_gaps: &version.seq_gaps,
         }
     }
 
@@ -44,7 +46,7 @@ impl<'a> Replayer<'a> {
         let keyspace: Arc<KeyspaceState> = keyspace;
         let progress = &mut self.log.progress;
         let last = progress.last_seq;
-        let kept_from = Seq::new(last.get().saturating_sub(self.opening.options.retain_commits));
+        let kept_from = self.seq_gaps.back(last, self.opening.options.retain_commits);
         let kept_from = kept_from.max(progress.retained_from);
         progress.retained_from = kept_from;
         let readers = Readers::new(Vec::new(), last, kept_from);

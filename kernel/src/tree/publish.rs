@@ -151,12 +151,12 @@ impl SnapshotRegistry {
     }
 
     /// Who reads, for a job that drops versions: the visible sequence, every registered one in ascending order, and
-    /// the sequence from which on every version must stay because `retain_commits` ask for it. From now on nobody
-    /// can register before the latter, except at a sequence that is registered already.
-    pub fn readers<S>(&self, published: &Published<S>, retain_commits: u64) -> ReadersNow {
+    /// the sequence from which on every version must stay, which `kept_from` tells of the visible one. From now on
+    /// nobody can register before the latter, except at a sequence that is registered already.
+    pub fn readers<S>(&self, published: &Published<S>, kept_from: impl FnOnce(Seq) -> Seq) -> ReadersNow {
         let mut registered = self.registered.lock();
         let visible = published.visible();
-        let kept_from = Seq::new(visible.get().saturating_sub(retain_commits));
+        let kept_from = kept_from(visible);
         registered.horizon = registered.horizon.max(kept_from);
         ReadersNow { visible, registered: registered.counts.keys().copied().collect(), kept_from }
     }
@@ -231,7 +231,9 @@ mod tests {
                         }
                     }
                     _ => {
-                        let now = registry.readers(&published, u64::from(value) % 4);
+                        let now = registry.readers(&published, |visible| {
+                            Seq::new(visible.get().saturating_sub(u64::from(value) % 4))
+                        });
                         let horizon = now.kept_from.max(last);
                         assert!(now.kept_from <= now.visible && now.visible == published.visible());
                         assert!(readers.iter().all(|reader| now.registered.contains(&reader.seq())));

@@ -10,6 +10,7 @@ mod escape;
 pub mod file_name;
 mod ids;
 mod range_tombstone;
+mod seq_gaps;
 mod tuple;
 mod value;
 
@@ -17,6 +18,7 @@ pub use batch::{BadOp, BatchEncoder, BatchView, Op, WriteBatch};
 pub use entry::EntryRef;
 pub use ids::{FileId, FileNo, KeyspaceId, Lsn, OpKind, Seq, Timestamp};
 pub use range_tombstone::{Fragmented, Piece, RangeTombstone};
+pub use seq_gaps::{GAPS_MAX, SeqGaps};
 pub use value::Value;
 pub(crate) use value::ValueOwner;
 

@@ -98,6 +98,8 @@ pub struct Oracle {
     versions: Versions,
     /// The commits of this opening, in order.
     commits: Vec<Commit>,
+    /// The first and last commit of each earlier opening that made any: between them no number is left out.
+    stretches: Vec<(u64, u64)>,
     last: u64,
     /// The last commit that this opening found.
     base: u64,
@@ -117,6 +119,13 @@ pub struct Oracle {
 impl Oracle {
     pub fn last(&self) -> u64 {
         self.last
+    }
+
+    /// How many commits came after `seq`. Numbers leap where a crash took what a reader may have seen.
+    pub fn commits_after(&self, seq: u64) -> u64 {
+        let current = self.commits.first().map(|first| (first.seq, self.last));
+        let stretches = self.stretches.iter().copied().chain(current);
+        stretches.map(|(first, last)| (last + 1).saturating_sub(first.max(seq + 1))).sum()
     }
 
     pub fn knows(&self, keyspace: KeyspaceId) -> bool {
@@ -262,6 +271,9 @@ impl Oracle {
         } else {
             self.settle(found_last, found, &pending)
                 .map_err(|difference| format!("{end:?}: {difference}"))?;
+        }
+        if let Some(first) = self.commits.first() {
+            self.stretches.push((first.seq, found_last));
         }
         self.commits.clear();
         self.last = found_last;

@@ -265,14 +265,16 @@ impl Session {
     pub(super) fn take_past(&mut self, slot: u8, back: u16) -> Result<(), Report> {
         let last = self.run().oracle.last();
         let asked = last.saturating_sub(u64::from(back));
+        let later = self.run().oracle.commits_after(asked);
         let retained = self.case.settings.retain;
         match self.db.at(Seq::new(asked)) {
             Ok(snapshot) if snapshot.seq().get() == asked => self.snapshots[slot_of(slot)] = Some(snapshot),
             Ok(snapshot) => return Err(format!("asked for {asked}, got {}", snapshot.seq())),
             Err(Error::TooOld { asked: echoed, oldest }) => {
-                if echoed.get() != asked || oldest.get() <= asked || last - asked <= retained {
+                if echoed.get() != asked || oldest.get() <= asked || later <= retained {
                     return Err(format!(
-                        "{asked} of {last} is too old, though {retained} are retained; the oldest is {oldest}"
+                        "{asked} of {last}, {later} commits ago, is too old, though {retained} are retained; the \
+                         oldest is {oldest}"
                     ));
                 }
                 let readable = self.db.at(oldest).map_err(said)?;

@@ -24,6 +24,8 @@
 //! | `disk full; trying again until there is room` | warn | `job`, `error` |
 //! | `giving the disk reserve free` | warn | `bytes` |
 //! | `the disk has room again` | info | `job` |
+//! | `background work must wait; trying again until it can go on` | warn | `job`, `error` |
+//! | `background work goes on` | info | `job` |
 //! | `disk reserve taken again` | info | `bytes` |
 //! | `writes stopped; close and reopen the database` | error | `why` |
 //! | `checkpoint made` | info | `target`, `seq`, `elapsed_us` |

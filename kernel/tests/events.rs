@@ -286,6 +286,41 @@ fn a_full_disk_is_told_once_and_so_is_its_end() {
 }
 
 #[test]
+fn missing_descriptors_are_told_once_and_so_is_their_end() {
+    let options = small_options();
+    let told = listen(SimOptions::new(6), |world, process| async move {
+        let disk = process.disk();
+        within(&process, move |env| async move {
+            let db = Db::open_in(env, DIR, options).await?;
+            let keyspace = db.default_keyspace()?;
+            disk.inject_on(FaultClass::TooManyFiles, ".table", Trigger::From(1));
+            for n in 0..8 {
+                put(&db, &keyspace, n).await?;
+            }
+            world.sleep(10_000_000_000).await;
+            let tries = disk.faults_fired(FaultClass::TooManyFiles);
+            assert!((8..20).contains(&tries), "{tries} tries in ten seconds, at growing pauses");
+            // Whoever waits for the flush is told, and the flush goes on trying.
+            assert!(matches!(db.flush().await, Err(Error::TooManyFiles(_))));
+            assert!(matches!(db.wait_idle().await, Err(Error::TooManyFiles(_))));
+            disk.clear_faults();
+            db.flush().await?;
+            db.wait_idle().await?;
+            db.close().await
+        })
+        .await
+    });
+    let (begun, over) =
+        ("background work must wait; trying again until it can go on", "background work goes on");
+    let story: Vec<(&str, &str)> = told
+        .iter()
+        .filter(|told| [begun, over].contains(&&*told.message))
+        .map(|told| (&*told.message, told.field("job")))
+        .collect();
+    assert_eq!(story, [(begun, "flush"), (over, "flush")]);
+}
+
+#[test]
 fn a_full_disk_is_told_once_by_all_compactions_together() {
     let options = Options { compactions_max: 3, ..small_options() };
     let told = listen(SimOptions::new(5), |world, process| async move {

@@ -226,7 +226,8 @@ impl Db {
     /// Writes all memtables into tables and waits for it.
     ///
     /// # Errors
-    /// `DiskFull`, `Stopped`, `Closed`.
+    /// `DiskFull`, `Stopped`, `Closed`; `TooManyFiles`, or `Io` of a passing kind, once it has been refused for two
+    /// seconds. What could not be written is tried again in the background.
     pub async fn flush(&self) -> Result<()> {
         self.shared.maintenance.flush_all(self.engine()).await
     }
@@ -235,7 +236,8 @@ impl Db {
     /// the idle log's space back. Writes go on meanwhile.
     ///
     /// # Errors
-    /// `DiskFull`, `Corrupt` for a damaged table (the others are compacted all the same), `Stopped`, `Closed`.
+    /// `DiskFull`, `TooManyFiles`, `Corrupt` for a damaged table (the others are compacted all the same), `Stopped`,
+    /// `Closed`.
     pub async fn compact(&self) -> Result<()> {
         self.shared.maintenance.compact_all(self.engine()).await
     }
@@ -243,15 +245,20 @@ impl Db {
     /// Waits until no flush or compaction is running or due.
     ///
     /// # Errors
-    /// `Stopped`, `Closed`.
+    /// `DiskFull`, `Stopped`, `Closed`; `TooManyFiles`, or `Io` of a passing kind, once it has been refused for two
+    /// seconds. What could not be done is tried again in the background.
     pub async fn wait_idle(&self) -> Result<()> {
         self.shared.maintenance.wait_idle(self.engine()).await
     }
 
     /// Writes what is in memory into tables, seals the log and closes. Handles that remain give `Closed`.
     ///
+    /// A flush that the disk or the system refuses is not waited for without end: what is in memory is in the log too,
+    /// and the next opening finds it there.
+    ///
     /// # Errors
-    /// What the last flush or the seal gave; the database is closed all the same and every acknowledged commit kept.
+    /// What the last flush or the seal gave (`DiskFull` at once, `TooManyFiles` after two seconds of it); the database
+    /// is closed all the same, its directory free, and every acknowledged commit kept.
     pub async fn close(self) -> Result<()> {
         self.shared.maintenance.close(&self.shared.engine).await
     }

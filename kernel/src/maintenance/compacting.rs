@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{
-    Crew, RETRY_NS, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause, react,
+    Crew, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause_unless_stopped, react,
     remove_tables,
 };
 use crate::check::{Phase, mark};
@@ -87,6 +87,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
             // Another task may be at the very job that lacks room.
             if crew.compaction.lock().busy.is_empty() {
                 engine.note_room_for("compaction");
+                crew.refusals.note_over("compaction");
             }
             wanted.await;
             continue;
@@ -98,6 +99,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         let reaction = match outcome {
             Ok(()) => {
                 engine.note_room("compaction");
+                crew.refusals.note_over("compaction");
                 None
             }
             Err(error) => Some(after_failure(&engine, &crew, &job, &error).await),
@@ -108,7 +110,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         crew.progress.notify_all();
         match reaction {
             Some(Reaction::End) => break,
-            Some(Reaction::Retry) => pause(&engine, &crew.stopped, RETRY_NS).await,
+            Some(Reaction::Retry(pause_ns)) => pause_unless_stopped(&engine, &crew, pause_ns).await,
             Some(Reaction::GiveUp) | None => {}
         }
     }

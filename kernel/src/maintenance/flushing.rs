@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Crew, RETRY_NS, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause, react,
+    Crew, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause_unless_stopped, react,
     remove_tables,
 };
 use crate::check::Phase;
@@ -36,6 +36,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         let state = engine.published.load();
         let Some((keyspace, memory)) = oldest_frozen(&state) else {
             engine.note_room_for("flush");
+            crew.refusals.note_over("flush");
             cut_log(&engine, &state).await;
             // A state held here would keep tables that a compaction replaces from being removed.
             drop(state);
@@ -50,6 +51,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         match outcome {
             Ok(()) => {
                 engine.note_room("flush");
+                crew.refusals.note_over("flush");
                 fit_memtables(&engine).await;
                 crew.reserve.restore(&*engine.env).await;
                 judge_urgency(&engine, &crew);
@@ -58,7 +60,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
                 crew.progress.notify_all();
             }
             Err(error) => match react(&engine, &crew, "flush", &error).await {
-                Reaction::Retry => pause(&engine, &crew.stopped, RETRY_NS).await,
+                Reaction::Retry(pause_ns) => pause_unless_stopped(&engine, &crew, pause_ns).await,
                 Reaction::GiveUp => {
                     // A memtable cannot be given up: what it holds is only in the log, which must not grow for ever.
                     engine.gate.stop(&format!("flush failed: {error}"));

@@ -55,14 +55,19 @@ pub(crate) async fn keep_log(engine: Arc<Engine>, crew: Arc<Crew>) {
         }
         match tidy_segments(&engine).await {
             // Often it needed no room, so this says nothing about a flush that does.
-            Ok(()) => engine.note_room_for("log"),
-            Err(error) => match react(&engine, &crew, "log", &error).await {
-                Reaction::End => return,
-                Reaction::Retry | Reaction::GiveUp => {
-                    pause(&engine, &engine.committer.log_changed, RETRY_NS).await;
-                    continue;
-                }
-            },
+            Ok(()) => {
+                engine.note_room_for("log");
+                crew.refusals.note_over("log");
+            }
+            Err(error) => {
+                let pause_ns = match react(&engine, &crew, "log", &error).await {
+                    Reaction::End => return,
+                    Reaction::Retry(pause_ns) => pause_ns,
+                    Reaction::GiveUp => RETRY_NS,
+                };
+                pause(&engine, &engine.committer.log_changed, pause_ns).await;
+                continue;
+            }
         }
         if engine.committer.is_sealed() {
             changed.await;

@@ -13,17 +13,20 @@
 //! leads a commit group ([`Committer::delegate`](crate::commit::Committer::delegate)).
 //!
 //! On a full disk a task says so once, gives the reserve free, and tries again every 50 ms; so writes resume by
-//! themselves within a fraction of a second of the space appearing.
+//! themselves within a fraction of a second of the space appearing. What the system refuses otherwise is tried again at
+//! growing pauses ([`refusals`]). Whoever waits for the work, a close too, gets the error and not an endless wait.
 
 mod cleaner;
 mod compacting;
 mod flushing;
 mod keeper;
+mod refusals;
 mod reserve;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use refusals::Refusals;
 pub(crate) use reserve::Reserve;
 
 use crate::commit::Work;
@@ -54,6 +57,7 @@ pub(crate) struct Crew {
     pub stopped: Notify,
     pub compaction: Mutex<compacting::Agenda>,
     pub reserve: Reserve,
+    pub refusals: Refusals,
     /// A flush or compaction under way.
     pub working: AtomicU64,
     running: AtomicU64,
@@ -91,6 +95,7 @@ impl Maintenance {
             stopped: Notify::new(),
             compaction: Mutex::new(compacting::Agenda::default()),
             reserve: parts.reserve,
+            refusals: Refusals::default(),
             working: AtomicU64::new(0),
             running: AtomicU64::new(0),
             ended: Notify::new(),
@@ -206,7 +211,7 @@ impl Maintenance {
             .values()
             .filter_map(|keyspace| Some((keyspace.id, Arc::downgrade(keyspace.frozen.first()?))))
             .collect();
-        self.wait_until(engine, move |engine| {
+        self.wait_until(engine, &["flush"], move |engine| {
             let state = engine.published.load();
             newest_frozen.iter().all(|(id, awaited)| {
                 let Some(keyspace) = state.keyspace(*id) else { return true };
@@ -235,7 +240,7 @@ impl Maintenance {
     /// Waits until nothing is running or due, and needless files are gone.
     pub async fn wait_idle(&self, engine: &Engine) -> Result<()> {
         let crew = self.crew.clone();
-        self.wait_until(engine, move |engine| {
+        self.wait_until(engine, &["flush", "compaction"], move |engine| {
             let state = engine.published.load();
             let due = compacting::is_due(engine, &crew, &state);
             if due {
@@ -250,7 +255,14 @@ impl Maintenance {
         .await
     }
 
-    async fn wait_until(&self, engine: &Engine, done: impl Fn(&Engine) -> bool) -> Result<()> {
+    /// Waits for what `jobs` bring about; not for ever if they cannot.
+    async fn wait_until(
+        &self,
+        engine: &Engine,
+        jobs: &[&'static str],
+        done: impl Fn(&Engine) -> bool,
+    ) -> Result<()> {
+        let began = engine.env.now();
         loop {
             if done(engine) {
                 return Ok(());
@@ -264,7 +276,11 @@ impl Maintenance {
             if let Some(full) = engine.disk_full() {
                 return Err(Error::DiskFull(full));
             }
-            let again = engine.env.now().after(LOOK_AGAIN_NS);
+            let now = engine.env.now();
+            if let Some(refused) = self.crew.refusals.lasting(jobs, began, now) {
+                return Err(refused);
+            }
+            let again = now.after(LOOK_AGAIN_NS);
             either(self.crew.progress.notified(), engine.env.sleep_until(again)).await;
         }
     }
@@ -299,8 +315,8 @@ impl Maintenance {
     /// Gives the space of the log back, as far as no memtable needs it.
     async fn shrink_log(&self, engine: &Engine) -> Result<()> {
         match engine.committer.delegate(Work::Shrink).await {
-            // A log that finds no room to shrink stays as it is.
-            Ok(_) | Err(Error::DiskFull(_)) => Ok(()),
+            // A log that finds no room to shrink, or no descriptor for the segment to go on in, stays as it is.
+            Ok(_) | Err(Error::DiskFull(_) | Error::TooManyFiles(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -363,8 +379,8 @@ pub(crate) fn judge_urgency(engine: &Engine, crew: &Crew) {
 
 /// What a background task does about an error.
 pub(crate) enum Reaction {
-    /// Wait and try again.
-    Retry,
+    /// Wait so many nanoseconds and try again.
+    Retry(u64),
     /// Give this piece of work up; it is logged.
     GiveUp,
     /// End: the database is closing or has stopped.
@@ -385,18 +401,21 @@ pub(crate) async fn react(engine: &Engine, crew: &Crew, job: &'static str, error
             crew.reserve.release(&*engine.env).await;
             engine.throttle.eased.notify_all();
             crew.progress.notify_all();
-            Reaction::Retry
+            Reaction::Retry(RETRY_NS)
         }
-        Error::TooManyFiles(_) | Error::Busy(_) => {
-            tracing::warn!(job, %error, "background work must wait");
-            Reaction::Retry
-        }
-        Error::Io(io) if io.kind == IoErrorKind::Transient => Reaction::Retry,
+        Error::TooManyFiles(_) | Error::Busy(_) => refused(engine, crew, job, error),
+        Error::Io(io) if io.kind == IoErrorKind::Transient => refused(engine, crew, job, error),
         error => {
             tracing::error!(job, %error, "background work given up");
             Reaction::GiveUp
         }
     }
+}
+
+fn refused(engine: &Engine, crew: &Crew, job: &'static str, error: &Error) -> Reaction {
+    let pause_ns = crew.refusals.note(job, error, engine.env.now());
+    crew.progress.notify_all();
+    Reaction::Retry(pause_ns)
 }
 
 /// Asks the door for changes that list finished tables, until it is certain whether they were made. A refusal for want
@@ -432,7 +451,9 @@ pub(crate) async fn list_tables(
             Err(error) => error,
         };
         match react(engine, crew, job, &error).await {
-            Reaction::Retry if !crew.stopping() => pause(engine, &crew.stopped, RETRY_NS).await,
+            Reaction::Retry(pause_ns) if !crew.stopping() => {
+                pause_unless_stopped(engine, crew, pause_ns).await;
+            }
             _ => return Err(error),
         }
     }
@@ -457,6 +478,16 @@ pub(crate) async fn remove_tables(engine: &Engine, tables: &[TableMeta]) {
 }
 
 /// Waits a little, or until the crew stops.
+pub(crate) async fn pause_unless_stopped(engine: &Engine, crew: &Crew, nanos: u64) {
+    // Made before the question: whoever stops the crew wakes those who listen, and leaves no permit.
+    let stopped = crew.stopped.notified();
+    if !crew.stopping() {
+        let deadline = engine.env.now().after(nanos);
+        either(stopped, engine.env.sleep_until(deadline)).await;
+    }
+}
+
+/// Waits a little, or until woken.
 pub(crate) async fn pause(engine: &Engine, wake: &Notify, nanos: u64) {
     let deadline: Nanos = engine.env.now().after(nanos);
     either(wake.notified(), engine.env.sleep_until(deadline)).await;

@@ -139,3 +139,60 @@ fn without_descriptors_the_log_waits_and_reads_go_on() {
         .await;
     });
 }
+
+/// The longest that a close may take when it is refused what it needs.
+const CLOSE_NS_MAX: u64 = 5_000_000_000;
+
+/// Fills tables and a memtable, lets the class refuse every call on files of that name from then on, and closes.
+fn close_while_refused(class: FaultClass, part: &'static str, tables: u64) -> Error {
+    simulate(5, move |world: World, process| async move {
+        let (db, keyspace) = opened(&process).await;
+        let disk = process.disk();
+        let writing = db.clone();
+        within(&process, move |_| async move {
+            for number in 0..=tables {
+                keyspace.put(number.to_be_bytes(), [number as u8; 1000]).await.unwrap();
+                if number < tables {
+                    writing.flush().await.unwrap();
+                }
+            }
+        })
+        .await;
+        disk.inject_on(class, part, Trigger::From(1));
+        let (began, fired) = (world.now(), disk.faults_fired(class));
+        let error = within(&process, move |_| db.close()).await.unwrap_err();
+        let (took_ns, tries) = (world.now().since(began), disk.faults_fired(class) - fired);
+        assert!(took_ns < CLOSE_NS_MAX, "the close took {took_ns} ns");
+        assert!(tries < 30, "{tries} tries in {took_ns} ns");
+        disk.clear_faults();
+        // The directory is free, and nothing is lost.
+        within(&process, move |env| async move {
+            let (db, keyspace) = open(env).await.unwrap();
+            check_numbers(&keyspace, tables + 1).await;
+            assert!(db.verify().await.unwrap().is_good());
+            db.close().await.unwrap();
+        })
+        .await;
+        error
+    })
+}
+
+#[test]
+fn a_close_without_descriptors_ends_with_the_error_and_keeps_everything() {
+    for part in ["", ".table"] {
+        for tables in [0, 3] {
+            let error = close_while_refused(FaultClass::TooManyFiles, part, tables);
+            assert!(matches!(error, Error::TooManyFiles(_)) && error.is_retriable(), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_close_on_a_full_disk_ends_with_the_error_and_keeps_everything() {
+    for part in ["", ".table"] {
+        for tables in [0, 3] {
+            let error = close_while_refused(FaultClass::NoSpace, part, tables);
+            assert!(matches!(error, Error::DiskFull(_)), "{error}");
+        }
+    }
+}

@@ -25,8 +25,8 @@ pub struct Options {
     /// itself or wiped, which no disk can know by itself. 0 to 2^56 - 1, the greatest number that a commit can have;
     /// default 0, which demands nothing.
     pub at_least: u64,
-    /// Memory for memtables, block cache, filters, indexes, transaction buffers and pinned blocks together, in
-    /// bytes. 8 MiB to 1 TiB, default 128 MiB. Over it writers slow down, then get [`Error::Busy`].
+    /// Memory for memtables, block cache, filters, indexes, what open transactions have written and read, and pinned
+    /// blocks together, in bytes. 8 MiB to 1 TiB, default 128 MiB. Over it writers slow down, then get [`Error::Busy`].
     pub memory_limit_bytes: u64,
     /// A keyspace's memtable is frozen and flushed at this size in bytes. 4 KiB to 1 GiB and at most a quarter of
     /// `memory_limit_bytes`; default 16 MiB. Sooner where that is over a quarter of the free disk space.
@@ -47,8 +47,9 @@ pub struct Options {
     pub compactions_max: u32,
     /// Table files kept open at once, 16 to 1,048,576, default 512.
     pub open_files_max: u64,
-    /// Largest transaction in bytes of keys and values, 64 KiB to 4 GiB, default 64 MiB; it is buffered in memory.
-    /// All open transactions together may hold half of `memory_limit_bytes`.
+    /// Largest transaction in bytes, 64 KiB to 4 GiB, default 64 MiB; it is buffered in memory. Keys and values that
+    /// it wrote count, and at [`Isolation::Serializable`] what it read: each key with 80 bytes beside its own, each
+    /// range with 160. All open transactions together may hold half of `memory_limit_bytes`.
     pub transaction_bytes_max: u64,
     /// Memory for the keys of recent commits, against which transactions are validated. A transaction that began
     /// before the oldest remembered commit conflicts. 64 KiB to 64 GiB, default 16 MiB.

@@ -30,7 +30,7 @@ pub enum Purpose {
     Cache = 1,
     /// What an open table keeps: its top index and range tombstones.
     TableMeta = 2,
-    /// Buffers of open transactions.
+    /// What open transactions have written and read.
     Transaction = 3,
     /// Blocks that are not, or no longer, in the cache but that a value or iterator still holds.
     Pinned = 4,

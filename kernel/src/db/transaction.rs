@@ -46,18 +46,23 @@ impl Txn {
 
     /// The value of `key` as this transaction sees it, its own writes included.
     ///
+    /// At [`Isolation::Serializable`] the key is remembered until the transaction ends, found or not: its bytes and
+    /// about 80 more, unless it was read before.
+    ///
     /// # Errors
-    /// As [`Keyspace::get`].
+    /// As [`Keyspace::get`]. At `Serializable` also what [`Txn::put`] gives if what was read and written takes up too
+    /// much: `Invalid` over `transaction_bytes_max`, `Busy` over half of `memory_limit_bytes` in all open transactions.
+    /// The transaction is as it was before.
     pub async fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let id = keyspace.id_in(&self.shared)?;
         self.transaction.get(&self.shared.engine, id, key.as_ref()).await
     }
 
     /// A walk over a range as this transaction sees it as of now, its own writes included. What the cursor has walked
-    /// over counts as read.
+    /// over counts as read: one range, however many entries lie in it, remembered as [`Txn::get`] remembers a key.
     ///
     /// # Errors
-    /// As [`Keyspace::get`].
+    /// As [`Keyspace::get`]; each step of the cursor as [`Txn::get`].
     pub async fn scan(&self, keyspace: &Keyspace, scan: Scan) -> Result<Cursor> {
         let id = keyspace.id_in(&self.shared)?;
         self.transaction.walk(&self.shared.engine, id, scan.into_walk()).await
@@ -70,7 +75,7 @@ impl Txn {
     /// half of `memory_limit_bytes`.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let id = keyspace.id_in(&self.shared)?;
-        self.transaction.put(&self.shared.engine, id, key.as_ref(), value.as_ref())
+        self.transaction.put(id, key.as_ref(), value.as_ref())
     }
 
     /// Removes `key` within the transaction.
@@ -79,7 +84,7 @@ impl Txn {
     /// As [`Txn::put`].
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
         let id = keyspace.id_in(&self.shared)?;
-        self.transaction.delete(&self.shared.engine, id, key.as_ref())
+        self.transaction.delete(id, key.as_ref())
     }
 
     /// Removes every key in `start..end` within the transaction. It conflicts with every concurrent write inside.
@@ -93,7 +98,7 @@ impl Txn {
         end: impl AsRef<[u8]>,
     ) -> Result<()> {
         let id = keyspace.id_in(&self.shared)?;
-        self.transaction.delete_range(&self.shared.engine, id, start.as_ref(), end.as_ref())
+        self.transaction.delete_range(id, start.as_ref(), end.as_ref())
     }
 
     /// A token that tells what became of this transaction, also to someone who lost the future of its commit: a task

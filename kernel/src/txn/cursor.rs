@@ -1,10 +1,9 @@
 //! A walk over a range as one reader sees it, with a transaction's own writes laid over.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
+use super::ledger::Ledger;
 use super::overlay::KeyspaceOverlay;
-use crate::conflict::ReadSet;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::tree::{Direction, VisibleIter};
@@ -37,7 +36,7 @@ impl std::fmt::Debug for Entry<'_> {
 
 /// Where a serializable transaction notes how far its cursor has read.
 pub(crate) struct Tracker {
-    pub reads: Arc<Mutex<ReadSet>>,
+    pub ledger: Arc<Mutex<Ledger>>,
     pub keyspace: KeyspaceId,
     /// This cursor's entry in the keyspace's ranges, once it has read anything.
     pub slot: Option<usize>,
@@ -85,7 +84,10 @@ impl Cursor {
     /// value.
     ///
     /// # Errors
-    /// Corruption or a failed read of a table in the way; every later call gives the same error.
+    /// Corruption or a failed read of a table in the way; in a serializable transaction, what [`Txn::get`] gives if
+    /// what it has read takes up too much memory. Every later call gives the same error.
+    ///
+    /// [`Txn::get`]: crate::Txn::get
     pub async fn next(&mut self) -> Result<Option<Entry<'_>>> {
         if self.left == 0 {
             return self.failed.clone().map_or(Ok(None), Err);
@@ -97,16 +99,14 @@ impl Cursor {
                 self.step_over_own(&own).await
             }
         };
-        let found = match found {
+        let noted = found.and_then(|found| self.note(found).map(|()| found));
+        let found = match noted {
             Ok(found) => found,
             Err(error) => {
                 (self.left, self.failed) = (0, Some(error.clone()));
                 return Err(error);
             }
         };
-        if self.tracker.is_some() {
-            self.note(found);
-        }
         if !found {
             self.left = 0;
             return Ok(None);
@@ -193,24 +193,14 @@ impl Cursor {
     }
 
     /// Extends the range that the transaction has read up to the entry found, or to the range's end.
-    fn note(&mut self, found: bool) {
-        let Some(mut tracker) = self.tracker.take() else { return };
-        let range = self.base.range();
-        let mut reads = tracker.reads.lock();
-        let ranges = &mut reads.keyspaces.entry(tracker.keyspace).or_default().ranges;
-        let slot = *tracker.slot.get_or_insert_with(|| {
-            ranges.push((range.start.clone(), range.end.clone()));
-            ranges.len() - 1
-        });
-        if let Some((start, end)) = ranges.get_mut(slot) {
-            match (found, self.base.direction()) {
-                (true, Direction::Forward) => *end = Bound::Included(self.key().to_vec()),
-                (true, Direction::Backward) => *start = Bound::Included(self.key().to_vec()),
-                (false, _) => (*start, *end) = (range.start.clone(), range.end.clone()),
-            }
-        }
-        drop(reads);
+    fn note(&mut self, found: bool) -> Result<()> {
+        let Some(mut tracker) = self.tracker.take() else { return Ok(()) };
+        let reached = found.then(|| self.key());
+        let Tracker { ledger, keyspace, slot } = &mut tracker;
+        let (range, direction) = (self.base.range(), self.base.direction());
+        let noted = ledger.lock().note_range(*keyspace, slot, range, reached, direction);
         self.tracker = Some(tracker);
+        noted
     }
 }
 

@@ -10,22 +10,18 @@
 //! the serial order.
 
 mod cursor;
+mod ledger;
 mod overlay;
-
-use std::sync::Arc;
 
 use cursor::Tracker;
 pub use cursor::{Cursor, Entry};
+use ledger::OwnLedger;
 use overlay::{Overlay, Own};
 
-use crate::cache::{Charge, Purpose};
-use crate::check::mark;
 use crate::commit::{Check, OutcomeToken, Teller};
-use crate::conflict::ReadSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::options::{Durability, Isolation};
-use crate::sync::Mutex;
 use crate::tree::{Direction, KeyRange, SnapshotGuard};
 use crate::types::{KEY_LEN_MAX, KeyspaceId, Seq, VALUE_LEN_MAX, Value};
 
@@ -42,8 +38,7 @@ pub(crate) struct Transaction {
     isolation: Isolation,
     durability: Durability,
     own: Overlay,
-    reads: Arc<Mutex<ReadSet>>,
-    charge: Charge,
+    ledger: OwnLedger,
     teller: Option<Teller>,
 }
 
@@ -54,8 +49,7 @@ impl Transaction {
             isolation,
             durability,
             own: Overlay::default(),
-            reads: Arc::default(),
-            charge: engine.budget.charge(Purpose::Transaction, 0),
+            ledger: OwnLedger::new(engine),
             teller: None,
         }
     }
@@ -72,7 +66,7 @@ impl Transaction {
             Own::Unknown => {}
         }
         if self.isolation == Isolation::Serializable {
-            self.reads.lock().keyspaces.entry(keyspace).or_default().points.insert(key.to_vec());
+            self.ledger.lock().note_point(keyspace, key)?;
         }
         let state = engine.published.load();
         engine.get(&state, keyspace, key, self.read_seq()).await
@@ -83,66 +77,41 @@ impl Transaction {
         let Walk { range, direction, limit } = walk;
         let base = engine.walk(&state, keyspace, range, self.read_seq(), direction).await?;
         let tracker = (self.isolation == Isolation::Serializable).then(|| Tracker {
-            reads: self.reads.clone(),
+            ledger: self.ledger.clone(),
             keyspace,
             slot: None,
         });
         Ok(Cursor::new(base, limit, self.own.keyspace(keyspace), tracker))
     }
 
-    pub fn put(&mut self, engine: &Engine, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<()> {
+    pub fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<()> {
         check_key(key)?;
         check_value(value)?;
-        self.make_room(engine, key.len() + value.len())?;
+        self.make_room(key.len() + value.len())?;
         self.own.put(keyspace, key, value);
         Ok(())
     }
 
-    pub fn delete(&mut self, engine: &Engine, keyspace: KeyspaceId, key: &[u8]) -> Result<()> {
+    pub fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<()> {
         check_key(key)?;
-        self.make_room(engine, key.len())?;
+        self.make_room(key.len())?;
         self.own.delete(keyspace, key);
         Ok(())
     }
 
-    pub fn delete_range(
-        &mut self,
-        engine: &Engine,
-        keyspace: KeyspaceId,
-        start: &[u8],
-        end: &[u8],
-    ) -> Result<()> {
+    pub fn delete_range(&mut self, keyspace: KeyspaceId, start: &[u8], end: &[u8]) -> Result<()> {
         check_key(start)?;
         check_key(end)?;
         if start >= end {
             return Err(Error::Invalid("the start of a range must sort before its end".into()));
         }
-        self.make_room(engine, start.len() + end.len())?;
+        self.make_room(start.len() + end.len())?;
         self.own.delete_range(keyspace, start, end);
         Ok(())
     }
 
-    fn make_room(&mut self, engine: &Engine, more: usize) -> Result<()> {
-        let bytes = self.own.bytes + more as u64;
-        let limit = engine.options.transaction_bytes_max;
-        if bytes > limit {
-            return Err(Error::Invalid(format!(
-                "the transaction would hold {bytes} bytes, over the limit of {limit} (option transaction_bytes_max)"
-            )));
-        }
-        let budget = &engine.budget;
-        let (grown, half) = (bytes.saturating_sub(self.charge.bytes()), budget.limit() / 2);
-        let others = budget.used_by(Purpose::Transaction).saturating_sub(self.charge.bytes());
-        if grown > 0 && others + bytes > half {
-            mark!("transactions_over_budget");
-            return Err(Error::Busy(format!(
-                "open transactions would hold {} bytes, over the half of memory_limit_bytes that they may share ({half}), \
-                 {bytes} of them this one; end some, or raise the limit",
-                others + bytes
-            )));
-        }
-        self.charge.resize(bytes);
-        Ok(())
+    fn make_room(&self, more: usize) -> Result<()> {
+        self.ledger.lock().take(more as u64)
     }
 
     /// A token of its outcome.
@@ -161,7 +130,7 @@ impl Transaction {
         }
         let batch = self.own.to_batch()?;
         let reads = match self.isolation {
-            Isolation::Serializable => Some(std::mem::take(&mut *self.reads.lock())),
+            Isolation::Serializable => Some(self.ledger.lock().take_reads()),
             Isolation::Snapshot => None,
         };
         let check = Check { read_seq: self.read_seq(), reads };

@@ -108,8 +108,6 @@ fn is_empty(bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
 #[derive(Clone, Default)]
 pub(crate) struct Overlay {
     keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceOverlay>>,
-    /// Bytes of keys and values written, overwritten ones included.
-    pub bytes: u64,
 }
 
 impl Overlay {
@@ -130,17 +128,14 @@ impl Overlay {
     }
 
     pub fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
-        self.bytes += (key.len() + value.len()) as u64;
         self.of(keyspace).points.insert(key.to_vec(), Some(Value::owned(value)));
     }
 
     pub fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) {
-        self.bytes += key.len() as u64;
         self.of(keyspace).points.insert(key.to_vec(), None);
     }
 
     pub fn delete_range(&mut self, keyspace: KeyspaceId, start: &[u8], end: &[u8]) {
-        self.bytes += (start.len() + end.len()) as u64;
         self.of(keyspace).delete_range(start, end);
     }
 

@@ -1,6 +1,8 @@
 //! The one memory budget: what counts in it, and what happens when it is used up.
 
-use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, Scan, TransactionOptions, WriteBatch};
+use holdfast::{
+    Db, Durability, Error, Isolation, KeyspaceOptions, Options, Scan, TransactionOptions, WriteBatch,
+};
 use holdfast_sim::{FaultClass, Trigger, World};
 
 use super::{check_numbers, noise, open, opened, put_until_refused};
@@ -147,6 +149,96 @@ fn transactions_share_half_of_the_memory() {
             txn.put(&keyspace, "k", vec![2; 3 << 20]).unwrap();
             txn.commit().await.unwrap();
             assert_eq!(keyspace.scan(Scan::all()).await.unwrap().collect().await.unwrap().len(), 41);
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_serializable_transactions_read_counts_and_is_bounded() {
+    simulate(13, |_, process| async move {
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env).await.unwrap();
+            let mut txn = db.begin(TransactionOptions::default());
+            txn.put(&keyspace, "own", "v").unwrap();
+            // The same key again and again is one key, and one walk is one range.
+            for _ in 0..1_000 {
+                assert_eq!(txn.get(&keyspace, "missing").await.unwrap(), None);
+            }
+            assert_eq!(txn.scan(&keyspace, Scan::prefix("o")).await.unwrap().count().await.unwrap(), 1);
+            assert!(memory(&db, Some("transaction")) < 1_000, "{}", memory(&db, Some("transaction")));
+            // Half of the memory is four mebibytes, and a key of eight bytes takes ninety.
+            let mut read = 0u64;
+            let refused = loop {
+                match txn.get(&keyspace, read.to_be_bytes()).await {
+                    Ok(found) => assert_eq!(found, None),
+                    Err(error) => break error,
+                }
+                read += 1;
+                assert!(read < 100_000, "nothing is ever refused");
+            };
+            assert!(read > 40_000, "{read}");
+            assert!(matches!(refused, Error::Busy(_)), "{refused}");
+            assert!(refused.to_string().contains("memory_limit_bytes"), "{refused}");
+            assert!((3 << 20..=4 << 20).contains(&memory(&db, Some("transaction"))));
+            // Walks are refused too, at their first step and ever after; reads without a check are not.
+            let other = db.begin(TransactionOptions::default());
+            let mut cursor = other.scan(&keyspace, Scan::all()).await.unwrap();
+            for _ in 0..2 {
+                assert!(matches!(cursor.next().await, Err(Error::Busy(_))));
+            }
+            let unchecked = TransactionOptions { isolation: Isolation::Snapshot, ..Default::default() };
+            assert_eq!(db.begin(unchecked).get(&keyspace, "k").await.unwrap(), None);
+            // What was refused was not read, so it makes no conflict; what was read does.
+            keyspace.put(read.to_be_bytes(), "v").await.unwrap();
+            txn.commit().await.unwrap();
+            assert_eq!(memory(&db, Some("transaction")), 0);
+            let mut txn = db.begin(TransactionOptions::default());
+            txn.put(&keyspace, "own", "w").unwrap();
+            assert_eq!(txn.get(&keyspace, "missing").await.unwrap(), None);
+            keyspace.put("missing", "v").await.unwrap();
+            assert!(matches!(txn.commit().await, Err(Error::Conflict(_))));
+            // A cursor that outlives its transaction holds nothing of it.
+            let txn = db.begin(TransactionOptions::default());
+            let mut cursor = txn.scan(&keyspace, Scan::all()).await.unwrap();
+            assert!(cursor.next().await.unwrap().is_some());
+            assert!(memory(&db, Some("transaction")) > 0);
+            drop(txn);
+            assert_eq!(memory(&db, Some("transaction")), 0);
+            assert!(cursor.next().await.unwrap().is_some());
+            assert_eq!(memory(&db, Some("transaction")), 0);
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_transaction_reads_no_more_than_its_own_limit() {
+    simulate(14, |_, process| async move {
+        within(&process, |env| async move {
+            let options = Options { transaction_bytes_max: 64 << 10, ..small_options() };
+            let db = Db::open_in(env, DIR, options).await.unwrap();
+            let keyspace = db.default_keyspace().unwrap();
+            keyspace.put("k", "v").await.unwrap();
+            let mut txn = db.begin(TransactionOptions::default());
+            txn.put(&keyspace, "own", vec![1; 32 << 10]).unwrap();
+            let mut walks = 0;
+            let refused = loop {
+                let mut cursor = txn.scan(&keyspace, Scan::prefix("k").reverse()).await.unwrap();
+                if let Err(error) = cursor.next().await {
+                    break error;
+                }
+                walks += 1;
+                assert!(walks < 1_000, "nothing is ever refused");
+            };
+            assert!(walks > 100, "{walks}");
+            assert!(matches!(refused, Error::Invalid(_)), "{refused}");
+            assert!(refused.to_string().contains("65536 (option transaction_bytes_max)"), "{refused}");
+            assert!(matches!(txn.put(&keyspace, "more", vec![1; 1 << 10]), Err(Error::Invalid(_))));
+            txn.commit().await.unwrap();
+            assert_eq!(keyspace.get("own").await.unwrap().unwrap().len(), 32 << 10);
             db.close().await.unwrap();
         })
         .await;

@@ -2,12 +2,15 @@
 //!
 //! Every change of state and every slow operation is an event at level `info` or above. The message is stable, and so
 //! are the fields: `keyspace` is a name, `file` a path, `elapsed_us` how long it took, `error` and `why` sentences,
-//! `job` one of `flush`, `compaction` and `log`.
+//! `job` one of `flush`, `compaction` and `log`. A torn tail is told by an opening that cuts it off; one that only reads
+//! says nothing, since beside a live writer a write that is under way looks the same.
 //!
 //! | message | level | fields |
 //! |---|---|---|
 //! | `creating a database` | info | `dir`, `database_id` |
 //! | `log replayed` | info | `batches`, `end`, `torn` |
+//! | `the log's tail is torn: a write was under way` | warn | `file`, `offset` |
+//! | `the manifest's tail is torn: an edit was under way` | warn | `file`, `offset` |
 //! | `database open` | info | `dir`, `seq`, `elapsed_us` |
 //! | `database closed` | info | `dir` |
 //! | `the last handle was dropped without a close` | info | `dir` |

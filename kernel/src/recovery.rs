@@ -273,6 +273,10 @@ impl Opening {
     }
 
     async fn recover(mut self, loaded: Loaded) -> Result<Recovered> {
+        if loaded.torn {
+            let (file, offset) = (self.name_of(FileKind::Manifest, loaded.no), loaded.unused_from);
+            tracing::warn!(file, offset, "the manifest's tail is torn: an edit was under way");
+        }
         let version = loaded.version;
         self.begin_numbers(version.next_file_no).await?;
         check_tables(self.disk(), &self.dir, &version).await?;
@@ -287,9 +291,17 @@ impl Opening {
         }
         replayer.flush_all().await?;
         let (changes, progress) = replayer.finish();
+        if let Some((no, torn)) = replayed.torn {
+            let (file, offset) = (self.name_of(FileKind::Log, no), torn.offset);
+            tracing::warn!(file, offset, "the log's tail is torn: a write was under way");
+        }
         tracing::info!(batches = replayed.batches, end = replayed.end.get(), torn = ?replayed.torn, "log replayed");
         let log = next_log(&version, &replayed)?;
         self.switch(loaded.database, &version, changes, log, progress).await
+    }
+
+    fn name_of(&self, kind: FileKind, no: FileNo) -> String {
+        file_name::path(&self.dir, kind, no).display().to_string()
     }
 
     /// On a nearly full disk what was replayed may need the reserve to be written anew.

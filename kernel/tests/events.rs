@@ -286,6 +286,51 @@ fn a_full_disk_is_told_once_and_so_is_its_end() {
 }
 
 #[test]
+fn a_torn_tail_is_told_by_the_opening_that_cuts_it_and_by_no_look() {
+    let told = listen(SimOptions::new(7), |_, process| async move {
+        within(&process, |env| async move {
+            let db = Db::open_in(env, DIR, small_options()).await?;
+            let keyspace = db.default_keyspace()?;
+            for n in 0..3 {
+                put(&db, &keyspace, n).await?;
+            }
+            Ok::<_, Error>(())
+        })
+        .await?;
+        process.restart();
+        // The last group has two sectors, and the second of them is not written yet.
+        let disk = process.disk();
+        let logs = disk.list(DIR).into_iter().map(|entry| format!("{DIR}/{}", entry.name));
+        let (log, last) = logs
+            .filter(|path| path.ends_with(".log"))
+            .filter_map(|path| {
+                let bytes = disk.read_file(&path);
+                let last = bytes.chunks(512).rposition(|sector| sector.iter().any(|byte| *byte != 0))?;
+                (last > 8).then_some((path, last as u64))
+            })
+            .next_back()
+            .unwrap();
+        disk.corrupt(&log, last * 512, 512, |bytes| bytes.fill(0));
+        within(&process, |env| async move {
+            for _ in 0..2 {
+                let view = Db::open_read_only_in(env.clone(), DIR, small_options()).await?;
+                assert_eq!(view.last_seq().get(), 2);
+            }
+            let db = Db::open_in(env, DIR, small_options()).await?;
+            assert_eq!(db.default_keyspace()?.scan(Scan::all()).await?.count().await?, 2);
+            db.close().await
+        })
+        .await
+    });
+    let torn = "the log's tail is torn: a write was under way";
+    let at = |message| told.iter().position(|told| told.message == message).unwrap();
+    assert_eq!(count(&told, torn), 1);
+    assert!(at("read-only view") < at(torn));
+    let told = &told[at(torn)];
+    assert!(told.field("file").ends_with(".log") && told.number("offset") > 4096, "{told:?}");
+}
+
+#[test]
 fn missing_descriptors_are_told_once_and_so_is_their_end() {
     let options = small_options();
     let told = listen(SimOptions::new(6), |world, process| async move {

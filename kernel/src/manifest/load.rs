@@ -133,8 +133,6 @@ async fn survey(env: &dyn Env, file: &ManifestFile, in_force: InForce) -> Result
     })?;
     if surveyed.torn {
         mark!("manifest_torn_tail");
-        let offset = file.offset(surveyed.end);
-        tracing::warn!(file = %file.path.display(), offset, "the manifest's tail is torn: an edit was under way");
     }
     Ok(surveyed)
 }

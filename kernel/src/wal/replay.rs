@@ -262,7 +262,6 @@ impl LogFile {
         }
         mark!("log_torn_tail");
         let torn = Torn { end: surveyed.end, offset: self.offset(surveyed.end) };
-        tracing::warn!(file = %self.path.display(), offset = torn.offset, "the log's tail is torn: a write was under way");
         Some((self.no, torn))
     }
 

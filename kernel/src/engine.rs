@@ -191,7 +191,8 @@ impl Engine {
     /// Commits a batch in canonical form.
     ///
     /// # Errors
-    /// `Conflict` if `check` says so; `DiskFull`, `Busy`, `Stopped`, `Closed`. Nothing was written in any of these.
+    /// `Conflict` if `check` says so; `Invalid` if a keyspace is gone; `DiskFull`, `TooManyFiles`, `Busy`, `Io`, `Closed`:
+    /// it was not written and never will be. `Stopped`: it may appear, whole, at the next opening.
     pub async fn commit(
         &self,
         batch: WriteBatch,

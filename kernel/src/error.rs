@@ -17,17 +17,21 @@ pub enum Error {
     #[error("conflict: {0}; run the transaction again")]
     Conflict(Conflict),
 
-    /// Memory or back-pressure limit reached. Nothing was written: wait a little and try again.
+    /// Memory or back-pressure limit reached. Nothing was written, nor will it be: wait a little and try again.
     #[error("busy: {0}; try again later")]
     Busy(String),
 
-    /// No room on the disk. Nothing was written. In an open database reads go on, and writes succeed again once there
-    /// is room. An opening needs room too, for a new log and manifest: until there is some,
-    /// [`Db::open_read_only`](crate::Db::open_read_only) reads without any.
+    /// No room on the disk. A commit that is given this was not written and never will be. A keyspace that was to be
+    /// created or dropped stays as it is in this opening; should the process end before a later change of structure
+    /// succeeds, the next opening may find it created or dropped all the same.
+    ///
+    /// In an open database reads go on, and writes succeed again once there is room. An opening needs room too, for a
+    /// new log and manifest: until there is some, [`Db::open_read_only`](crate::Db::open_read_only) reads without any.
     #[error("disk full: {0}; free some space and try again")]
     DiskFull(IoError),
 
-    /// The process ran out of file descriptors. Nothing was written: raise the limit, or lower `open_files_max`.
+    /// The process ran out of file descriptors. Nothing was written, nor will it be: raise the limit, or lower
+    /// `open_files_max`.
     #[error("too many open files: {0}; raise `ulimit -n` or lower the option open_files_max")]
     TooManyFiles(IoError),
 
@@ -56,12 +60,18 @@ pub enum Error {
         what: String,
     },
 
-    /// The disk failed. A read may be tried again; after a failed write the database has stopped.
+    /// The disk failed. A read may be tried again. A commit that is given this was not written and never will be: no
+    /// file could be made for it, and it may be tried again too. Where a write or a sync of it failed it is given
+    /// [`Error::Stopped`].
     #[error("I/O error: {0}")]
     Io(IoError),
 
     /// The database takes no more writes in this opening: a sync or write failed, and nothing that follows could
     /// be trusted. Reads go on. Close and reopen: recovery keeps every acknowledged commit.
+    ///
+    /// Of what is given this error itself nobody knows: at the next opening a commit is there whole or not at all, a
+    /// keyspace created or dropped or not. In this opening no reader sees the commit. Reopen, and look for what it wrote
+    /// before it is done again, if doing it twice would do harm.
     #[error("writes stopped: {0}; close and reopen the database, every acknowledged commit is kept")]
     Stopped(String),
 
@@ -91,7 +101,7 @@ pub enum Error {
     #[error("stale view: {0} went away; call refresh()")]
     Stale(String),
 
-    /// The database, or this handle, was closed.
+    /// The database, or this handle, was closed. Nothing was written, nor will it be.
     #[error("the database is closed; open it again")]
     Closed,
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use holdfast::env::Env;
 use holdfast::{Db, Error, Keyspace, OutcomeToken, Result, TransactionOptions, Txn};
-use holdfast_sim::{SimOptions, World};
+use holdfast_sim::{FaultClass, SimOptions, Trigger, World};
 use support::scene::{DIR, small_options, within};
 
 async fn open(env: Arc<dyn Env>) -> Result<(Db, Keyspace)> {
@@ -156,4 +156,43 @@ fn a_database_dropped_in_the_middle_of_a_commit_leaves_no_token_waiting() {
         .result;
     }
     println!("{unknown} of 3 outcomes are unknown");
+}
+
+/// What `Stopped` leaves open the next opening settles: the commit is there whole, or not at all.
+#[test]
+fn after_a_failed_sync_only_the_next_opening_tells() {
+    let (mut there, mut gone) = (0, 0);
+    for seed in 0..24 {
+        let found = holdfast_sim::run(seed, move |world: World| async move {
+            let process = world.process("db");
+            let (db, keyspace) = within(&process, open).await.unwrap();
+            let disk = process.disk();
+            disk.inject_on(FaultClass::SyncError, ".log", Trigger::Once(1));
+            within(&process, move |_| async move {
+                let (mut txn, token) = begin(&db, &keyspace);
+                txn.put(&keyspace, "large", vec![7; 2_000]).unwrap();
+                assert!(matches!(txn.commit().await, Err(Error::Stopped(_))));
+                assert!(matches!(token.wait().await, Err(Error::Stopped(_))));
+                assert_eq!(keyspace.get("written").await.unwrap(), None, "no reader sees it in this opening");
+                // What comes later was refused before it reached the log.
+                assert!(matches!(keyspace.put("later", "x").await, Err(Error::Stopped(_))));
+                assert!(matches!(db.close().await, Err(Error::Stopped(_))));
+            })
+            .await;
+            disk.clear_faults();
+            within(&process, |env| async move {
+                let db = Db::open_in(env, DIR, small_options()).await.unwrap();
+                let keyspace = db.default_keyspace().unwrap();
+                let found = keyspace.get("written").await.unwrap().is_some();
+                assert_eq!(keyspace.get("large").await.unwrap().is_some(), found, "it is whole");
+                assert_eq!(keyspace.get("later").await.unwrap(), None);
+                db.close().await.unwrap();
+                found
+            })
+            .await
+        })
+        .result;
+        *(if found { &mut there } else { &mut gone }) += 1;
+    }
+    assert!(there > 0 && gone > 0, "{there} there, {gone} gone");
 }

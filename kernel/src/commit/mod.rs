@@ -217,9 +217,10 @@ impl Committer {
         self.drive(leadership).await.unwrap_or_else(|| Err(self.abandoned()))
     }
 
-    /// A leader went away with work in hand, which only the end of the process can do: nobody knows how far it got.
+    /// A leader went away with work in hand, which only the end of the process can do: nobody knows how far it got. Not
+    /// `Closed` therefore, which says that nothing was written, though the database may be closed meanwhile.
     fn abandoned(&self) -> Error {
-        self.gate.check().err().unwrap_or_else(|| Error::Stopped("a commit was abandoned midway".into()))
+        Error::Stopped(self.gate.stopped().unwrap_or_else(|| "a commit was abandoned midway".into()))
     }
 
     /// The same from a kernel task of foreground urgency, so that a background task never leads commits that others

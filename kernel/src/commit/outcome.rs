@@ -25,8 +25,8 @@ impl OutcomeToken {
     /// back or dropped, or its commit's future was dropped before it was queued. O(1).
     ///
     /// # Errors
-    /// What the commit was refused with (nothing was written then), except `Stopped`: the commit may appear, whole,
-    /// after a reopening.
+    /// What the commit was refused with: nothing was written then, nor will it be. Only after `Stopped` is it uncertain,
+    /// and stays so for this opening: at the next one the commit is there, whole, or it is not; look for what it wrote.
     pub async fn wait(self) -> Result<Option<Seq>> {
         let unknown = || Err(Error::Stopped("the database was dropped in the middle of a commit".into()));
         self.told.await.unwrap_or_else(|_| unknown())

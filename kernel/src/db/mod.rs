@@ -128,7 +128,9 @@ impl Db {
     /// Creates a keyspace; durable when it returns.
     ///
     /// # Errors
-    /// `Invalid` if the name is empty, longer than [`KEYSPACE_NAME_LEN_MAX`], or taken, or an option is out of range.
+    /// `Invalid` if the name is empty, longer than [`KEYSPACE_NAME_LEN_MAX`], or taken, or an option is out of range;
+    /// `Closed`. [`DiskFull`](Error::DiskFull), `TooManyFiles`, [`Stopped`](Error::Stopped): it is not there, and may be at
+    /// the next opening.
     pub async fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         options.validate()?;
         if name.is_empty() || name.len() > KEYSPACE_NAME_LEN_MAX {
@@ -156,7 +158,8 @@ impl Db {
     /// Drops a keyspace with everything in it. Open cursors and the values they gave stay readable.
     ///
     /// # Errors
-    /// `Invalid` if it was dropped already or belongs to another database.
+    /// `Invalid` if it was dropped already or belongs to another database; `Closed`. [`DiskFull`](Error::DiskFull),
+    /// `TooManyFiles`, [`Stopped`](Error::Stopped): it is still there, and may be gone at the next opening.
     pub async fn drop_keyspace(&self, keyspace: &Keyspace) -> Result<()> {
         let id = self.id_of(keyspace)?;
         self.engine().gate.check()?;
@@ -201,8 +204,10 @@ impl Db {
     /// Commits a batch as one: all of it or nothing, over all its keyspaces. It is checked against nobody.
     ///
     /// # Errors
-    /// `Invalid` if it names an unknown keyspace or is over `transaction_bytes_max`; `DiskFull`, `Busy`, `Stopped`,
-    /// `Closed`. Nothing was written in any of these.
+    /// `Invalid` if it names an unknown keyspace or is over `transaction_bytes_max`; `DiskFull`, `TooManyFiles`, `Busy`,
+    /// `Io`, `Closed`. In all of these nothing was written, nor will it be. [`Stopped`](Error::Stopped): the batch may
+    /// appear, whole, at the next opening. Whoever needs to learn the outcome after losing this future takes a
+    /// [`Txn`] and its [`outcome_token`](Txn::outcome_token).
     pub async fn write(&self, mut batch: WriteBatch, durability: Durability) -> Result<Seq> {
         self.engine().check_size(&batch)?;
         if batch.is_empty() {
@@ -217,7 +222,8 @@ impl Db {
     /// Makes every commit so far durable, and returns the newest.
     ///
     /// # Errors
-    /// `Stopped` if the sync failed, `Closed`.
+    /// `Stopped` if the sync failed: what was not durable before may be lost. `DiskFull`, `TooManyFiles`, `Io`: it is not
+    /// durable yet, and the next sync tries again. `Closed`.
     pub async fn sync(&self) -> Result<Seq> {
         self.engine().gate.check()?;
         self.engine().committer.submit(crate::commit::Work::Sync).await

@@ -128,8 +128,9 @@ impl Txn {
     /// [`Txn::outcome_token`] tells which.
     ///
     /// # Errors
-    /// `Conflict` if another was first: run the whole transaction again. `DiskFull`, `Busy`, `Stopped`, `Closed`.
-    /// Nothing was written in any of these.
+    /// `Conflict` if another was first: run the whole transaction again. `Invalid` if a keyspace was dropped; `DiskFull`,
+    /// `TooManyFiles`, `Busy`, `Io`, `Closed`. In all of these nothing was written, nor will it be.
+    /// [`Stopped`](crate::Error::Stopped): the transaction may appear, whole, at the next opening; its token says the same.
     pub async fn commit(self) -> Result<Seq> {
         self.transaction.commit(&self.shared.engine).await
     }

@@ -43,6 +43,16 @@ impl Keyspace {
         Err(Error::Invalid(format!("keyspace {:?} belongs to another opening of a database", self.name)))
     }
 
+    pub(super) fn dropped(&self) -> Error {
+        Error::Invalid(format!("keyspace {:?} (number {}) was dropped", self.name, self.id))
+    }
+
+    /// Below this handle a keyspace that was dropped has only a number; here it has its name.
+    pub(super) fn name_if_dropped(&self, error: Error) -> Error {
+        let is_gone = || self.shared.engine.published.load().keyspace(self.id).is_none();
+        if matches!(error, Error::Invalid(_)) && is_gone() { self.dropped() } else { error }
+    }
+
     /// The value of `key`, `None` if it has none.
     ///
     /// # Errors
@@ -50,7 +60,7 @@ impl Keyspace {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let engine = &self.shared.engine;
         let (state, seq) = engine.now();
-        engine.get(&state, self.id, key.as_ref(), seq).await
+        engine.get(&state, self.id, key.as_ref(), seq).await.map_err(|error| self.name_if_dropped(error))
     }
 
     /// A walk over a range as of now.
@@ -61,7 +71,8 @@ impl Keyspace {
         let engine = &self.shared.engine;
         let (state, seq) = engine.now();
         let walk = scan.into_walk();
-        let base = engine.walk(&state, self.id, walk.range, seq, walk.direction).await?;
+        let base = engine.walk(&state, self.id, walk.range, seq, walk.direction).await;
+        let base = base.map_err(|error| self.name_if_dropped(error))?;
         Ok(Cursor::new(base, walk.limit, None, None))
     }
 
@@ -100,7 +111,8 @@ impl Keyspace {
     async fn commit(&self, mut batch: WriteBatch) -> Result<Seq> {
         self.shared.engine.check_size(&batch)?;
         batch.normalise();
-        self.shared.engine.commit(batch, None, Durability::Sync, None).await
+        let outcome = self.shared.engine.commit(batch, None, Durability::Sync, None).await;
+        outcome.map_err(|error| self.name_if_dropped(error))
     }
 
     /// About how many bytes the keys of a range take up: of files, so compressed, for what stands in tables, and of
@@ -134,7 +146,8 @@ impl Keyspace {
         let engine = &self.shared.engine;
         engine.gate.check_read()?;
         let state = engine.published.load();
-        extent(crate::engine::keyspace(&state, self.id)?, &engine.tables, &scan.into_walk().range).await
+        let keyspace = state.keyspace(self.id).ok_or_else(|| self.dropped())?;
+        extent(keyspace, &engine.tables, &scan.into_walk().range).await
     }
 
     /// The options in force.
@@ -143,7 +156,8 @@ impl Keyspace {
     /// `Invalid` if the keyspace was dropped.
     pub fn options(&self) -> Result<KeyspaceOptions> {
         let state = self.shared.engine.published.load();
-        Ok((*crate::engine::keyspace(&state, self.id)?.options).clone())
+        let keyspace = state.keyspace(self.id).ok_or_else(|| self.dropped())?;
+        Ok((*keyspace.options).clone())
     }
 
     /// A view with typed keys and values.

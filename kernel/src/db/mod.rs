@@ -163,11 +163,12 @@ impl Db {
     pub async fn drop_keyspace(&self, keyspace: &Keyspace) -> Result<()> {
         let id = self.id_of(keyspace)?;
         self.engine().gate.check()?;
+        let gone = keyspace.dropped();
         self.engine()
             .door
             .change_with(move |version| match version.keyspaces.get(&id) {
                 Some(_) => Ok(vec![Change::DropKeyspace { id }]),
-                None => Err(Error::Invalid(format!("keyspace number {id} was dropped already"))),
+                None => Err(gone),
             })
             .await?;
         self.engine().judge_pressure();

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use super::status::{push_cache, push_identity, push_levels, push_shape};
 use super::{Db, KeyspaceInfo, ReadOnlySnapshot, Scan, TypedReadOnlyKeyspace};
 use crate::checkpoint::{self, BackupProgress, CheckpointInfo};
-use crate::engine::keyspace;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::metrics::{MetricValue, Metrics};
 use crate::options::{KeyspaceOptions, Options};
 use crate::read_only::{Looker, View};
 use crate::sync::{RwLock, Semaphore};
-use crate::tree::{Extent, extent};
+use crate::tree::{Extent, KeyspaceState, State, extent};
 use crate::txn::Cursor;
 use crate::types::{KeyspaceId, Seq, Value};
 
@@ -218,7 +217,7 @@ impl ReadOnlyKeyspace {
     /// `Invalid` if the keyspace was dropped before the last refresh.
     pub fn options(&self) -> Result<KeyspaceOptions> {
         let view = self.shared.view();
-        Ok((*keyspace(&view.state, self.id)?.options).clone())
+        Ok((*self.in_view(&view.state)?.options).clone())
     }
 
     /// The value of `key`, `None` if it has none.
@@ -227,7 +226,7 @@ impl ReadOnlyKeyspace {
     /// `Corrupt` or `Io` naming file and offset; `Stale` if the writer deleted a table that was not open: refresh;
     /// `Invalid` if the keyspace was dropped before the last refresh.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        ReadOnlySnapshot::newest(self.shared.clone()).get_by_id(self.id, key.as_ref()).await
+        ReadOnlySnapshot::newest(self.shared.clone()).get(self, key).await
     }
 
     /// A walk over a range. It shows the view of its beginning, whatever is refreshed meanwhile.
@@ -235,7 +234,7 @@ impl ReadOnlyKeyspace {
     /// # Errors
     /// As [`ReadOnlyKeyspace::get`], from the cursor too.
     pub async fn scan(&self, scan: Scan) -> Result<Cursor> {
-        ReadOnlySnapshot::newest(self.shared.clone()).scan_by_id(self.id, scan).await
+        ReadOnlySnapshot::newest(self.shared.clone()).scan(self, scan).await
     }
 
     /// About how many bytes the keys of a range take up; what it counts, how it errs and what it costs is said at
@@ -258,7 +257,7 @@ impl ReadOnlyKeyspace {
 
     pub(super) async fn extent(&self, scan: Scan) -> Result<Extent> {
         let view = self.shared.view();
-        extent(keyspace(&view.state, self.id)?, &self.shared.looker.tables, &scan.into_walk().range).await
+        extent(self.in_view(&view.state)?, &self.shared.looker.tables, &scan.into_walk().range).await
     }
 
     /// A view with typed keys and values.
@@ -266,10 +265,20 @@ impl ReadOnlyKeyspace {
         TypedReadOnlyKeyspace::new(self.clone())
     }
 
-    pub(super) fn id_in(&self, shared: &Arc<Shared>) -> Result<KeyspaceId> {
+    /// This keyspace as it is in a view of the database that `shared` looks at.
+    pub(super) fn of<'a>(&self, shared: &Arc<Shared>, state: &'a State) -> Result<&'a Arc<KeyspaceState>> {
         if Arc::ptr_eq(&self.shared, shared) {
-            return Ok(self.id);
+            return self.in_view(state);
         }
         Err(Error::Invalid(format!("keyspace {:?} belongs to another opening of a database", self.name)))
+    }
+
+    fn in_view<'a>(&self, state: &'a State) -> Result<&'a Arc<KeyspaceState>> {
+        state.keyspace(self.id).ok_or_else(|| {
+            let (name, id) = (&self.name, self.id);
+            Error::Invalid(format!(
+                "keyspace {name:?} (number {id}) is not in this view: it was dropped, or made later"
+            ))
+        })
     }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::read_only::Shared;
 use super::{ReadOnlyKeyspace, Scan};
-use crate::engine::keyspace;
 use crate::error::{Error, Result};
 use crate::read_only::View;
 use crate::tree::VisibleIter;
 use crate::txn::Cursor;
-use crate::types::{KeyspaceId, Seq, Value};
+use crate::types::{Seq, Value};
 
 /// One commit of a [`ReadOnlyDb`](super::ReadOnlyDb). It shows the same whatever is refreshed meanwhile, and holds the
 /// memory and the open files of the view that it was taken from. Cloning gives another handle to the same commit.
@@ -54,7 +53,8 @@ impl ReadOnlySnapshot {
     /// # Errors
     /// As [`ReadOnlyKeyspace::get`]; `Invalid` if the keyspace belongs to another opening or did not exist in the view.
     pub async fn get(&self, keyspace: &ReadOnlyKeyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.get_by_id(keyspace.id_in(&self.shared)?, key.as_ref()).await
+        let tables = &self.shared.looker.tables;
+        crate::tree::get(keyspace.of(&self.shared, &self.view.state)?, tables, key.as_ref(), self.seq).await
     }
 
     /// A walk over a range as of this commit.
@@ -62,17 +62,8 @@ impl ReadOnlySnapshot {
     /// # Errors
     /// As [`ReadOnlySnapshot::get`], from the cursor too.
     pub async fn scan(&self, keyspace: &ReadOnlyKeyspace, scan: Scan) -> Result<Cursor> {
-        self.scan_by_id(keyspace.id_in(&self.shared)?, scan).await
-    }
-
-    pub(super) async fn get_by_id(&self, id: KeyspaceId, key: &[u8]) -> Result<Option<Value>> {
-        let tables = &self.shared.looker.tables;
-        crate::tree::get(keyspace(&self.view.state, id)?, tables, key, self.seq).await
-    }
-
-    pub(super) async fn scan_by_id(&self, id: KeyspaceId, scan: Scan) -> Result<Cursor> {
         let walk = scan.into_walk();
-        let (of, tables) = (keyspace(&self.view.state, id)?, &self.shared.looker.tables);
+        let (of, tables) = (keyspace.of(&self.shared, &self.view.state)?, &self.shared.looker.tables);
         let base = VisibleIter::new(of, tables, walk.range, self.seq, walk.direction).await?;
         Ok(Cursor::new(base, walk.limit, None, None))
     }

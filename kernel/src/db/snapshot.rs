@@ -46,7 +46,8 @@ impl Snapshot {
     pub async fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let id = keyspace.id_in(&self.shared)?;
         let engine = &self.shared.engine;
-        engine.get(&engine.published.load(), id, key.as_ref(), self.seq()).await
+        let found = engine.get(&engine.published.load(), id, key.as_ref(), self.seq()).await;
+        found.map_err(|error| keyspace.name_if_dropped(error))
     }
 
     /// A walk over a range as of this view.
@@ -58,7 +59,8 @@ impl Snapshot {
         let engine = &self.shared.engine;
         let walk = scan.into_walk();
         let state = engine.published.load();
-        let base = engine.walk(&state, id, walk.range, self.seq(), walk.direction).await?;
+        let base = engine.walk(&state, id, walk.range, self.seq(), walk.direction).await;
+        let base = base.map_err(|error| keyspace.name_if_dropped(error))?;
         Ok(Cursor::new(base, walk.limit, None, None))
     }
 }

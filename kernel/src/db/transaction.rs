@@ -55,7 +55,8 @@ impl Txn {
     /// The transaction is as it was before.
     pub async fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let id = keyspace.id_in(&self.shared)?;
-        self.transaction.get(&self.shared.engine, id, key.as_ref()).await
+        let found = self.transaction.get(&self.shared.engine, id, key.as_ref()).await;
+        found.map_err(|error| keyspace.name_if_dropped(error))
     }
 
     /// A walk over a range as this transaction sees it as of now, its own writes included. What the cursor has walked
@@ -65,7 +66,8 @@ impl Txn {
     /// As [`Keyspace::get`]; each step of the cursor as [`Txn::get`].
     pub async fn scan(&self, keyspace: &Keyspace, scan: Scan) -> Result<Cursor> {
         let id = keyspace.id_in(&self.shared)?;
-        self.transaction.walk(&self.shared.engine, id, scan.into_walk()).await
+        let cursor = self.transaction.walk(&self.shared.engine, id, scan.into_walk()).await;
+        cursor.map_err(|error| keyspace.name_if_dropped(error))
     }
 
     /// Sets the value of `key` within the transaction.

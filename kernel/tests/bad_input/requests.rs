@@ -30,13 +30,18 @@ fn a_dropped_keyspace_and_a_foreign_one() {
                 gone.options().err(),
                 gone.approximate_size::<&str>(..).await.err(),
                 db.snapshot().get(&gone, "k").await.err(),
-                before.commit().await.err(),
+                db.snapshot().scan(&gone, Scan::all()).await.err(),
+                db.begin(Default::default()).get(&gone, "k").await.err(),
+                db.begin(Default::default()).scan(&gone, Scan::all()).await.err(),
             ];
             for error in errors.drain(..) {
                 let error = error.expect("the keyspace is gone");
                 assert!(matches!(error, Error::Invalid(_)), "{error}");
-                says(&error, &["keyspace", &gone.id().to_string()]);
+                says(&error, &["keyspace \"second\"", &gone.id().to_string(), "dropped"]);
             }
+            let error = before.commit().await.unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{error}");
+            says(&error, &["keyspace", &gone.id().to_string()]);
             let mut txn = db.begin(Default::default());
             for error in [
                 db.drop_keyspace(&stranger).await.err(),

@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let mut batch = WriteBatch::new();
     for number in 0..JOBS {
         // Tuple keys sort as numbers do: job 10 comes after job 9.
-        batch.put(waiting.id(), &number.encode_key(), format!("job {number}").as_bytes())?;
+        batch.put(&waiting, &number.encode_key(), format!("job {number}").as_bytes())?;
     }
     let seq = db.write(batch, Durability::Sync)?;
     println!("{JOBS} jobs arrived with commit {seq}");

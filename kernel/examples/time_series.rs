@@ -27,7 +27,7 @@ fn main() -> Result<()> {
             for minute in 0..MINUTES {
                 let key = (day, sensor, Descending(minute)).encode_key();
                 let value = 15.0 + f64::from(day) + f64::from(minute) / 1000.0;
-                batch.put(raw.id(), &key, &value.to_bytes())?;
+                batch.put(&raw, &key, &value.to_bytes())?;
             }
         }
         // Losing the last moments in a power cut is fine for measurements; a torn day is not, and cannot happen.

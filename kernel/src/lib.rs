@@ -138,7 +138,9 @@ pub use repair::{
     UncertainRange, repair,
 };
 pub use txn::{Cursor, Entry};
-pub use types::{BadOp, KEY_LEN_MAX, KeyspaceId, Seq, VALUE_LEN_MAX, Value, WriteBatch, escaped, key};
+pub use types::{
+    BadOp, BatchKeyspace, KEY_LEN_MAX, KeyspaceId, Seq, VALUE_LEN_MAX, Value, WriteBatch, escaped, key,
+};
 pub use verify::{FileReport, FileVerdict, Problem, UnusedRegion, VerifyProgress, VerifyReport, verify};
 
 /// Hand-synchronised structures, in reach of the models that `loom-tests` explores. Not part of an ordinary build.

@@ -54,7 +54,7 @@ pub use typed_read_only::TypedReadOnlyKeyspace;
 use crate::env::Env;
 use crate::error::Result;
 use crate::options::{Durability, KeyspaceOptions, Options};
-use crate::types::{KeyspaceId, Seq, Value, WriteBatch};
+use crate::types::{BatchKeyspace, KeyspaceId, Seq, Value, WriteBatch};
 use crate::{
     BackupProgress, CheckpointInfo, KeyspaceInfo, Metrics, OutcomeToken, Scan, TransactionOptions,
     VerifyProgress, VerifyReport,
@@ -295,6 +295,12 @@ pub struct Keyspace {
 impl From<crate::Keyspace> for Keyspace {
     fn from(keyspace: crate::Keyspace) -> Self {
         Self { keyspace }
+    }
+}
+
+impl From<&Keyspace> for BatchKeyspace {
+    fn from(keyspace: &Keyspace) -> Self {
+        keyspace.asynchronous().into()
     }
 }
 

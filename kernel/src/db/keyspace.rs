@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::options::{Durability, KeyspaceOptions};
 use crate::tree::{Extent, extent};
 use crate::txn::Cursor;
-use crate::types::{KeyspaceId, Seq, Value, WriteBatch};
+use crate::types::{BatchKeyspace, KeyspaceId, Seq, Value, WriteBatch};
 
 /// An independent ordered map inside a database. Cloning gives another handle.
 ///
@@ -31,7 +31,7 @@ impl Keyspace {
         &self.name
     }
 
-    /// Its number, for a [`WriteBatch`]. Never used again after a drop.
+    /// Its number, never used again after a drop. A [`WriteBatch`] takes it too, but is safer with the handle.
     pub fn id(&self) -> KeyspaceId {
         self.id
     }
@@ -163,6 +163,12 @@ impl Keyspace {
     /// A view with typed keys and values.
     pub fn typed<K, V>(&self) -> TypedKeyspace<K, V> {
         TypedKeyspace::new(self.clone())
+    }
+}
+
+impl From<&Keyspace> for BatchKeyspace {
+    fn from(keyspace: &Keyspace) -> Self {
+        Self::of_database(keyspace.id, keyspace.shared.engine.database_id)
     }
 }
 

@@ -205,11 +205,17 @@ impl Db {
     /// Commits a batch as one: all of it or nothing, over all its keyspaces. It is checked against nobody.
     ///
     /// # Errors
-    /// `Invalid` if it names an unknown keyspace or is over `transaction_bytes_max`; `DiskFull`, `TooManyFiles`, `Busy`,
+    /// `Invalid` if it names an unknown keyspace, is of another database, or is over `transaction_bytes_max`; `DiskFull`, `TooManyFiles`, `Busy`,
     /// `Io`, `Closed`. In all of these nothing was written, nor will it be. [`Stopped`](Error::Stopped): the batch may
     /// appear, whole, at the next opening. Whoever needs to learn the outcome after losing this future takes a
     /// [`Txn`] and its [`outcome_token`](Txn::outcome_token).
     pub async fn write(&self, mut batch: WriteBatch, durability: Durability) -> Result<Seq> {
+        let here = self.database_id();
+        if let Some(made_for) = batch.database().filter(|made_for| *made_for != here) {
+            return Err(Error::Invalid(format!(
+                "the batch was made with keyspaces of database {made_for:016x}, and this is database {here:016x}"
+            )));
+        }
         self.engine().check_size(&batch)?;
         if batch.is_empty() {
             self.engine().gate.check()?;

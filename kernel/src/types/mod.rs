@@ -14,7 +14,7 @@ mod seq_gaps;
 mod tuple;
 mod value;
 
-pub use batch::{BadOp, BatchEncoder, BatchView, Op, WriteBatch};
+pub use batch::{BadOp, BatchEncoder, BatchKeyspace, BatchView, Op, WriteBatch};
 pub use entry::EntryRef;
 pub use ids::{FileId, FileNo, KeyspaceId, Lsn, OpKind, Seq, Timestamp};
 pub use range_tombstone::{Fragmented, Piece, RangeTombstone};

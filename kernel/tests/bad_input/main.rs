@@ -28,8 +28,8 @@ async fn make(env: Arc<dyn Env>) -> Result<Db> {
     let second = db.create_keyspace("second", small_keyspace()).await?;
     for number in 0..40u64 {
         let mut batch = WriteBatch::new();
-        batch.put((&db.default_keyspace()?).into(), &number.to_be_bytes(), &[1; 100])?;
-        batch.put((&second).into(), &number.to_be_bytes(), &[2; 100])?;
+        batch.put(&db.default_keyspace()?, &number.to_be_bytes(), &[1; 100])?;
+        batch.put(&second, &number.to_be_bytes(), &[2; 100])?;
         db.write(batch, Durability::Sync).await?;
     }
     db.compact().await?;

@@ -53,7 +53,22 @@ fn a_dropped_keyspace_and_a_foreign_one() {
                 assert!(matches!(error, Error::Invalid(_)), "{error}");
                 says(&error, &["second", "another opening"]);
             }
+            // A batch of the other database's handles, though there is a keyspace of that number here.
+            let here = db.default_keyspace().unwrap();
+            let mut batch = WriteBatch::new();
+            batch.delete(&foreign.default_keyspace().unwrap(), b"k").unwrap();
+            let refused = batch.put(&here, b"k", b"v").unwrap_err();
+            says(&refused.into(), &[&format!("keyspace number {} is of database", here.id())]);
+            batch.put(here.id(), b"k", b"v").unwrap();
+            assert_eq!(batch.len(), 2, "what was refused is not in it, and a bare number is of any database");
+            let error = db.write(batch.clone(), Durability::Sync).await.unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{error}");
+            let [there, here_id] = [&foreign, &db].map(|db| format!("{:016x}", db.database_id()));
+            says(&error, &["batch", &there, &here_id]);
+            batch.clear();
+            batch.delete(&here, b"k").unwrap();
             assert_eq!(db.last_seq(), seq);
+            db.write(batch, Durability::Sync).await.unwrap();
             // What was open when it was dropped goes on.
             let mut rest = 0;
             while cursor.next().await.unwrap().is_some() {

@@ -20,6 +20,7 @@
 //! - Only a canonical batch is iterated or encoded; [`encoding`] has the byte layout.
 
 mod encoding;
+mod keyspace;
 mod normalise;
 
 use std::fmt;
@@ -27,14 +28,21 @@ use std::fmt;
 use super::{KEY_LEN_MAX, KeyspaceId, OpKind, VALUE_LEN_MAX};
 
 pub use encoding::{BatchEncoder, BatchView};
+pub use keyspace::BatchKeyspace;
 
 /// Writes over one or more keyspaces that take effect together or not at all.
+///
+/// Each operation names its keyspace by its handle or by its number. A batch that was given a handle is of that handle's
+/// database, and every other refuses it; one of bare numbers is taken by any database that has keyspaces of these
+/// numbers, so hand over `&keyspace` where there is a handle.
 #[derive(Clone)]
 pub struct WriteBatch {
     /// Key and value of each operation, one behind the other, in order of arrival.
     arena: Vec<u8>,
     ops: Vec<OpRef>,
     canonical: bool,
+    /// The identity of the database whose handles were given.
+    database: Option<u64>,
 }
 
 /// One operation, borrowing the bytes of its batch.
@@ -63,7 +71,7 @@ struct OpRef {
     kind: OpKind,
 }
 
-/// An operation that no batch holds: over a limit, or a range that is empty. As an [`Error`](crate::Error) it is
+/// An operation that a batch does not hold: over a limit, a range that is empty, a keyspace of another database. As an [`Error`](crate::Error) it is
 /// `Invalid`.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -72,20 +80,23 @@ pub struct BadOp(String);
 impl WriteBatch {
     /// An empty batch; allocates nothing.
     pub const fn new() -> Self {
-        Self { arena: Vec::new(), ops: Vec::new(), canonical: true }
+        Self { arena: Vec::new(), ops: Vec::new(), canonical: true, database: None }
     }
 
     /// An empty batch with room for `ops` operations whose keys and values add up to `bytes`.
     pub fn with_capacity(ops: usize, bytes: usize) -> Self {
-        Self { arena: Vec::with_capacity(bytes), ops: Vec::with_capacity(ops), canonical: true }
+        let (arena, ops) = (Vec::with_capacity(bytes), Vec::with_capacity(ops));
+        Self { arena, ops, canonical: true, database: None }
     }
 
     /// Gives `key` the value `value`.
     ///
     /// # Errors
-    /// [`BadOp`] if the key is longer than [`KEY_LEN_MAX`] or the value than [`VALUE_LEN_MAX`].
-    pub fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<(), BadOp> {
+    /// [`BadOp`] if the key is longer than [`KEY_LEN_MAX`] or the value than [`VALUE_LEN_MAX`], or the keyspace is of
+    /// another database than one before.
+    pub fn put(&mut self, keyspace: impl Into<BatchKeyspace>, key: &[u8], value: &[u8]) -> Result<(), BadOp> {
         Self::put_byte_size(key, value)?;
+        let keyspace = self.admit(keyspace.into())?;
         self.push(keyspace, OpKind::Put, key, value);
         Ok(())
     }
@@ -93,7 +104,7 @@ impl WriteBatch {
     /// What such a [`put`](Self::put) would add to [`byte_size`](Self::byte_size), to be known before it is made.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// [`BadOp`] if key or value is longer than it may be.
     pub fn put_byte_size(key: &[u8], value: &[u8]) -> Result<usize, BadOp> {
         check_key("key", key)?;
         if value.len() > VALUE_LEN_MAX {
@@ -108,9 +119,10 @@ impl WriteBatch {
     /// Removes `key`, which need not exist.
     ///
     /// # Errors
-    /// [`BadOp`] if the key is longer than [`KEY_LEN_MAX`].
-    pub fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<(), BadOp> {
+    /// [`BadOp`] if the key is longer than [`KEY_LEN_MAX`], or the keyspace is of another database than one before.
+    pub fn delete(&mut self, keyspace: impl Into<BatchKeyspace>, key: &[u8]) -> Result<(), BadOp> {
         check_key("key", key)?;
+        let keyspace = self.admit(keyspace.into())?;
         self.push(keyspace, OpKind::Delete, key, &[]);
         Ok(())
     }
@@ -118,8 +130,14 @@ impl WriteBatch {
     /// Removes every key `k` with `start <= k < end`.
     ///
     /// # Errors
-    /// [`BadOp`] if the range is empty or reversed, or a bound is longer than [`KEY_LEN_MAX`].
-    pub fn delete_range(&mut self, keyspace: KeyspaceId, start: &[u8], end: &[u8]) -> Result<(), BadOp> {
+    /// [`BadOp`] if the range is empty or reversed, or a bound is longer than [`KEY_LEN_MAX`], or the keyspace is of
+    /// another database than one before.
+    pub fn delete_range(
+        &mut self,
+        keyspace: impl Into<BatchKeyspace>,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<(), BadOp> {
         check_key("start of the range", start)?;
         check_key("end of the range", end)?;
         if start >= end {
@@ -129,8 +147,28 @@ impl WriteBatch {
                 shown(end)
             )));
         }
+        let keyspace = self.admit(keyspace.into())?;
         self.push(keyspace, OpKind::DeleteRange, start, end);
         Ok(())
+    }
+
+    /// The identity of the database that it is for, if a handle told.
+    pub(crate) fn database(&self) -> Option<u64> {
+        self.database
+    }
+
+    fn admit(&mut self, keyspace: BatchKeyspace) -> Result<KeyspaceId, BadOp> {
+        match (self.database, keyspace.database) {
+            (Some(mine), Some(other)) if mine != other => {
+                return Err(BadOp(format!(
+                    "keyspace number {} is of database {other:016x}, and the batch holds operations for database {mine:016x}",
+                    keyspace.id
+                )));
+            }
+            (None, told) => self.database = told,
+            _ => {}
+        }
+        Ok(keyspace.id)
     }
 
     /// Number of operations held. Normalising may make it smaller.
@@ -148,11 +186,12 @@ impl WriteBatch {
         self.arena.len() + self.ops.len() * size_of::<OpRef>()
     }
 
-    /// Forgets every operation and keeps the memory for the next.
+    /// Forgets every operation, and which database it was for, and keeps the memory for the next.
     pub fn clear(&mut self) {
         self.arena.clear();
         self.ops.clear();
         self.canonical = true;
+        self.database = None;
     }
 
     /// True if the operations are in canonical form as they lie. Costs nothing.

@@ -56,6 +56,10 @@ impl<'a, R: BufRead> Reader<'a, R> {
     }
 
     fn record(&self, line: &[u8]) -> Result<Record, Refusal> {
+        // An array of two strings would otherwise pass for a pair.
+        if !line.starts_with(b"{") {
+            return Err(Refusal::whole("not the expected JSON: a row is an object, {…} (at column 1)"));
+        }
         if self.layout.key_columns.is_empty() {
             let pair: Pair<'_> = serde_json::from_slice(line).map_err(|error| without_line(&error))?;
             let parsed = |name, parsed: Result<_, String>| parsed.map_err(|what| Refusal::field(name, what));

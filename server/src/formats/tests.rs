@@ -176,6 +176,16 @@ fn refusals_name_line_and_reason() {
 }
 
 #[test]
+fn only_objects_are_rows_of_json_lines() {
+    for layout in [layout(Format::Jsonl), by_columns(Format::Jsonl, &["key"], Notation::Raw)] {
+        for text in ["[\"a\",\"b\"]", "\"a\"", "null", "1", "[]", "x"] {
+            let bad = refusal(text.as_bytes(), &layout);
+            assert_eq!(bad, "line 1: not the expected JSON: a row is an object, {…} (at column 1)", "{text}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_expressed_names_the_key() {
     let record = |key: &[u8], value: &[u8]| BTreeMap::from([(key.to_vec(), value.to_vec())]);
     let raw = Layout { value: Notation::Raw, ..layout(Format::Jsonl) };

@@ -8,91 +8,86 @@
     clippy::arithmetic_side_effects
 )]
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{BufRead, Write};
 
 use super::columns::{Columns, no_key_column};
 use super::refusal::Refusal;
+use super::separated::{BYTE_ORDER_MARK, Fields, Rows, Unsplit};
 use super::{Layout, ReadError, Record, Row, inexpressible, output_failed};
 use crate::exit::Failure;
-
-/// An input that gives so many bytes and then an error. What the parser has read ahead comes from before, so a record
-/// may be a buffer's length longer.
-struct Bounded<R> {
-    input: R,
-    bytes_max: usize,
-    bytes_left: usize,
-}
-
-impl<R> Bounded<R> {
-    fn begin_record(&mut self) {
-        self.bytes_left = self.bytes_max;
-    }
-}
-
-impl<R: BufRead> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.bytes_left == 0 {
-            let what = format!("the record has no end within {} bytes", self.bytes_max);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
-        }
-        let bytes = self.input.by_ref().take(self.bytes_left as u64).read(buffer)?;
-        self.bytes_left = self.bytes_left.saturating_sub(bytes);
-        Ok(bytes)
-    }
-}
 
 /// Names of the columns of pairs.
 const PAIR: [&str; 2] = [KEY, "value"];
 const KEY: &str = "key";
 
 pub(super) struct Reader<'a, R> {
-    rows: csv::Reader<Bounded<R>>,
+    rows: Rows<R>,
     layout: &'a Layout,
     /// Known once the first row was read.
     names: Option<Vec<String>>,
-    row: csv::StringRecord,
+    fields: Fields,
 }
 
 impl<'a, R: BufRead> Reader<'a, R> {
     pub(super) fn new(input: R, layout: &'a Layout, record_bytes_max: usize) -> Self {
-        let rows = csv::ReaderBuilder::new()
-            .has_headers(layout.header)
-            .delimiter(layout.delimiter)
-            .from_reader(Bounded { input, bytes_max: record_bytes_max, bytes_left: record_bytes_max });
-        Self { rows, layout, names: None, row: csv::StringRecord::new() }
+        let rows = Rows::new(input, layout.delimiter, record_bytes_max);
+        Self { rows, layout, names: None, fields: Fields::default() }
     }
 
     fn read(&mut self) -> Result<Option<Row>, ReadError> {
-        self.rows.get_mut().begin_record();
         if self.names.is_none() && self.layout.header {
-            let line = self.rows.position().line();
-            let header = self.rows.headers().map_err(|error| match input_failed(error, &[], line) {
+            // Without names no row can be read.
+            let of_file = |error| match error {
                 ReadError::Line(bad) => ReadError::File(bad),
                 other => other,
-            })?;
-            if header.is_empty() {
-                return Ok(None);
-            }
-            let names: Vec<_> = header.iter().map(str::to_string).collect();
+            };
+            let Some(line) = self.read_fields().map_err(of_file)? else { return Ok(None) };
+            let texts = texts(&self.fields, &[]).map_err(|refusal| ReadError::File(refusal.on(line)))?;
+            let names = texts.into_iter().map(str::to_string).collect();
             self.names = Some(check_names(names, self.layout)?);
         }
-        let names = self.names.as_deref().unwrap_or_default();
-        let line = self.rows.position().line();
-        if !self.rows.read_record(&mut self.row).map_err(|error| input_failed(error, names, line))? {
-            return Ok(None);
-        }
+        let Some(line) = self.read_fields()? else { return Ok(None) };
         if self.names.is_none() {
-            let names = (1..=self.row.len()).map(|number| number.to_string()).collect();
+            let names = (1..=self.fields.len()).map(|number| number.to_string()).collect();
             self.names = Some(check_names(names, self.layout)?);
         }
         let names = self.names.as_deref().unwrap_or_default();
-        let record = record(&self.row, names, self.layout);
-        let line = self.row.position().map_or(0, csv::Position::line);
-        match record {
+        match record(&self.fields, names, self.layout) {
             Ok(record) => Ok(Some(Row { line, record })),
             Err(refusal) => Err(ReadError::Line(refusal.on(line))),
         }
     }
+
+    /// Reads the fields of the next row and gives its line.
+    fn read_fields(&mut self) -> Result<Option<u64>, ReadError> {
+        let names = self.names.as_deref().unwrap_or_default();
+        self.rows.read(&mut self.fields).map_err(|unsplit| match unsplit {
+            Unsplit::Row { line, field, what } => {
+                ReadError::Line(Refusal::field(&name_of(field, names), what).on(line))
+            }
+            // It is not one bad line: how many rows were taken into the field is not known.
+            Unsplit::Rest { line, field, what } => {
+                ReadError::File(Refusal::field(&name_of(field, names), what).on(line))
+            }
+            Unsplit::Io(error) => ReadError::Io(error),
+        })
+    }
+}
+
+/// How a message calls a field: by the name of its column, or by its number if that is not known.
+fn name_of(field: usize, names: &[String]) -> String {
+    names.get(field).cloned().unwrap_or_else(|| field.saturating_add(1).to_string())
+}
+
+/// The fields as text; `names` as far as they are known.
+fn texts<'a>(fields: &'a Fields, names: &[String]) -> Result<Vec<&'a str>, Refusal> {
+    let text = |(number, field)| {
+        std::str::from_utf8(field).map_err(|_| {
+            let what = "not UTF-8; binary data needs the escaped or hex format";
+            Refusal::field(&name_of(number, names), what)
+        })
+    };
+    fields.iter().enumerate().map(text).collect()
 }
 
 impl<R: BufRead> Iterator for Reader<'_, R> {
@@ -130,8 +125,13 @@ fn check_names(names: Vec<String>, layout: &Layout) -> Result<Vec<String>, ReadE
     Ok(names)
 }
 
-fn record(row: &csv::StringRecord, names: &[String], layout: &Layout) -> Result<Record, Refusal> {
-    let fields = names.iter().map(String::as_str).zip(row.iter());
+fn record(fields: &Fields, names: &[String], layout: &Layout) -> Result<Record, Refusal> {
+    if fields.len() != names.len() {
+        let what = format!("{} fields, but the first row has {}", fields.len(), names.len());
+        return Err(Refusal::whole(what));
+    }
+    let texts = texts(fields, names)?;
+    let fields = names.iter().map(String::as_str).zip(texts);
     if layout.key_columns.is_empty() {
         let mut record = Record::default();
         for (name, field) in fields {
@@ -147,42 +147,18 @@ fn record(row: &csv::StringRecord, names: &[String], layout: &Layout) -> Result<
     Ok(Record { key, value })
 }
 
-/// What `csv` refused; `names` as far as they are known, `line` where it went on reading.
-fn input_failed(error: csv::Error, names: &[String], line: u64) -> ReadError {
-    let line = error.position().map_or(line, csv::Position::line);
-    let refusal = match error.into_kind() {
-        csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            let what = format!("{error}; is a quotation mark never closed?");
-            return ReadError::File(Refusal::whole(what).on(line));
-        }
-        csv::ErrorKind::Io(error) => return ReadError::Io(error),
-        csv::ErrorKind::Utf8 { err, .. } => {
-            let number = err.field().saturating_add(1).to_string();
-            let name = names.get(err.field()).unwrap_or(&number);
-            Refusal::field(name, "not UTF-8; binary data needs the escaped or hex format")
-        }
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            Refusal::whole(format!("{len} fields, but the first row has {expected_len}"))
-        }
-        other => Refusal::whole(format!("{other:?}")),
-    };
-    ReadError::Line(refusal.on(line))
-}
-
-pub(super) struct Writer<'a, W: Write> {
-    rows: csv::Writer<W>,
+pub(super) struct Writer<'a, W> {
+    output: W,
     layout: &'a Layout,
     /// Of the first record; all others must have the same.
     names: Option<Vec<String>>,
+    line: Vec<u8>,
+    is_first_row: bool,
 }
 
 impl<'a, W: Write> Writer<'a, W> {
     pub(super) fn new(output: W, layout: &'a Layout) -> Self {
-        let rows = csv::WriterBuilder::new()
-            .delimiter(layout.delimiter)
-            .quote_style(csv::QuoteStyle::Necessary)
-            .from_writer(output);
-        Self { rows, layout, names: None }
+        Self { output, layout, names: None, line: Vec::new(), is_first_row: true }
     }
 
     pub(super) fn write(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
@@ -219,10 +195,41 @@ impl<'a, W: Write> Writer<'a, W> {
     }
 
     fn write_row(&mut self, fields: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<(), Failure> {
-        self.rows.write_record(fields).map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => output_failed(error),
-            other => Failure::WrongUse(format!("writing CSV: {other:?}")),
-        })
+        self.line.clear();
+        let mut is_first = true;
+        for field in fields {
+            if !is_first {
+                self.line.push(self.layout.delimiter);
+            }
+            self.push_field(field.as_ref(), is_first && self.is_first_row);
+            is_first = false;
+        }
+        if self.line.is_empty() {
+            // One empty field; bare, it would be a blank line, which is no row.
+            self.line.extend_from_slice(b"\"\"");
+        }
+        self.line.push(b'\n');
+        self.is_first_row = false;
+        self.output.write_all(&self.line).map_err(output_failed)
+    }
+
+    fn push_field(&mut self, field: &[u8], is_first_of_file: bool) {
+        let delimiter = self.layout.delimiter;
+        // What begins a file as a byte order mark does would be taken for one.
+        let must_be_quoted =
+            field.iter().any(|byte| matches!(byte, b'"' | b'\n' | b'\r') || *byte == delimiter)
+                || (is_first_of_file && field.starts_with(BYTE_ORDER_MARK));
+        if !must_be_quoted {
+            return self.line.extend_from_slice(field);
+        }
+        self.line.push(b'"');
+        for byte in field {
+            if *byte == b'"' {
+                self.line.push(b'"');
+            }
+            self.line.push(*byte);
+        }
+        self.line.push(b'"');
     }
 
     pub(super) fn finish(mut self) -> Result<W, Failure> {
@@ -230,6 +237,6 @@ impl<'a, W: Write> Writer<'a, W> {
         if self.names.is_none() && self.layout.key_columns.is_empty() {
             self.write_names(&[], PAIR.map(String::from).to_vec())?;
         }
-        self.rows.into_inner().map_err(|error| output_failed(error.into_error()))
+        Ok(self.output)
     }
 }

@@ -95,5 +95,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = texts.iter().enumerate().map(with).collect();
     seeds.push([&[0], "\u{feff}{\"key\":\"a\"}".as_bytes()].concat());
     seeds.push([&[5], "\u{feff}value,key\r\n1,a\r\nb\n".as_bytes()].concat());
+    seeds.push([&[6], "\"\u{feff}a\";1\n\u{feff}b;2\n".as_bytes()].concat());
+    seeds.push([&[5], "key,value\nb,\"q\"tail\nc,3\"\nd,\"4\n".as_bytes()].concat());
     seeds
 }

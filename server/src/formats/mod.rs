@@ -19,7 +19,7 @@
 //!   only `"`, `\` and the characters below U+0020, in the short form where there is one, else as lower-case `\u00xx`.
 //!   JSON Lines, columns: nothing more; the line is kept byte for byte, apart from spaces around it.
 //! - CSV: a header unless `--no-header`, and a field is quoted only if it must be: it contains the delimiter, a
-//!   quotation mark, a line break, or is the only, empty field of its row.
+//!   quotation mark, a line break, is the only, empty field of its row, or begins the file as a byte order mark does.
 //!
 //! Every refusal of an input names its line and, where it is known, its field; of an output the key. Memory needed is that of one record, whose
 //! text may have up to 1 GiB.
@@ -29,6 +29,7 @@ mod comma;
 mod json_lines;
 mod notation;
 mod refusal;
+mod separated;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -141,7 +142,7 @@ pub struct Writer<'a, W: Write> {
 
 enum Sink<'a, W: Write> {
     JsonLines(json_lines::Writer<'a, W>),
-    Csv(Box<comma::Writer<'a, W>>),
+    Csv(comma::Writer<'a, W>),
 }
 
 impl<'a, W: Write> Writer<'a, W> {
@@ -150,7 +151,7 @@ impl<'a, W: Write> Writer<'a, W> {
         Self {
             sink: match layout.format {
                 Format::Jsonl => Sink::JsonLines(json_lines::Writer::new(output, layout)),
-                Format::Csv => Sink::Csv(Box::new(comma::Writer::new(output, layout))),
+                Format::Csv => Sink::Csv(comma::Writer::new(output, layout)),
             },
         }
     }

@@ -51,6 +51,36 @@ quickcheck! {
         true
     }
 
+    fn quoted_rows_are_split_as_others_split_them(rows: Vec<Vec<String>>, choice: u8) -> bool {
+        let delimiter = *[b',', b';', b'\t'].get(usize::from(choice) % 3).unwrap();
+        let quote_style = if choice >= 128 { csv::QuoteStyle::Always } else { csv::QuoteStyle::Necessary };
+        let terminator = if choice.is_multiple_of(2) { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
+        let rows: Vec<_> = rows.into_iter().filter(|row| !row.is_empty()).collect();
+        let mut text = csv::WriterBuilder::new()
+            .delimiter(delimiter)
+            .quote_style(quote_style)
+            .terminator(terminator)
+            .flexible(true)
+            .from_writer("\u{feff}".as_bytes().to_vec());
+        rows.iter().for_each(|row| text.write_record(row).unwrap());
+        let text = text.into_inner().unwrap();
+        // The input comes in pieces of any size.
+        let input = std::io::BufReader::with_capacity(1 + usize::from(choice) % 7, &text[..]);
+        let mut split = separated::Rows::new(input, delimiter, text.len());
+        let (mut fields, mut found) = (separated::Fields::default(), Vec::new());
+        while split.read(&mut fields).ok().flatten().is_some() {
+            found.push(fields.iter().map(|field| String::from_utf8(field.to_vec()).unwrap()).collect::<Vec<_>>());
+        }
+        found == rows
+    }
+
+    fn what_looks_like_a_byte_order_mark_comes_back(tails: Vec<String>, header: bool) -> bool {
+        let record = |tail: String| (format!("\u{feff}{tail}").into_bytes(), tail.into_bytes());
+        let records: BTreeMap<_, _> = tails.into_iter().map(record).collect();
+        let layout = Layout { header, key: Notation::Raw, value: Notation::Raw, ..layout(Format::Csv) };
+        import(&export(&records, &layout).unwrap(), &layout).unwrap() == records
+    }
+
     fn text_pairs_pass_raw(records: BTreeMap<String, String>) -> bool {
         let records: BTreeMap<_, _> = records.into_iter().map(|(k, v)| (k.into_bytes(), v.into_bytes())).collect();
         [Format::Csv, Format::Jsonl].into_iter().all(|format| {
@@ -105,6 +135,10 @@ fn normal_form_is_byte_identical() {
             by_columns(Format::Jsonl, &["id"], Notation::Tuple),
         ),
         ("x,1\ny,2\n", Layout { header: false, ..by_columns(Format::Csv, &["2"], Notation::Raw) }),
+        (
+            "\"\u{feff}a\",1\n\u{feff}b,2\n",
+            Layout { header: false, key: Notation::Raw, value: Notation::Raw, ..layout(Format::Csv) },
+        ),
     ] {
         let records = import(text.as_bytes(), &layout).unwrap();
         let exported = export(&records, &layout).unwrap();
@@ -173,6 +207,42 @@ fn refusals_name_line_and_reason() {
     assert!(
         matches!(read(&b"a,b\n"[..], &numbered).next(), Some(Err(ReadError::File(bad))) if bad.what.ends_with("1, 2"))
     );
+}
+
+#[test]
+fn quotation_marks_that_are_not_csv_are_refused() {
+    let csv = layout(Format::Csv);
+    let all = |text: &str| -> Vec<String> {
+        let told = |row: Result<Row, ReadError>| match row {
+            Ok(Row { line, record: Record { key, value } }) => {
+                format!("{line} {}={}", String::from_utf8_lossy(&key), String::from_utf8_lossy(&value))
+            }
+            Err(ReadError::Line(bad)) => format!("bad {bad}"),
+            Err(ReadError::File(bad)) => format!("end {bad}"),
+            Err(ReadError::Io(error)) => panic!("{error}"),
+        };
+        read_on(text.as_bytes(), &csv).map(told).collect()
+    };
+    let behind = "something stands behind the quotation mark that ends the field; within a quoted field a quotation \
+                  mark is written as two";
+    let within = "a quotation mark stands within a field that does not begin with one; quote the field, and write \
+                  each quotation mark in it as two";
+    let never =
+        "the quotation mark that begins this field is never closed, so what follows cannot be told from it";
+    for (text, told) in [
+        ("key,value\nb,\"q\"tail\nc,3\n", vec![format!("bad line 2, field value: {behind}"), "3 c=3".into()]),
+        // What else is in the line belongs to the refused row, whatever marks it has.
+        ("key,value\n\"b\"x,\"q\nc,3\n", vec![format!("bad line 2, field key: {behind}"), "3 c=3".into()]),
+        ("key,value\nb,q\"q\nc,3\n", vec![format!("bad line 2, field value: {within}"), "3 c=3".into()]),
+        ("key,value\nb, \"q\"\n", vec![format!("bad line 2, field value: {within}")]),
+        ("key,value\na,1\nb,\"q\nc,3\n", vec!["2 a=1".into(), format!("end line 3, field value: {never}")]),
+        ("key,value\n\"b\n\",\"q\nc,3", vec![format!("end line 3, field value: {never}")]),
+        ("key,value\n\"\"\"b\"\"\",\"\"\r\n\r\nc,3", vec!["2 \"b\"=".into(), "4 c=3".into()]),
+        ("key,\"value\nb,1\n", vec![format!("end line 1, field 2: {never}")]),
+        ("k\"ey,value\nb,1\n", vec![format!("end line 1, field 1: {within}")]),
+    ] {
+        assert_eq!(all(text), told, "{text:?}");
+    }
 }
 
 #[test]
@@ -282,4 +352,11 @@ fn a_record_without_end_does_not_take_all_memory() {
     assert!(
         matches!(rows.next(), Some(Err(ReadError::File(bad))) if bad.line == 3 && bad.what.contains("no end"))
     );
+    // A line that is too long is one bad row: where the next begins is known.
+    let long = [b"key,value\na,".to_vec(), vec![b'x'; 5000], b"\nb,2\n".to_vec()].concat();
+    let rows: Vec<_> = comma::Reader::new(&long[..], &layout, 1000).collect();
+    assert!(
+        matches!(&rows[0], Err(ReadError::Line(bad)) if bad.line == 2 && bad.what.contains("1000 bytes"))
+    );
+    assert!(matches!(&rows[1..], [Ok(row)] if row.line == 3 && row.record.key == b"b"));
 }

@@ -97,6 +97,55 @@ fn bad_csv_is_named_or_skipped() {
 }
 
 #[test]
+fn quotation_marks_in_the_wrong_place_are_told_and_nothing_is_swallowed() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("tail.csv"), "key,value\na,1\nb,\"q\"tail\nc,3\n").unwrap();
+    let said = line(dir, "import db tail.csv").refused(2);
+    assert!(said.contains("tail.csv, line 3, field value: something stands behind"), "{said}");
+    assert!(!dir.join("db").exists(), "nothing was made");
+    let skipping = line(dir, "import db tail.csv --skip-bad-lines");
+    assert!(skipping.err.starts_with("left out: tail.csv, line 3, field value: "), "{}", skipping.err);
+    assert!(skipping.good().contains("1 bad lines left out"));
+    assert_eq!(line(dir, "scan db").good(), "a\t1\nc\t3\n");
+
+    std::fs::write(dir.join("open.csv"), "key,value\nd,4\ne,\"5\nf,6\ng,7\n").unwrap();
+    let said = line(dir, "import new open.csv").refused(2);
+    assert!(
+        said.contains("open.csv, line 3, field value: the quotation mark") && said.contains("never closed")
+    );
+    assert!(!dir.join("new").exists(), "nothing was made");
+    // How many rows are in that field nobody knows, so it is not counted as one bad line.
+    let skipping = line(dir, "import new open.csv --skip-bad-lines --batch-rows 1");
+    let said = skipping.refused(2);
+    assert!(
+        said.contains("line 3, field value: ") && said.contains("up to 1 rows of it are there"),
+        "{said}"
+    );
+    assert_eq!(line(dir, "count new --from e").good(), "0\n");
+}
+
+#[test]
+fn a_key_that_begins_as_a_byte_order_mark_does_comes_back() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db \u{feff}key value --create").good();
+    for layout in ["--no-header", "", "--no-header --key-format raw", "--no-header --key-format hex"] {
+        line(dir, &format!("export db out.csv {layout}")).good();
+        line(dir, &format!("import again out.csv {layout}")).good();
+        assert_eq!(line(dir, "get again \u{feff}key").good(), "value\n", "{layout}");
+        assert_eq!(line(dir, "count again").good(), "1\n", "{layout}");
+        std::fs::remove_dir_all(dir.join("again")).unwrap();
+        std::fs::remove_file(dir.join("out.csv")).unwrap();
+    }
+    std::fs::write(dir.join("foreign.csv"), "\u{feff}key,value\na,1\n").unwrap();
+    std::fs::write(dir.join("bare.csv"), "\u{feff}b,2\n").unwrap();
+    line(dir, "import foreign foreign.csv").good();
+    line(dir, "import foreign bare.csv --no-header").good();
+    assert_eq!(line(dir, "scan foreign").good(), "a\t1\nb\t2\n");
+}
+
+#[test]
 fn a_key_column_that_is_not_there_is_told_with_those_that_are() {
     let dir = tempdir().unwrap();
     let dir = dir.path();

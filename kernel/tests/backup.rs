@@ -481,7 +481,13 @@ fn on_a_real_disk_with_rows_larger_than_any_buffer() {
         assert_ne!(copy.asynchronous().database_id(), db.asynchronous().database_id());
         copy.close().unwrap();
     }
-    for (target, why) in [("near", "empty or a new directory"), ("db/inside", "lies in the original")] {
+    std::os::unix::fs::symlink("db", base.join("link")).unwrap();
+    for (target, why) in [
+        ("near", "empty or a new directory"),
+        ("db/inside", "lies in the original"),
+        ("near/../db/./inside", "lies in the original"),
+        ("link/inside", "lies in the original"),
+    ] {
         let refused = db.backup(base.join(target));
         assert!(matches!(&refused, Err(Error::Invalid(what)) if what.contains(why)), "{refused:?}");
     }

@@ -31,14 +31,15 @@ impl<'a> Target<'a> {
     /// `Invalid` if it is not empty, or lies in the original; what the disk answers. Nothing was written into it then.
     pub async fn prepare(env: &'a Arc<dyn Env>, pace: &'a Pace, source: &Path, dir: &Path) -> Result<Self> {
         let began = env.now();
-        if dir.starts_with(source) {
+        let disk = env.disk();
+        // By where they lead: a path has many spellings.
+        if disk.resolve(dir).await?.starts_with(disk.resolve(source).await?) {
             return Err(Error::Invalid(format!(
                 "a copy is made in a directory of its own, but {} lies in the original, {}",
                 dir.display(),
                 source.display()
             )));
         }
-        let disk = env.disk();
         match disk.list(dir).await {
             Ok(entries) => {
                 if let Some(found) = entries.first() {

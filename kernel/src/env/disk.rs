@@ -1,7 +1,7 @@
 //! Files and directories as the kernel sees them.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Buf, Io};
@@ -249,6 +249,25 @@ pub trait Disk: Send + Sync {
 
     /// Facts about a file or directory.
     fn metadata(&self, path: &Path) -> Io<IoResult<Metadata>>;
+
+    /// Where `path` leads: without `.`, `..` and symbolic links, so that all spellings of one place give the same. What
+    /// is not there yet keeps its name, behind the place of what is.
+    ///
+    /// As it stands here it looks at the text alone, which is enough for a file system that has no symbolic links and
+    /// takes each path from its root.
+    fn resolve(&self, path: &Path) -> Io<IoResult<PathBuf>> {
+        let mut place = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+                Component::ParentDir => {
+                    place.pop();
+                }
+                Component::Normal(name) => place.push(name),
+            }
+        }
+        Io::ready(Ok(place))
+    }
 
     /// Creates a directory whose parent exists.
     fn create_dir(&self, path: &Path) -> Io<IoResult<()>>;

@@ -220,8 +220,13 @@ async fn lock_source(env: &dyn Env, source: &Path) -> Result<Option<Box<dyn DirL
 
 async fn prepare_target(env: &dyn Env, source: &Path, target: &Path) -> Result<Box<dyn DirLock>> {
     let disk = env.disk();
-    if target.starts_with(source) {
-        return Err(Error::Invalid("repair writes into a new directory, not into the original".into()));
+    // By where they lead: a path has many spellings.
+    if disk.resolve(target).await?.starts_with(disk.resolve(source).await?) {
+        return Err(Error::Invalid(format!(
+            "repair writes into a new directory of its own, but {} lies in the original, {}",
+            target.display(),
+            source.display()
+        )));
     }
     match disk.list(target).await {
         Ok(entries) if entries.iter().all(|entry| entry.name == file_name::LOCK) => {}

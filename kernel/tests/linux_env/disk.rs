@@ -10,6 +10,25 @@ use holdfast::env::{Buf, Env, IoErrorKind, LockKind, OpenOptions};
 use crate::{Scratch, WAYS, Way, child, eventually, is_child, run_child};
 
 #[test]
+fn all_spellings_of_a_place_lead_to_it() {
+    let scratch = Scratch::new("resolve");
+    let dir = std::fs::canonicalize(scratch.path(".")).unwrap();
+    std::fs::create_dir(dir.join("a")).unwrap();
+    std::os::unix::fs::symlink("a", dir.join("link")).unwrap();
+    let env = LinuxEnv::new();
+    let resolve = |path: &Path| holdfast::blocking::block_on(env.disk().resolve(path));
+    for spelling in ["a/new/b", "./a/./new/b", "a/../a/new/b", "link/new/b", "link/../link/new/b"] {
+        assert_eq!(resolve(&dir.join(spelling)).unwrap(), dir.join("a/new/b"), "{spelling}");
+    }
+    let here = std::env::current_dir().unwrap();
+    for (spelling, place) in [("new", here.join("new")), ("./new", here.join("new")), (".", here.clone())] {
+        assert_eq!(resolve(Path::new(spelling)).unwrap(), std::fs::canonicalize(&here).unwrap().join(place));
+    }
+    // Where a name is missing, nobody can say where its parent will be.
+    assert_eq!(resolve(&dir.join("new/../b")).unwrap_err().kind, IoErrorKind::NotFound);
+}
+
+#[test]
 fn names_come_and_go() {
     let env = LinuxEnv::new();
     let disk = env.disk();

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block_on::may_block;
@@ -112,6 +112,10 @@ impl Disk for LinuxDisk {
         })
     }
 
+    fn resolve(&self, path: &Path) -> Io<IoResult<PathBuf>> {
+        self.run("resolve", path, resolve)
+    }
+
     fn create_dir(&self, path: &Path) -> Io<IoResult<()>> {
         self.run("create_dir", path, |path| fs::create_dir(path))
     }
@@ -142,6 +146,28 @@ impl Disk for LinuxDisk {
             let (bytes, inodes) = raw::free_space(&CString::new(path.as_os_str().as_bytes())?)?;
             Ok(FreeSpace { bytes, inodes })
         })
+    }
+}
+
+/// What there is of the path, without links and detours, and behind it the names of what there is not.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut missing = Vec::new();
+    let mut there = path;
+    loop {
+        let shown = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+        match fs::canonicalize(shown) {
+            Ok(place) => return Ok(missing.iter().rev().fold(place, |place, name| place.join(name))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match (there.parent(), there.file_name()) {
+                    (Some(parent), Some(name)) => {
+                        missing.push(name);
+                        there = parent;
+                    }
+                    _ => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

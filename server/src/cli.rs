@@ -258,6 +258,9 @@ pub enum Command {
         db: Database,
     },
     /// Salvage what is provably good into a new directory; the damaged one stays as it is.
+    ///
+    /// It is made as INTO.unfinished and gets its name when it is done. An error, Ctrl-C or SIGTERM removes what was
+    /// begun; only a crash or SIGKILL leaves it behind.
     #[command(after_help = "Examples:\n  holdfast repair db db-repaired\n  \
         holdfast repair db db-repaired --strict\n")]
     Repair {
@@ -280,7 +283,8 @@ pub enum Command {
     /// Make a consistent copy while the database is in use, checking every byte.
     ///
     /// The copy holds every commit up to one, under the same numbers, and the past that --at can read. It is made as
-    /// DIRECTORY.unfinished and gets its name when it is whole; remove that if a run was interrupted.
+    /// INTO.unfinished and gets its name when it is whole. An error, Ctrl-C or SIGTERM removes what was begun; only a
+    /// crash or SIGKILL leaves it behind.
     #[command(after_help = "Examples:\n  holdfast backup db monday\n")]
     Backup {
         /// The database.
@@ -291,7 +295,8 @@ pub enum Command {
     },
     /// Make a database from a backup, checking every byte.
     ///
-    /// It is made as INTO.unfinished and gets its name when it is whole; remove that if a run was interrupted.
+    /// It is made as INTO.unfinished and gets its name when it is whole. An error, Ctrl-C or SIGTERM removes what was
+    /// begun; only a crash or SIGKILL leaves it behind.
     #[command(after_help = "Examples:\n  holdfast restore monday db-again\n")]
     Restore {
         /// The backup.

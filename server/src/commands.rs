@@ -6,6 +6,7 @@ mod data;
 mod export;
 mod import;
 mod keyspaces;
+mod new_directory;
 mod repair;
 mod shell;
 mod stats;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use holdfast::Scan;
 use serde_json::json;
 
+use super::new_directory::must_lie_outside;
 use super::unfinished::Unfinished;
 use crate::cli::{Database, Global, Range};
 use crate::exit::{Exit, Failure};
@@ -35,6 +36,7 @@ impl Export {
             self.write(scan, global, std::io::stdout().lock())?;
             return Ok(Exit::Good);
         }
+        must_lie_outside(&self.db.path, &self.file)?;
         let unfinished = Unfinished::create(&self.file)?;
         let summary = self.write(scan, global, unfinished.file())?;
         unfinished.finish()?;

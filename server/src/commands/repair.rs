@@ -1,4 +1,6 @@
 //! Salvages a damaged database into a new directory, and says what may be missing.
+//!
+//! The directory gets its name when the salvage is done ([`new_directory`](super::new_directory)).
 
 use std::path::Path;
 
@@ -11,6 +13,7 @@ use holdfast::{
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
 
+use super::new_directory::NewDirectory;
 use crate::cli::Database;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -23,13 +26,20 @@ pub(super) fn repair(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let total = super::directory_bytes(&database.path)?;
-    let bytes = Bytes::start("repairing");
-    let mut tell = |now: RepairProgress| bytes.at(now.bytes_done, total);
-    let repairing =
-        holdfast::repair(LinuxEnv::new(), &database.path, into, RepairOptions { strict }, &mut tell);
-    let report = block_on(repairing);
-    bytes.finish();
-    let report = report?;
+    let place = NewDirectory::beside(into, &database.path)?;
+    let report = place.fill(|unfinished| {
+        let bytes = Bytes::start("repairing");
+        let mut tell = |now: RepairProgress| bytes.at(now.bytes_done, total);
+        let options = RepairOptions { strict };
+        let report =
+            block_on(holdfast::repair(LinuxEnv::new(), &database.path, unfinished, options, &mut tell));
+        bytes.finish();
+        report.map_err(|error| {
+            // Half of a salvage is worth nothing; should it stay, its name says what it is.
+            let _ = std::fs::remove_dir_all(unfinished);
+            error.into()
+        })
+    })?;
     if out.as_json() {
         out.say("", object(&report))?;
     } else {

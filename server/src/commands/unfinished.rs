@@ -15,6 +15,8 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::exit::Failure;
 
+const REMOVE_ATTEMPTS: u32 = 100;
+
 /// A file in the making. Dropped before [`finish`](Self::finish) it is removed.
 pub(super) struct Unfinished<'a> {
     into: &'a Path,
@@ -23,9 +25,9 @@ pub(super) struct Unfinished<'a> {
     guard: Guard,
 }
 
-/// What is to be removed if the process is told to end; `None` once it has its final name.
+/// The file or directory that is to be removed if the process is told to end; `None` once it has its final name.
 #[derive(Clone)]
-struct Guard(Arc<Mutex<Option<PathBuf>>>);
+pub(super) struct Guard(Arc<Mutex<Option<PathBuf>>>);
 
 impl<'a> Unfinished<'a> {
     /// Begins the file that shall be `into`.
@@ -106,7 +108,7 @@ fn taken(into: &Path) -> Failure {
 
 impl Guard {
     /// From now on Ctrl-C and a request to terminate remove what is guarded, then end the process as they always do.
-    fn watch() -> io::Result<Self> {
+    pub(super) fn watch() -> io::Result<Self> {
         let guard = Self(Arc::default());
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let guarded = guard.clone();
@@ -121,7 +123,7 @@ impl Guard {
         Ok(guard)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,8 +133,15 @@ impl Guard {
 }
 
 fn remove(begun: &mut Option<PathBuf>) {
-    if let Some(path) = begun.take() {
-        // If it stays, its name says what it is.
-        let _ = std::fs::remove_file(path);
+    let Some(path) = begun.take() else { return };
+    // While a directory is removed, who fills it may make another file in it.
+    for _ in 0..REMOVE_ATTEMPTS {
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if removed.is_ok() || path.symlink_metadata().is_err() {
+            return;
+        }
     }
+    let left = path.display();
+    super::note(format_args!("{left} could not be removed; remove it (rm -r {left}) and run this again"));
 }

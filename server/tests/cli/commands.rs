@@ -378,7 +378,7 @@ fn backup_restore_and_repair() {
     let run = line(dir, "verify again");
     assert!(run.code == 1 && run.out.contains(table.file_name().unwrap().to_str().unwrap()), "{}", run.out);
     assert!(line(dir, "scan again").refused(1).contains("corrupt"));
-    assert!(line(dir, "repair again again/inside").refused(2).contains("not into the original"));
+    assert!(line(dir, "repair again again/inside").refused(2).contains("in the directory of the original"));
     assert!(!dir.join("again/inside").exists());
     assert_eq!(line(dir, "repair again saved").code, 1);
     line(dir, "verify saved").good();

@@ -1,0 +1,117 @@
+//! A directory that has its name only when what is in it is whole.
+//!
+//! It is made beside its place as `NAME.unfinished`, which no command opens, filled, and renamed last. An error, Ctrl-C
+//! or a request to terminate removes what was begun; a process that is killed leaves it under the name that tells what
+//! it is.
+//!
+//! It must not lie in the directory that it is made from, in whichever way the two are spelled.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use holdfast::blocking::block_on;
+use holdfast::env::Env;
+use holdfast::env::linux::LinuxEnv;
+
+use super::unfinished::Guard;
+use crate::exit::Failure;
+
+/// Refuses a place in the directory of a database, where nothing but its own files belongs.
+pub(super) fn must_lie_outside(database: &Path, into: &Path) -> Result<(), Failure> {
+    let env = LinuxEnv::new();
+    let resolve = |path: &Path| block_on(env.disk().resolve(path)).map_err(holdfast::Error::from);
+    if resolve(into)?.starts_with(resolve(database)?) {
+        return Err(Failure::WrongUse(format!(
+            "{} lies in the directory of the original, {}, where nothing but its own files belongs; choose another \
+             place",
+            into.display(),
+            database.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Where a directory is made, and where it belongs.
+pub(super) struct NewDirectory<'a> {
+    unfinished: PathBuf,
+    into: &'a Path,
+}
+
+impl<'a> NewDirectory<'a> {
+    /// Checks that both are free and outside of `original`, and that there is a directory to make them in.
+    pub(super) fn beside(into: &'a Path, original: &Path) -> Result<Self, Failure> {
+        let wrong = |what: String| Err(Failure::WrongUse(what));
+        let Some(name) = into.file_name() else {
+            return wrong(format!("{} names no directory; give a new one", into.display()));
+        };
+        let mut unfinished = name.to_os_string();
+        unfinished.push(".unfinished");
+        let place = Self { unfinished: into.with_file_name(unfinished), into };
+        if place.unfinished.symlink_metadata().is_ok() {
+            return Err(place.left_over());
+        }
+        let parent = place.parent();
+        if !parent.is_dir() && !parent.is_file() {
+            let (parent, into) = (parent.display(), into.display());
+            return wrong(format!("there is no directory {parent} to make {into} in; create it first"));
+        }
+        must_lie_outside(original, into)?;
+        match std::fs::read_dir(into).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => return wrong(format!("{} is not empty; give a new directory", into.display())),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Failure::io(into.display().to_string(), error));
+            }
+            _ => {}
+        }
+        Ok(place)
+    }
+
+    /// Has it filled, and gives it its name, durably. What `fill` leaves behind when it fails stays, and this is said:
+    /// it may be whole.
+    pub(super) fn fill<T>(&self, fill: impl FnOnce(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
+        let guard = Guard::watch().map_err(|error| Failure::io("watching for signals", error))?;
+        // Held meanwhile, so that a signal finds either no directory or one that it knows of.
+        let mut begun = guard.lock();
+        // Whoever makes the directory owns it: a second run at the same time is told that it is there.
+        std::fs::create_dir(&self.unfinished).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => self.left_over(),
+            _ => Failure::io(self.unfinished.display().to_string(), error),
+        })?;
+        *begun = Some(self.unfinished.clone());
+        drop(begun);
+        let filled = fill(&self.unfinished);
+        // Held to the end: a signal that comes now finds it whole or given up. One that came before holds it until the
+        // process is gone, so that nothing is said of files that it took away.
+        let mut begun = guard.lock();
+        *begun = None;
+        filled.and_then(|filled| self.take().map(|()| filled)).map_err(|failure| {
+            // The kernel removes what it made, if it can; then the directory is empty and goes too.
+            let gone = std::fs::remove_dir(&self.unfinished);
+            match gone.is_err() && self.unfinished.symlink_metadata().is_ok() {
+                true => Failure::Unfinished { failure: Box::new(failure), left: self.unfinished.clone() },
+                false => failure,
+            }
+        })
+    }
+
+    fn take(&self) -> Result<(), Failure> {
+        let renamed = std::fs::rename(&self.unfinished, self.into);
+        renamed.map_err(|error| Failure::io(self.into.display().to_string(), error))?;
+        let synced = File::open(self.parent()).and_then(|dir| dir.sync_all());
+        synced.map_err(|error| Failure::io(self.parent().display().to_string(), error))
+    }
+
+    fn parent(&self) -> &Path {
+        let parent = self.into.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
+    }
+
+    fn left_over(&self) -> Failure {
+        let left = self.unfinished.display();
+        Failure::WrongUse(format!(
+            "{left} is left over from a run that was killed, or is being filled by one that is under way; \
+             if none is, remove it (rm -r {left}) and run this again"
+        ))
+    }
+}

@@ -9,14 +9,14 @@ mod wrong_use;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::formats::{Format, Notation};
 use crate::log::Level;
 
 pub use arguments::KeyBounds;
 use arguments::{delimiter, duration, row_count};
-pub use wrong_use::wrong_use_as_json;
+pub use wrong_use::{wrong_use_as_json, wrong_use_as_text};
 
 /// A transactional store, its tools, and nothing to install.
 #[derive(Parser, Clone, Debug)]
@@ -340,6 +340,31 @@ pub enum Command {
 }
 
 impl Cli {
+    /// Reads the arguments of this process.
+    ///
+    /// # Errors
+    /// Why they are no command, or the help that they ask for.
+    pub fn read() -> Result<Self, clap::Error> {
+        let matches = Self::definition().try_get_matches()?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
+    }
+
+    /// The definition, whose help shows with each command only those global options that mean something to it.
+    pub fn definition() -> clap::Command {
+        let mut all = Self::command();
+        // Only then each command has the global options.
+        all.build();
+        for command in all.get_subcommands_mut() {
+            let without = globals_without_meaning(command.get_name());
+            let hide = |argument: clap::Arg| {
+                let is_hidden = without.contains(&argument.get_id().as_str());
+                if is_hidden { argument.hide(true) } else { argument }
+            };
+            *command = std::mem::take(command).mut_args(hide);
+        }
+        all
+    }
+
     /// Which events are shown.
     pub fn log_level(&self) -> Level {
         let by_itself = match self.command {
@@ -347,6 +372,18 @@ impl Cli {
             _ => Level::Warn,
         };
         self.global.log.unwrap_or(by_itself)
+    }
+}
+
+/// Global options that a command takes but does not need.
+fn globals_without_meaning(command: &str) -> &'static [&'static str] {
+    match command {
+        "completions" => &["json", "keyspace", "key_format", "value_format", "retain_commits", "log"],
+        "tour" | "bench" | "verify" | "repair" | "restore" => {
+            &["keyspace", "key_format", "value_format", "retain_commits"]
+        }
+        "backup" | "compact" | "keyspaces" | "stats" => &["keyspace", "key_format", "value_format"],
+        _ => &[],
     }
 }
 

@@ -19,6 +19,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::visible::visible_lines;
 
 pub(crate) use bench::machine;
 pub(crate) use stats::nanoseconds;
@@ -91,10 +92,10 @@ fn completions(shell: clap_complete::Shell, out: &mut Output) -> Result<Exit, Fa
 
 /// A line on standard error, for what is not a result: with `as_json` the object, else the text.
 fn note_as(as_json: bool, text: &str, object: serde_json::Value) {
-    if as_json { note(object) } else { note(text) }
+    if as_json { crate::stderr::line(&object.to_string()) } else { note(text) }
 }
 
 /// A line on standard error, for what is not a result.
 fn note(text: impl std::fmt::Display) {
-    crate::stderr::line(&text.to_string());
+    crate::stderr::line(&visible_lines(&text.to_string()));
 }

@@ -17,6 +17,7 @@ use holdfast::env::{IoError, IoErrorKind};
 use serde_json::{Value as Json, json};
 
 use crate::formats::BadInput;
+use crate::visible::visible;
 
 /// The end of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,10 +161,10 @@ impl Failure {
                 }
                 Some(said.to_string())
             }
-            _ => match self.hint() {
-                Some(hint) => Some(format!("error: {self}\nhint: {hint}")),
-                None => Some(format!("error: {self}")),
-            },
+            _ => {
+                let error = visible(&format!("error: {self}"));
+                Some(self.hint().map_or(error.clone(), |hint| format!("{error}\nhint: {hint}")))
+            }
         }
     }
 }

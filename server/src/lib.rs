@@ -15,3 +15,4 @@ pub mod stderr;
 pub mod store;
 pub mod tour;
 pub mod unicode;
+pub mod visible;

@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use holdfast_server::cli::{Cli, wrong_use_as_json};
+use holdfast_server::cli::{Cli, wrong_use_as_json, wrong_use_as_text};
 use holdfast_server::exit::Exit;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
-            let Some(message) = wrong_use_as_json(&error, std::env::args_os()) else { error.exit() };
+            let as_json = wrong_use_as_json(&error, std::env::args_os());
+            let Some(message) = as_json.or_else(|| wrong_use_as_text(&error)) else { error.exit() };
             eprintln!("{message}");
             return Exit::WrongUse.into();
         }

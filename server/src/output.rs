@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::formats::Notation;
+use crate::visible::{beginning, visible_lines};
 
 /// Where results go.
 pub struct Output {
@@ -38,12 +39,16 @@ impl Output {
         self.as_json
     }
 
-    /// One result: `object` as a line of JSON, or `text` as it is, with a line feed.
+    /// One result: `object` as a line of JSON, or `text` with a line feed, nothing in it that disturbs a terminal.
     ///
     /// # Errors
     /// If standard output fails or was closed.
     pub fn say(&mut self, text: impl std::fmt::Display, object: Json) -> Result<(), Failure> {
-        let line = if self.as_json { writeln!(self.sink, "{object}") } else { writeln!(self.sink, "{text}") };
+        let line = if self.as_json {
+            writeln!(self.sink, "{object}")
+        } else {
+            writeln!(self.sink, "{}", visible_lines(&text.to_string()))
+        };
         line.map_err(failed)
     }
 
@@ -55,7 +60,7 @@ impl Output {
         if self.as_json {
             return Ok(());
         }
-        writeln!(self.sink, "{text}").map_err(failed)
+        writeln!(self.sink, "{}", visible_lines(&text.to_string())).map_err(failed)
     }
 
     /// Text as it is, without a line feed.
@@ -131,5 +136,5 @@ fn failed(error: std::io::Error) -> Failure {
 }
 
 fn cannot_show(what: &str, key: &[u8], why: String) -> Failure {
-    Failure::WrongUse(format!("the {what} of key \"{}\": {why}", holdfast::escaped::escape(key)))
+    Failure::WrongUse(format!("the {what} of key \"{}\": {why}", beginning(&holdfast::escaped::escape(key))))
 }

@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use indicatif::{ProgressBar, WeakProgressBar};
 use serde_json::json;
 
+use crate::visible::visible;
+
 /// So many lines are held at most; of the others only the number is told.
 const HELD_LINES_MAX: usize = 1000;
 
@@ -61,7 +63,7 @@ pub fn line(text: &str) {
 pub fn note(as_json: bool, text: &str) {
     match as_json {
         true => line(&json!({ "note": text }).to_string()),
-        false => line(&format!("note: {text}")),
+        false => line(&visible(&format!("note: {text}"))),
     }
 }
 

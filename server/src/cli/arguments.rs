@@ -9,6 +9,7 @@ use holdfast::key::{parse_tuple, prefix_range};
 use super::{FileLayout, Global, Range};
 use crate::exit::Failure;
 use crate::formats::{Format, Layout, Notation};
+use crate::visible::beginning;
 
 /// First and last key of a scan.
 pub type KeyBounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -19,7 +20,7 @@ impl Global {
     /// # Errors
     /// [`Failure::WrongUse`] naming what is wrong with the text, and where.
     pub fn key(&self, text: &str) -> Result<Vec<u8>, Failure> {
-        let bad = |what| Failure::WrongUse(format!("the key {text}: {what}"));
+        let bad = |what| Failure::WrongUse(format!("the key {}: {what}", beginning(text)));
         self.key_format.parse(text).map_err(bad)
     }
 
@@ -28,7 +29,7 @@ impl Global {
     /// # Errors
     /// [`Failure::WrongUse`] naming what is wrong with the text, and where.
     pub fn value(&self, text: &str) -> Result<Vec<u8>, Failure> {
-        let bad = |what| Failure::WrongUse(format!("the value {text}: {what}"));
+        let bad = |what| Failure::WrongUse(format!("the value {}: {what}", beginning(text)));
         self.value_format.parse(text).map_err(bad)
     }
 }
@@ -42,7 +43,7 @@ impl Range {
         if let Some(prefix) = &self.prefix {
             return match global.key_format {
                 Notation::Tuple => {
-                    let bad = |bad| Failure::WrongUse(format!("the key {prefix}: {bad}"));
+                    let bad = |bad| Failure::WrongUse(format!("the key {}: {bad}", beginning(prefix)));
                     let (start, end) = prefix_range(&parse_tuple(prefix).map_err(bad)?);
                     Ok((Bound::Included(start), Bound::Excluded(end)))
                 }
@@ -57,7 +58,8 @@ impl Range {
         if let (Some(start), Some(end)) = (&from, &to)
             && start > end
         {
-            let (from, to) = (self.from.as_deref().unwrap_or(""), self.to.as_deref().unwrap_or(""));
+            let (from, to) =
+                (beginning(self.from.as_deref().unwrap_or("")), beginning(self.to.as_deref().unwrap_or("")));
             return Err(Failure::WrongUse(format!("--from {from} sorts behind --to {to}")));
         }
         Ok((from.map_or(Bound::Unbounded, Bound::Included), to.map_or(Bound::Unbounded, Bound::Excluded)))

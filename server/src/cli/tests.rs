@@ -34,6 +34,30 @@ fn the_definition_is_sound() {
 }
 
 #[test]
+fn help_leaves_out_global_options_without_meaning() {
+    let mut all = Cli::definition();
+    let mut help = |name: &str| all.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+    for name in ["tour", "bench", "verify", "completions"] {
+        let text = help(name);
+        for option in ["--keyspace", "--key-format", "--value-format", "--retain-commits"] {
+            assert!(!text.contains(option), "{name} {option}: {text}");
+        }
+        assert_eq!(text.contains("--json"), name != "completions", "{name}: {text}");
+    }
+    for option in ["--json", "--keyspace", "--key-format", "--value-format", "--retain-commits", "--log"] {
+        assert!(help("get").contains(option), "{option}");
+    }
+    // They are still taken, before the command and behind it.
+    for arguments in
+        [["holdfast", "-k", "people", "verify", "db"], ["holdfast", "verify", "db", "-k", "people"]]
+    {
+        let matches = Cli::definition().try_get_matches_from(arguments).unwrap();
+        assert_eq!(Cli::from_arg_matches(&matches).unwrap().global.keyspace, "people");
+    }
+    Cli::definition().debug_assert();
+}
+
+#[test]
 fn every_command_has_examples_and_each_of_them_parses() {
     for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = command.get_name();

@@ -7,6 +7,15 @@ use clap::error::ErrorKind;
 use serde_json::json;
 
 use crate::exit::Exit;
+use crate::visible::visible_lines;
+
+/// What standard error gets instead of the parser's own text because an argument that it quotes would disturb a
+/// terminal.
+pub fn wrong_use_as_text(error: &clap::Error) -> Option<String> {
+    let text = error.to_string();
+    let shown = visible_lines(&text);
+    (error.use_stderr() && shown != text).then(|| shown.trim_end().to_string())
+}
 
 /// What standard error gets instead of the parser's own text; `None` if the text stays, because the arguments do not
 /// ask for JSON or because it is no error but the help that was asked for.

@@ -12,6 +12,7 @@ use crate::cli::{Database, Global, KeyBounds, Range};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::store::{View, keyspace, open_to_look, open_to_write};
+use crate::visible::beginning;
 
 pub(super) fn get(
     database: &Database,
@@ -37,7 +38,11 @@ pub(super) fn get_from(
 ) -> Result<(), Failure> {
     match view.get(key)? {
         Some(value) => out.value(key, &value),
-        None => Err(Failure::Problem(format!("there is no key {shown_key} in keyspace {}", global.keyspace))),
+        None => Err(Failure::Problem(format!(
+            "there is no key {} in keyspace {}",
+            beginning(shown_key),
+            global.keyspace
+        ))),
     }
 }
 

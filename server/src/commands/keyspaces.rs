@@ -1,5 +1,6 @@
 //! Lists, makes and drops keyspaces.
 
+use holdfast::escaped::escape;
 use holdfast::{KeyspaceInfo, KeyspaceOptions};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
@@ -27,11 +28,14 @@ pub(super) fn run(
     let db = open_to_write(database, global, false)?;
     if let Some(name) = create {
         let keyspace = db.create_keyspace(name, KeyspaceOptions::default())?;
-        out.say(format_args!("made {name}"), json!({ "created": name, "id": keyspace.id().get() }))?;
+        out.say(
+            format_args!("made {}", escape(name.as_bytes())),
+            json!({ "created": name, "id": keyspace.id().get() }),
+        )?;
     }
     if let Some(name) = drop {
         db.drop_keyspace(&db.keyspace(name)?)?;
-        out.say(format_args!("dropped {name}"), json!({ "dropped": name }))?;
+        out.say(format_args!("dropped {}", escape(name.as_bytes())), json!({ "dropped": name }))?;
     }
     db.close()?;
     Ok(Exit::Good)
@@ -42,7 +46,7 @@ pub(super) fn line(info: &KeyspaceInfo) -> String {
     let tables: u64 = info.levels.iter().map(|level| level.tables).sum();
     format!(
         "{}  at most {} keys, {} in {tables} tables, {} in memory",
-        info.name,
+        escape(info.name.as_bytes()),
         HumanCount(info.approximate_count()),
         HumanBytes(info.table_bytes()),
         HumanBytes(info.memtable_bytes),

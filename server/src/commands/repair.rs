@@ -58,7 +58,8 @@ fn print(report: &RepairReport, into: &Path, strict: bool, out: &mut Output) -> 
         out.line(format_args!("lost: {}", shown_loss(lost)))?;
     }
     for range in &report.uncertain {
-        let (keyspace, keys, through) = (&range.keyspace, shown_keys(&range.keys), range.through);
+        let (keyspace, keys, through) =
+            (escape(range.keyspace.as_bytes()), shown_keys(&range.keys), range.through);
         let outcome = if strict { "left out" } else { "kept; --strict leaves them out" };
         out.line(format_args!(
             "uncertain: in keyspace {keyspace}, {keys} may lack a newer value or delete, up to commit {through}: {outcome}"
@@ -68,7 +69,7 @@ fn print(report: &RepairReport, into: &Path, strict: bool, out: &mut Output) -> 
         let made_up = if keyspace.name_is_made_up { " (its name was lost)" } else { "" };
         out.line(format_args!(
             "keyspace {}{made_up}: {} keys, {}",
-            keyspace.name,
+            escape(keyspace.name.as_bytes()),
             HumanCount(keyspace.keys),
             HumanBytes(keyspace.bytes)
         ))?;
@@ -81,7 +82,7 @@ fn shown_loss(lost: &LostExtent) -> String {
     let mut text =
         format!("{} bytes of {} from byte {}: {}", lost.len, lost.file.display(), lost.offset, lost.what);
     if let Some(keyspace) = &lost.keyspace {
-        text += &format!("; keyspace {keyspace}");
+        text += &format!("; keyspace {}", escape(keyspace.as_bytes()));
     }
     if let Some(keys) = &lost.keys {
         text += &format!("; {}", shown_keys(keys));

@@ -19,6 +19,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::stderr;
 use crate::store::{View, keyspace, open_to_write};
+use crate::visible::visible;
 
 #[derive(Parser)]
 #[command(name = "", no_binary_name = true, disable_help_flag = true)]
@@ -160,7 +161,7 @@ impl Session {
             let mark = if self.txn.is_some() { "*" } else { "" };
             let line = {
                 let _held = stderr::hold();
-                editor.readline(&format!("{}{mark}> ", self.keyspace.name()))
+                editor.readline(&format!("{}{mark}> ", visible(self.keyspace.name())))
             };
             match line {
                 Ok(line) => {
@@ -215,7 +216,8 @@ impl Session {
             Err(error) if error.use_stderr() => {
                 let text = error.to_string();
                 let what = text.split("\n\nUsage").next().unwrap_or_default().trim_start_matches("error: ");
-                return Err(Failure::WrongUse(what.trim_end().to_string()));
+                // A message is one line.
+                return Err(Failure::WrongUse(what.split_whitespace().collect::<Vec<_>>().join(" ")));
             }
             Err(help) => {
                 out.line(help.to_string().trim_end())?;

@@ -37,6 +37,7 @@ pub mod fuzzing;
 use std::io::{BufRead, Write};
 
 use crate::exit::Failure;
+use crate::visible::beginning;
 
 pub use notation::Notation;
 pub use refusal::{BadInput, ReadError};
@@ -187,7 +188,7 @@ fn output_failed(error: std::io::Error) -> Failure {
 
 /// A record that the layout cannot express.
 fn inexpressible(key: &[u8], what: impl std::fmt::Display) -> Failure {
-    Failure::WrongUse(format!("key \"{}\": {what}", holdfast::escaped::escape(key)))
+    Failure::WrongUse(format!("key \"{}\": {what}", beginning(&holdfast::escaped::escape(key))))
 }
 
 #[cfg(test)]

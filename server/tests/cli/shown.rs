@@ -1,0 +1,61 @@
+//! What people and programs see: nothing that disturbs a terminal, the words of the command line, plain numbers.
+
+use std::path::Path;
+
+use crate::support::{line, piped, run};
+use serde_json::Value as Json;
+use tempfile::tempdir;
+
+/// Clears the screen, and turns the letters round.
+const EVIL: &str = "e\u{1b}[2J\u{202e}vil";
+const SHOWN: &str = r"e\x1b[2J\xe2\x80\xaevil";
+
+#[track_caller]
+fn shows_it_harmless(dir: &Path, arguments: &[&str]) {
+    let run = run(dir, arguments);
+    let said = format!("{}{}", run.out, run.err);
+    assert!(said.contains(SHOWN), "{arguments:?} does not name it: {said:?}");
+    assert!(!said.contains('\u{1b}') && !said.contains('\u{202e}'), "{arguments:?}: {said:?}");
+}
+
+#[test]
+fn names_keys_and_paths_cannot_disturb_a_terminal() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    run(dir, ["keyspaces", "db", "--create", "e\u{1b}[31m"]).good();
+    assert!(line(dir, "keyspaces db").good().contains(r"e\x1b[31m  at most"));
+    for arguments in [
+        &["keyspaces", "db", "--create", EVIL][..],
+        &["keyspaces", "db"],
+        &["stats", "db"],
+        &["get", "db", "k", "-k", "no such"],
+        &["get", "db", EVIL],
+        &["get", "db", EVIL, "--key-format", "hex"],
+        &["get", "db", "k", "-k", &format!("{EVIL}no")],
+        &["get", EVIL, "k"],
+        &["verify", EVIL],
+        &["import", "db", EVIL, "--format", "csv"],
+        &["backup", "db", EVIL],
+        &["backup", "db", EVIL],
+        &["stats", EVIL],
+        &["restore", EVIL, EVIL],
+        &["keyspaces", "db", "--drop", EVIL],
+    ] {
+        shows_it_harmless(dir, arguments);
+    }
+    // The parser of arguments leaves out what it knows to be harmful, and shows the rest.
+    let said = run(dir, ["scan", "db", &format!("--{EVIL}")]).refused(2);
+    assert!(!said.contains('\u{1b}') && !said.contains('\u{202e}') && said.contains("vil"), "{said:?}");
+    let said = piped(dir, "shell db", &format!("get {EVIL}\n")).refused(1);
+    assert!(!said.contains('\u{1b}') && said.contains(SHOWN), "{said:?}");
+    // A line feed in a name cannot begin a line of its own.
+    run(dir, ["keyspaces", "db", "--create", "a\nhint: b"]).good();
+    assert!(!line(dir, "keyspaces db").good().contains("\nhint"));
+    assert!(!run(dir, ["get", "db", "a\nhint: b"]).refused(1).contains("\nhint: b"));
+    let long = "k".repeat(60_000);
+    let said = run(dir, ["get", "db", &long]).refused(1);
+    assert!(said.contains(&format!("no key {}… (60000 bytes)", "k".repeat(64))), "{said}");
+    assert!(run(dir, ["get", "db", &long, "--key-format", "hex"]).refused(2).len() < 300);
+}
+

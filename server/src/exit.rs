@@ -130,8 +130,16 @@ impl Failure {
                 "check the directory's name; `holdfast import` and `holdfast put --create` make a new database",
             ),
             Self::Kernel(holdfast::Error::Locked(_)) => Some(
-                "get, scan, count, export, stats, keyspaces and backup look at it beside the other process",
+                "end the other process first; get, scan, count, export, stats, keyspaces and backup look at it beside \
+                 the other process",
             ),
+            Self::Kernel(holdfast::Error::TooManyFiles(_)) => Some("raise the limit by `ulimit -n`"),
+            Self::Kernel(holdfast::Error::Stopped(_)) => {
+                Some("`holdfast verify` shows whether the disk is sound; then run it again")
+            }
+            Self::Kernel(holdfast::Error::Invalid(what)) if what.contains(" is in the future") => {
+                Some("`holdfast stats` shows the newest commit, the last that --at can name")
+            }
             Self::Kernel(holdfast::Error::TooOld { .. }) => Some(
                 "every opening keeps as many commits as its --retain-commits says; give the same to all commands",
             ),
@@ -183,10 +191,25 @@ impl From<holdfast::Error> for Failure {
     }
 }
 
-/// The kernel's words, save where they are for a program that goes on: a command has ended.
+/// The kernel's words, save where they are for a program: a command has ended, and has flags instead of options. What
+/// to do instead the [hint](Failure::hint) says.
 fn of_a_command(error: &holdfast::Error) -> String {
+    use holdfast::Error;
     match error {
-        holdfast::Error::Stale(what) => format!("a file that was still to be read is gone: {what}"),
+        Error::Stale(what) => format!("a file that was still to be read is gone: {what}"),
+        Error::NotFound { path, what } => {
+            let what = what.split("; check its name").next().unwrap_or_default();
+            format!("{} holds no database: {what}", path.display())
+        }
+        Error::Locked(path) => format!("{} is locked by another process", path.display()),
+        Error::TooOld { asked, oldest } => {
+            format!("sequence {asked} is no longer kept; the oldest readable is {oldest}")
+        }
+        Error::TooManyFiles(error) => format!("too many open files: {error}"),
+        Error::Stopped(what) => format!("writes stopped: {what}; every acknowledged commit is kept"),
+        Error::Invalid(what) => {
+            format!("invalid: {}", what.strip_suffix("; refresh to see later ones").unwrap_or(what))
+        }
         other => other.to_string(),
     }
 }

@@ -25,6 +25,13 @@ pub(super) fn run(
         store.close()?;
         return Ok(Exit::Good);
     }
+    if drop == Some(holdfast::DEFAULT_KEYSPACE) {
+        return Err(Failure::WrongUse(
+            "the keyspace default belongs to every database, and the next opening would make it again; \
+             `holdfast delete DB --prefix ''` deletes what is in it"
+                .into(),
+        ));
+    }
     let db = open_to_write(database, global, false)?;
     if let Some(name) = create {
         let keyspace = db.create_keyspace(name, KeyspaceOptions::default())?;

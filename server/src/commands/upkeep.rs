@@ -29,6 +29,15 @@ pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) ->
     Ok(Exit::Good)
 }
 
+/// Refuses a file, in the words that an opening has for it.
+pub(super) fn must_be_directory(path: &Path) -> Result<(), Failure> {
+    if path.is_file() {
+        let what = format!("{} is a file, not a directory; give a directory", path.display());
+        return Err(holdfast::Error::Invalid(what).into());
+    }
+    Ok(())
+}
+
 /// Bytes of all files in a directory.
 pub(crate) fn directory_bytes(dir: &Path) -> Result<u64, Failure> {
     let failed = |error| Failure::io(dir.display().to_string(), error);
@@ -40,6 +49,7 @@ pub(crate) fn directory_bytes(dir: &Path) -> Result<u64, Failure> {
 }
 
 pub(super) fn verify(database: &Database, out: &mut Output) -> Result<Exit, Failure> {
+    must_be_directory(&database.path)?;
     let report = verify_directory(&database.path)?;
     tell_verified(&report, out)?;
     Ok(if report.is_good() { Exit::Good } else { Exit::Problem })

@@ -59,3 +59,30 @@ fn names_keys_and_paths_cannot_disturb_a_terminal() {
     assert!(run(dir, ["get", "db", &long, "--key-format", "hex"]).refused(2).len() < 300);
 }
 
+#[test]
+fn errors_speak_of_flags_and_commands() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    line(dir, "put db k v --create").good();
+    for n in 0..5 {
+        line(dir, &format!("put db k {n} --retain-commits 0")).good();
+    }
+    let api_words = ["create_if_missing", "refresh", "retain_commits", "opening, or", "open_files_max"];
+    for (command, code, word) in [
+        ("get none k", 2, "--create"),
+        ("get empty k", 2, "--create"),
+        ("get db k --at 99", 2, "stats"),
+        ("get db k --at 1", 1, "--retain-commits"),
+    ] {
+        let said = line(dir, command).refused(code);
+        assert!(said.contains(word) && !api_words.iter().any(|api| said.contains(api)), "{command}: {said}");
+    }
+    std::fs::write(dir.join("afile"), "mine").unwrap();
+    let said = line(dir, "verify afile").refused(2);
+    assert_eq!(said, line(dir, "stats afile").refused(2));
+    let said = line(dir, "keyspaces db --drop default").refused(2);
+    assert!(said.contains("belongs to every database") && said.contains("delete DB --prefix ''"), "{said}");
+    assert_eq!(line(dir, "get db k").good(), "4\n");
+}
+

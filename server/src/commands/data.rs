@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use holdfast::blocking::Keyspace;
-use holdfast::{Durability, Scan, WriteBatch};
+use holdfast::{Durability, Scan, Seq, WriteBatch};
 use serde_json::json;
 
 use crate::cli::{Database, Global, KeyBounds, Range};
@@ -96,13 +96,21 @@ pub(super) fn delete_range(
     let bounds = range.bounds(global)?;
     let db = open_to_write(database, global, false)?;
     let keyspace = keyspace(&db, global, false)?;
-    let seq = match delete_batch(&keyspace, bounds)? {
-        Some(batch) => db.write(batch, Durability::Sync)?,
-        None => db.last_seq(),
-    };
+    let batch = delete_batch(&keyspace, bounds)?;
+    let seq = batch.map(|batch| db.write(batch, Durability::Sync)).transpose()?;
     db.close()?;
-    out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))?;
+    tell_deleted(seq, out)?;
     Ok(Exit::Good)
+}
+
+/// Tells of the delete of a range; without a commit, that there was nothing to delete.
+pub(super) fn tell_deleted(seq: Option<Seq>, out: &mut Output) -> Result<(), Failure> {
+    match seq {
+        Some(seq) => out.say(format_args!("commit {seq}"), json!({ "deleted": true, "seq": seq.get() })),
+        None => {
+            out.say("nothing to delete: no key lies in the range", json!({ "deleted": false, "seq": null }))
+        }
+    }
 }
 
 /// The delete of a range that may be open upwards; `None` if nothing lies in it.
@@ -111,6 +119,11 @@ pub(super) fn delete_batch(
     (start, end): KeyBounds,
 ) -> Result<Option<WriteBatch>, Failure> {
     let start = first_key(start);
+    let mut found =
+        keyspace.scan(Scan::range::<Vec<u8>>((Bound::Included(start.clone()), end.clone())).limit(1))?;
+    if found.next()?.is_none() {
+        return Ok(None);
+    }
     let mut batch = WriteBatch::new();
     let end = match end {
         Bound::Excluded(end) | Bound::Included(end) => end,

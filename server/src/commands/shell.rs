@@ -303,7 +303,7 @@ impl Session {
         let Some(txn) = &mut self.txn else {
             let batch = data::delete_batch(&self.keyspace, bounds)?;
             let seq = batch.map(|batch| self.db.write(batch, Durability::Sync)).transpose()?;
-            return committed(seq.unwrap_or_else(|| self.db.last_seq()), out);
+            return data::tell_deleted(seq, out);
         };
         let (start, end) = match bounds {
             (start, std::ops::Bound::Excluded(end)) => (data::first_key(start), end),

@@ -86,3 +86,19 @@ fn errors_speak_of_flags_and_commands() {
     assert_eq!(line(dir, "get db k").good(), "4\n");
 }
 
+#[test]
+fn a_delete_of_nothing_says_so() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    for range in ["--prefix x", "--from l", "--from a --to b", "--from k --to k"] {
+        let said = line(dir, &format!("delete db {range}")).good();
+        assert_eq!(said, "nothing to delete: no key lies in the range\n", "{range}");
+        assert_eq!(line(dir, &format!("delete db {range} --json")).json()[0]["deleted"], false, "{range}");
+    }
+    assert!(piped(dir, "shell db", "delete --prefix x\n").good().contains("nothing to delete"));
+    let said = &line(dir, "delete db --from k --json").json()[0];
+    assert!(said["deleted"] == true && said["seq"] == 2, "{said}");
+    assert_eq!(line(dir, "count db").good(), "0\n");
+}
+

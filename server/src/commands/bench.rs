@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use holdfast::blocking::{Db, Keyspace};
 use holdfast::{Durability, Options, Scan, WriteBatch};
 use indicatif::{HumanBytes, HumanCount};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::stats::nanoseconds;
 use super::upkeep::directory_bytes;
@@ -36,19 +36,22 @@ pub(super) fn run(dir: Option<&Path>, rows: u64, time: Duration, out: &mut Outpu
         let name = if writers == 1 { "durable commits, 1 writer" } else { "durable commits, 8 writers" };
         let (rate, times_ns) = commits(&keyspace, writers, time)?;
         let at = |part: usize| times_ns.get(times_ns.len() * part / 100).map_or(0, |ns| *ns);
-        let more = format!("half within {}, 99 % within {}", nanoseconds(at(50)), nanoseconds(at(99)));
-        tell(name, rate, &more, out)?;
+        let (p50_ns, p99_ns) = (at(50), at(99));
+        let more = format!("half within {}, 99 % within {}", nanoseconds(p50_ns), nanoseconds(p99_ns));
+        tell(name, rate, &more, json!({ "p50_ns": p50_ns, "p99_ns": p99_ns }), out)?;
     }
-    tell("load, rows", load(&db, &keyspace, rows)?, "durable at the end", out)?;
+    tell("load, rows", load(&db, &keyspace, rows)?, "durable at the end", json!({}), out)?;
     let reads = gets(&keyspace, rows, time)?;
+    let p50_ns = half_of("holdfast_get_ns", &db);
     tell(
         "random gets, 1 reader",
         reads,
-        &format!("half within {}", nanoseconds(half_of("holdfast_get_ns", &db))),
+        &format!("half within {}", nanoseconds(p50_ns)),
+        json!({ "p50_ns": p50_ns }),
         out,
     )?;
-    tell("scan forward, rows", scan(&keyspace, Scan::all())?, "", out)?;
-    tell("scan backward, rows", scan(&keyspace, Scan::all().reverse())?, "", out)?;
+    tell("scan forward, rows", scan(&keyspace, Scan::all())?, "", json!({}), out)?;
+    tell("scan backward, rows", scan(&keyspace, Scan::all().reverse())?, "", json!({}), out)?;
     db.close()?;
     let bytes = directory_bytes(scratch.path())?;
     out.say(
@@ -58,11 +61,11 @@ pub(super) fn run(dir: Option<&Path>, rows: u64, time: Duration, out: &mut Outpu
     Ok(Exit::Good)
 }
 
-fn tell(name: &str, per_s: u64, more: &str, out: &mut Output) -> Result<(), Failure> {
-    out.say(
-        format_args!("{name:<28} {:>12} /s  {more}", HumanCount(per_s).to_string()),
-        json!({ "measure": name, "per_s": per_s }),
-    )?;
+/// Tells a rate, with `more` of it for people, and the times that it stands for in `object`.
+fn tell(name: &str, per_s: u64, more: &str, mut object: Json, out: &mut Output) -> Result<(), Failure> {
+    object["measure"] = json!(name);
+    object["per_s"] = json!(per_s);
+    out.say(format_args!("{name:<28} {:>12} /s  {more}", HumanCount(per_s).to_string()), object)?;
     out.flush()
 }
 

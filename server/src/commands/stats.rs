@@ -131,7 +131,7 @@ fn metrics_as_json(metrics: &Metrics) -> Json {
     for metric in &metrics.all {
         let value = match &metric.value {
             MetricValue::Counter(number) | MetricValue::Gauge(number) => json!(number),
-            MetricValue::Ratio(thousandths) => json!({ "thousandths": thousandths }),
+            MetricValue::Ratio(thousandths) => json!(*thousandths as f64 / 1000.0),
             MetricValue::Histogram(summary) => json!({
                 "count": summary.count, "sum_ns": summary.sum_ns, "p50_ns": summary.p50_ns,
                 "p90_ns": summary.p90_ns, "p99_ns": summary.p99_ns, "p999_ns": summary.p999_ns,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use holdfast::blocking::Db;
-use holdfast::{MetricValue, Options};
+use holdfast::{MetricValue, Options, Summary};
 use indicatif::HumanBytes;
 
 use crate::commands::{directory_bytes, machine, nanoseconds, verify_directory};
@@ -73,19 +73,27 @@ fn open_new(dir: &Path) -> Result<Db, Failure> {
     Ok(Db::open(dir, options())?)
 }
 
+/// How often something was done, and how long it took.
+struct Figure {
+    /// For people.
+    name: &'static str,
+    /// What the names of its facts begin with.
+    fact: &'static str,
+    summary: Summary,
+}
+
 /// What the kernel measured in this process.
-fn figures(db: &Db) -> Vec<(&'static str, String)> {
+fn figures(db: &Db) -> Vec<Figure> {
     let metrics = db.metrics();
     let timings = [
-        ("commits, most of 6,000 entries", "holdfast_commit_ns"),
-        ("durable appends to the log", "holdfast_sync_ns"),
-        ("look-ups of a key", "holdfast_get_ns"),
+        ("commits, most of 6,000 entries", "commit", "holdfast_commit_ns"),
+        ("durable appends to the log", "sync", "holdfast_sync_ns"),
+        ("look-ups of a key", "get", "holdfast_get_ns"),
     ];
     let mut figures = Vec::new();
-    for (name, metric) in timings {
+    for (name, fact, metric) in timings {
         if let Some(MetricValue::Histogram(summary)) = metrics.get(metric).map(|metric| &metric.value) {
-            let (half, most) = (nanoseconds(summary.p50_ns), nanoseconds(summary.p99_ns));
-            figures.push((name, format!("{}, half within {half}, 99 % within {most}", summary.count)));
+            figures.push(Figure { name, fact, summary: *summary });
         }
     }
     figures
@@ -94,7 +102,7 @@ fn figures(db: &Db) -> Vec<(&'static str, String)> {
 fn finish(
     dir: &Path,
     keep: Option<&Path>,
-    figures: Vec<(&'static str, String)>,
+    figures: Vec<Figure>,
     elapsed: Duration,
     teller: &mut Teller<'_>,
 ) -> Result<(), Failure> {
@@ -104,12 +112,16 @@ fn finish(
     let files = directory_bytes(dir)?;
     teller.line(format_args!("{:<32} {}", "machine", machine()))?;
     teller.fact("machine", machine());
-    for (name, figure) in figures {
-        teller.line(format_args!("{name:<32} {figure}"))?;
-        teller.fact(name, figure);
+    for Figure { name, fact, summary } in figures {
+        let (half, most) = (nanoseconds(summary.p50_ns), nanoseconds(summary.p99_ns));
+        let count = summary.count;
+        teller.line(format_args!("{name:<32} {count}, half within {half}, 99 % within {most}"))?;
+        teller.fact(&format!("{fact}_count"), count);
+        teller.fact(&format!("{fact}_p50_ns"), summary.p50_ns);
+        teller.fact(&format!("{fact}_p99_ns"), summary.p99_ns);
     }
     teller.line(format_args!("{:<32} {}, verified", "all files", HumanBytes(files)))?;
-    teller.fact("bytes_of_files", files);
+    teller.fact("file_bytes", files);
     teller.line(format_args!("{:<32} {:.1} s", "the whole tour", elapsed.as_secs_f64()))?;
     teller.fact("elapsed_ms", elapsed.as_millis() as u64);
     if cfg!(debug_assertions) {

@@ -37,9 +37,9 @@ impl<'a> Teller<'a> {
         self.out.flush()
     }
 
-    /// A figure for programs.
+    /// A figure for programs, which find it by its name: in small letters and underscores, the unit last.
     pub(super) fn fact(&mut self, name: &str, value: impl Into<Json>) {
-        self.facts.insert(name.replace(' ', "_"), value.into());
+        self.facts.insert(name.to_string(), value.into());
     }
 
     /// A claim that must hold.

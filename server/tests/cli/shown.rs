@@ -102,3 +102,23 @@ fn a_delete_of_nothing_says_so() {
     assert_eq!(line(dir, "count db").good(), "0\n");
 }
 
+#[test]
+fn numbers_in_json_are_plain() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    line(dir, "compact db").good();
+    let said = line(dir, "stats db --json").good();
+    assert!(!said.contains("thousandths"), "{said}");
+    let metrics = serde_json::from_str::<Json>(&said).unwrap()["metrics"].clone();
+    assert!(metrics.as_object().unwrap().iter().any(|(_, value)| value.is_f64()), "{metrics}");
+
+    let measures = line(dir, "bench --rows 1000 --time 100ms --json").json();
+    for measure in ["durable commits, 1 writer", "durable commits, 8 writers"] {
+        let found = measures.iter().find(|found| found["measure"] == measure).unwrap();
+        assert!(found["p50_ns"].as_u64().unwrap() > 0, "{found}");
+        assert!(found["p50_ns"].as_u64() <= found["p99_ns"].as_u64(), "{found}");
+    }
+    let gets = measures.iter().find(|found| found["measure"] == "random gets, 1 reader").unwrap();
+    assert!(gets["p50_ns"].as_u64().unwrap() > 0 && gets["per_s"].as_u64().unwrap() > 0, "{gets}");
+}

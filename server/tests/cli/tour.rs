@@ -21,6 +21,16 @@ fn the_tour_in_json_and_what_it_leaves() {
         assert!(killed[round]["pid"].as_u64().unwrap() > 0);
         assert!(killed[round]["found"].as_u64() >= killed[round]["acknowledged"].as_u64());
     }
+    let figures = facts("In figures");
+    for name in ["commit_count", "commit_p50_ns", "commit_p99_ns", "sync_p99_ns", "get_p50_ns", "file_bytes"]
+    {
+        assert!(figures[name].as_u64().unwrap() > 0, "{name}: {figures}");
+    }
+    let names =
+        sections.iter().filter_map(|section| section["facts"].as_object()).flat_map(|facts| facts.keys());
+    for name in names {
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+    }
     let flipped = facts("A flipped bit");
     assert!(flipped["table"]["caught"] == true && flipped["manifest"]["caught"] == true);
 

@@ -143,6 +143,17 @@ impl Harm {
         is_changed.then_some(harmed)
     }
 
+    /// True if the database that opens over this harm is to live on: one bit of every byte, every eighth length and
+    /// swap, and all of the rest. What is left out differs in nothing but the bit.
+    pub fn lives_on(&self) -> bool {
+        match self {
+            Self::Flip { offset, bit, .. } => offset % 8 == usize::from(*bit),
+            Self::Truncate { len, .. } => len.is_multiple_of(8),
+            Self::Swap { a, b, .. } => (a + b).is_multiple_of(8),
+            Self::Zero { .. } | Self::Earlier { .. } | Self::Remove { .. } | Self::Exchange { .. } => true,
+        }
+    }
+
     /// True if one disk cannot know of it: the newest unsealed group of the log is what it was before.
     pub fn is_excused(&self, subject: &Subject, harmed: &Image) -> bool {
         match self {

@@ -1,21 +1,17 @@
 //! The verdict over one harmed database: does it answer right, or say that it cannot?
 
-use std::ffi::OsStr;
-use std::path::Path;
 use std::sync::Arc;
 
 use holdfast::env::Env;
-use holdfast::{Db, Error, Keyspace, Problem, Scan, Seq, Snapshot, verify};
+use holdfast::{Problem, verify};
 
-use super::build::{Contents, Known, Subject, Truth, options};
+use super::ask::{Answer, Kill, answer, is_harmed};
+use super::build::Subject;
 use super::harm::Harm;
 use super::world::{DIR, Image, MemoryWorld};
 
 /// What is wrong if nothing else is.
 pub const NOT_NOTICED: &str = "verification does not notice the harm";
-
-/// A row as a cursor collects it.
-type Row = (Vec<u8>, Vec<u8>);
 
 /// What became of a harm.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,8 +46,16 @@ impl Verdict {
 
 /// Judges what `harm` made of `subject`.
 pub fn judge(subject: &Subject, harm: &Harm, harmed: &Image) -> Verdict {
+    judge_with(subject, harm, harmed, ALL_IS_KEPT)
+}
+
+/// What a kill leaves of the files of a kernel that keeps its promises: what was written.
+const ALL_IS_KEPT: Kill = |_, written| written;
+
+/// The same where a kill leaves what `kill` says.
+pub fn judge_with(subject: &Subject, harm: &Harm, harmed: &Image, kill: Kill) -> Verdict {
     let noticed = || named(harm, harmed);
-    let verdict = match answer(harm, harmed, &subject.truth) {
+    let verdict = match answer(harm, harmed, &subject.truth, kill) {
         Answer::Refused => noticed().map(|()| Verdict::Refused),
         Answer::ReadError => noticed().map(|()| Verdict::ReadError),
         Answer::Right if is_harm_unused(subject, harm, harmed) => Ok(Verdict::Unused),
@@ -68,7 +72,7 @@ pub fn judge(subject: &Subject, harm: &Harm, harmed: &Image) -> Verdict {
 /// What is wrong, in words.
 pub fn baseline(subject: &Subject) -> Result<(), String> {
     let nothing = Harm::Remove { file: "LOCK".into() };
-    match answer(&nothing, &subject.image, &subject.truth) {
+    match answer(&nothing, &subject.image, &subject.truth, ALL_IS_KEPT) {
         Answer::Right => Ok(()),
         Answer::Wrong(what) => Err(format!("{}, unharmed: {what}", subject.name)),
         Answer::Refused | Answer::ReadError => Err(format!("{}, unharmed: cannot be read", subject.name)),
@@ -79,14 +83,7 @@ pub fn baseline(subject: &Subject) -> Result<(), String> {
 /// a moment before.
 fn is_excused(subject: &Subject, harm: &Harm, harmed: &Image) -> bool {
     let Some((_, truth)) = &subject.before_last else { return false };
-    harm.is_excused(subject, harmed) && matches!(answer(harm, harmed, truth), Answer::Right)
-}
-
-enum Answer {
-    Refused,
-    ReadError,
-    Right,
-    Wrong(String),
+    harm.is_excused(subject, harmed) && matches!(answer(harm, harmed, truth, ALL_IS_KEPT), Answer::Right)
 }
 
 /// True if nothing depends on any byte that `harm` changed.
@@ -112,161 +109,4 @@ fn named(harm: &Harm, harmed: &Image) -> Result<(), String> {
         Ok(Err(error)) => Err(format!("verification fails: {error}")),
         Err(stuck) => Err(format!("verification: {stuck}")),
     }
-}
-
-/// True if `path` is one of the files that `harm` touches.
-fn is_harmed(harm: &Harm, path: &Path) -> bool {
-    path.file_name().and_then(OsStr::to_str).is_some_and(|name| harm.touches(name))
-}
-
-/// What the files answer when they are asked everything.
-fn answer(harm: &Harm, harmed: &Image, truth: &Truth) -> Answer {
-    let world = MemoryWorld::new(harmed);
-    let env = Arc::clone(&world) as Arc<dyn Env>;
-    world.run(ask(env, harm, truth)).unwrap_or_else(Answer::Wrong)
-}
-
-async fn ask(env: Arc<dyn Env>, harm: &Harm, truth: &Truth) -> Answer {
-    let db = match Db::open_in(env, DIR, options()).await {
-        Ok(db) => db,
-        // A file that is missing or cannot be one of its kind may be named by another that names it.
-        Err(Error::Corrupt { .. } | Error::NotFound { .. } | Error::NewerFormat { .. }) => {
-            return Answer::Refused;
-        }
-        Err(other) => return Answer::Wrong(format!("opening is refused for no good reason: {other}")),
-    };
-    let mut asking = Asking { harm, all_read: true };
-    match asking.everything(&db, truth).await {
-        Ok(()) if asking.all_read => Answer::Right,
-        Ok(()) => Answer::ReadError,
-        Err(what) => Answer::Wrong(what),
-    }
-}
-
-/// Compares answers with the truth. A read may fail, if it names the harmed file; everything else must be right.
-struct Asking<'a> {
-    harm: &'a Harm,
-    all_read: bool,
-}
-
-impl Asking<'_> {
-    async fn everything(&mut self, db: &Db, truth: &Truth) -> Result<(), String> {
-        if db.last_seq().get() != truth.last_seq {
-            return Err(format!("the newest commit is {}, not {}", db.last_seq(), truth.last_seq));
-        }
-        let mut names: Vec<String> = db.keyspaces().map_err(in_words)?.into_iter().map(|k| k.name).collect();
-        names.sort();
-        if !names.iter().eq(truth.contents.keys()) {
-            return Err(format!("the keyspaces are {names:?}"));
-        }
-        for (name, known) in &truth.contents {
-            self.gets(&db.keyspace(name).map_err(in_words)?, known).await?;
-        }
-        let newest = db.snapshot();
-        self.scans(db, &newest, &truth.contents, false).await?;
-        self.scans(db, &newest, &truth.contents, true).await?;
-        self.counts(db, &newest, &truth.contents, "").await?;
-        self.counts(db, &newest, &truth.contents, "key00").await?;
-        // Snapshots of the past, in one direction each: what differs between directions is asked of the newest.
-        for (at, (seq, contents)) in truth.history.iter().enumerate() {
-            let snapshot = db.at(Seq::new(*seq)).map_err(in_words)?;
-            self.scans(db, &snapshot, contents, at % 2 == 1).await?;
-            self.counts(db, &snapshot, contents, "key01").await?;
-        }
-        Ok(())
-    }
-
-    async fn gets(&mut self, keyspace: &Keyspace, known: &Known) -> Result<(), String> {
-        for (key, value) in known {
-            match keyspace.get(key).await {
-                Ok(found) if found.as_deref() == value.as_deref() => {}
-                Ok(found) => {
-                    let (name, key) = (keyspace.name(), String::from_utf8_lossy(key));
-                    return Err(format!("get {name}/{key} gives {found:?}, not {value:?}"));
-                }
-                Err(error) => self.failed(error)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Every row of every keyspace.
-    async fn scans(
-        &mut self,
-        db: &Db,
-        snapshot: &Snapshot,
-        contents: &Contents,
-        reverse: bool,
-    ) -> Result<(), String> {
-        for (name, known) in contents {
-            let keyspace = db.keyspace(name).map_err(in_words)?;
-            let scan = if reverse { Scan::all().reverse() } else { Scan::all() };
-            let Some(mut found) = self.read(rows(snapshot, &keyspace, scan).await)? else { continue };
-            if reverse {
-                found.reverse();
-            }
-            let rows = found.iter().map(|(key, value)| (&key[..], &value[..]));
-            if !rows.eq(live(known)) {
-                let (count, expected, seq) = (found.len(), live(known).count(), snapshot.seq());
-                return Err(format!("a scan of {name} at {seq} gives {count} rows, not these {expected}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The number of rows of every keyspace whose keys begin with `prefix`.
-    async fn counts(
-        &mut self,
-        db: &Db,
-        snapshot: &Snapshot,
-        contents: &Contents,
-        prefix: &str,
-    ) -> Result<(), String> {
-        for (name, known) in contents {
-            let keyspace = db.keyspace(name).map_err(in_words)?;
-            let scan = if prefix.is_empty() { Scan::all() } else { Scan::prefix(prefix) };
-            let Some(count) = self.read(count(snapshot, &keyspace, scan).await)? else { continue };
-            let expected = live(known).filter(|(key, _)| key.starts_with(prefix.as_bytes())).count() as u64;
-            if count != expected {
-                let seq = snapshot.seq();
-                return Err(format!("{name}/{prefix}* at {seq} counts {count}, not {expected}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn read<T>(&mut self, outcome: holdfast::Result<T>) -> Result<Option<T>, String> {
-        match outcome {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => self.failed(error).map(|()| None),
-        }
-    }
-
-    /// Notes that a read failed, for the one good reason.
-    fn failed(&mut self, error: Error) -> Result<(), String> {
-        match &error {
-            Error::Corrupt { file, .. } | Error::NewerFormat { file, .. } if is_harmed(self.harm, file) => {
-                self.all_read = false;
-                Ok(())
-            }
-            _ => Err(in_words(error)),
-        }
-    }
-}
-
-/// The keys that are there.
-fn live(known: &Known) -> impl Iterator<Item = (&[u8], &[u8])> {
-    known.iter().filter_map(|(key, value)| Some((&key[..], value.as_deref()?)))
-}
-
-async fn rows(snapshot: &Snapshot, keyspace: &Keyspace, scan: Scan) -> holdfast::Result<Vec<Row>> {
-    snapshot.scan(keyspace, scan).await?.collect().await
-}
-
-async fn count(snapshot: &Snapshot, keyspace: &Keyspace, scan: Scan) -> holdfast::Result<u64> {
-    snapshot.scan(keyspace, scan).await?.count().await
-}
-
-fn in_words(error: Error) -> String {
-    format!("the error is of the wrong kind, or names the wrong file: {error}")
 }

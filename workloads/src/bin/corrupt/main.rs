@@ -27,8 +27,9 @@ const UNFINISHED: u8 = 3;
 /// The database (two keyspaces, at least three levels, range deletes, lz4, a retained past) is harmed once as it was
 /// closed, once as it was killed right after an acknowledged commit: every bit flipped; every sector zeroed, swapped, put
 /// back to earlier contents; every file cut at every length, removed, exchanged. Opening is refused, or reads fail and
-/// name the harmed file, or every answer is right and verification names the harm or lists the bytes as unused. Anything
-/// else, a panic, more than 10 s or more than 64 MiB fails. Counted apart is what one disk cannot know: the newest
+/// name the harmed file, or every answer is right and verification names the harm or lists the bytes as unused. Of what
+/// opens, all but seven of eight flips, lengths and swaps live on: they are written to, flushed, compacted, killed and
+/// opened again, and asked everything anew. Anything else, a panic, more than 10 s or more than 64 MiB fails. Counted apart is what one disk cannot know: the newest
 /// unsealed group of the log is what it was before, and every answer that of a moment before.
 ///
 /// Exit codes: 0 every answer was right, 1 one was wrong, 3 out of time before the end.

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use holdfast_workloads::SelfTest;
-use holdfast_workloads::corrupt::judge::NOT_NOTICED;
+use holdfast_workloads::corrupt::ask::LATER;
+use holdfast_workloads::corrupt::judge::{NOT_NOTICED, judge_with};
 use holdfast_workloads::corrupt::world::Image;
 use holdfast_workloads::corrupt::{Harm, Subject, Verdict, judge, mend};
 
@@ -23,6 +24,7 @@ pub fn run([closed, killed]: &[Subject; 2], json: bool) -> Result<ExitCode, Stri
     mended_log(killed, &mut test)?;
     other_demands(closed, &mut test);
     unnoticed(killed, &mut test)?;
+    lost_later(closed, &mut test);
     broken_limits(closed, &mut test);
     Ok(test.finish())
 }
@@ -71,6 +73,7 @@ fn mended_blocks(subject: &Subject, test: &mut SelfTest) -> Result<(), String> {
 }
 
 fn is_wrong_answer(what: &str) -> bool {
+    let what = what.strip_prefix(LATER).unwrap_or(what);
     ["get ", "a scan of ", "the newest commit"].iter().any(|begin| what.starts_with(begin))
         || what.contains(" counts ")
 }
@@ -129,6 +132,17 @@ fn unnoticed(subject: &Subject, test: &mut SelfTest) -> Result<(), String> {
     let harmed = harm.apply(&other.image).ok_or("the flip changes nothing")?;
     test.planted("a byte that nobody checks, and no region lists", &wrongs(LIMITS, &other, &harm, &harmed));
     Ok(())
+}
+
+/// A kernel that answers right until it is killed, and then has lost what it was given over the harm.
+fn lost_later(subject: &Subject, test: &mut SelfTest) {
+    let harm = Harm::Remove { file: "LOCK".into() };
+    let harmed = harm.apply(&subject.image).unwrap_or_default();
+    let found = match judge_with(subject, &harm, &harmed, |before, _| before.clone()) {
+        Verdict::Wrong(what) => vec![what],
+        _ => Vec::new(),
+    };
+    test.planted("commits after the harm are lost in a kill", &found);
 }
 
 fn broken_limits(subject: &Subject, test: &mut SelfTest) {

@@ -27,6 +27,8 @@ pub struct Options {
     pub at_least: u64,
     /// Memory for memtables, block cache, filters, indexes, what open transactions have written and read, and pinned
     /// blocks together, in bytes. 8 MiB to 1 TiB, default 128 MiB. Over it writers slow down, then get [`Error::Busy`].
+    /// What a flush, compaction or backup has under its hands comes on top: a few MiB each, and where a single value
+    /// is larger than that, up to ten times the largest.
     pub memory_limit_bytes: u64,
     /// A keyspace's memtable is frozen and flushed at this size in bytes. 4 KiB to 1 GiB and at most a quarter of
     /// `memory_limit_bytes`; default 16 MiB. Sooner where that is over a quarter of the free disk space.

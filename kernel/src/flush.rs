@@ -28,7 +28,7 @@ pub(crate) async fn run(
         build: BuildOptions::at_level(keyspace.id, &keyspace.options, 0, BuildReason::Flush),
         table_bytes: None,
         readers,
-        tombstones: rewrite::gather(std::iter::once(&*memory.table.range_tombstones())),
+        tombstones: rewrite::gather(memory.table.range_tombstones().iter().map(|set| &**set)),
         // A delete hides what lies in the levels, whatever those hold by the time the flush is done.
         anything_below: &|_, _| true,
         cut_before: &mut rewrite::never_cut,

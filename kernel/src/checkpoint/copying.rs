@@ -14,7 +14,7 @@ use crate::manifest::{Change, FileNumbers};
 use crate::record::remove_quietly;
 use crate::table::{BuildOptions, BuildReason, TableCopy, TableMeta};
 use crate::tree::{KeyspaceState, Merge, Source, State, TableHandle, Tables};
-use crate::types::{FileNo, Fragmented, KeyspaceId, Seq};
+use crate::types::{FileNo, KeyspaceId, RangeTombstones, Seq};
 
 /// Whether the copy may share files with the original.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,15 +187,13 @@ impl<'a> Copying<'a> {
         seq: Seq,
         readers: &Readers,
     ) -> Result<Vec<TableMeta>> {
-        let tombstones = keyspace.memories().map(|memory| memory.table.range_tombstones());
-        let tombstones: Vec<_> = tombstones
-            .flat_map(|deleted| deleted.iter().filter(|deleted| deleted.seq <= seq).collect::<Vec<_>>())
-            .collect();
+        let sets: Vec<_> = keyspace.memories().flat_map(|memory| memory.table.range_tombstones()).collect();
+        let tombstones = sets.iter().flat_map(|set| set.list()).filter(|deleted| deleted.seq <= seq).cloned();
         let plan = Plan {
             build: BuildOptions::at_level(keyspace.id, &keyspace.options, 0, BuildReason::Flush),
             table_bytes: None,
             readers,
-            tombstones: Fragmented::new(tombstones),
+            tombstones: RangeTombstones::new(tombstones.collect()),
             anything_below: &|_, _| true,
             cut_before: &mut rewrite::never_cut,
         };

@@ -20,7 +20,7 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::table::{BuildOptions, TableBuilder, TableMeta};
 use crate::tree::Merge;
-use crate::types::{EntryRef, FileId, FileNo, Fragmented, OpKind, RangeTombstone, file_name};
+use crate::types::{EntryRef, FileId, FileNo, OpKind, RangeTombstone, RangeTombstones, file_name};
 
 /// What a rewrite needs of its surroundings.
 pub(crate) struct Workshop<'a> {
@@ -41,7 +41,7 @@ pub(crate) struct Plan<'a> {
     pub table_bytes: Option<u64>,
     pub readers: &'a Readers,
     /// All range tombstones of the inputs.
-    pub tombstones: Fragmented,
+    pub tombstones: RangeTombstones,
     /// True if an older entry of a key in `start..=end` may lie below the output.
     pub anything_below: &'a AnythingBelow<'a>,
     /// True if the output should be cut before this key, beside the reason of size.
@@ -63,7 +63,16 @@ pub(crate) struct Made {
 /// Corruption or a failed read of an input, a failed write or a full disk for an output, `Closed` at shutdown.
 /// Outputs made so far are removed.
 pub(crate) async fn rewrite(workshop: &Workshop<'_>, plan: Plan<'_>, mut merge: Merge) -> Result<Made> {
-    let mut rewriter = Rewriter { workshop, plan, builder: None, from: None, made: Made::default() };
+    // What nobody can tell apart is gone from here on, so that a table gets few tombstones over each of its keys.
+    let tombstones = plan.tombstones.folded(|seq| plan.readers.stripe(seq));
+    let mut rewriter = Rewriter {
+        workshop,
+        plan: Plan { tombstones, ..plan },
+        builder: None,
+        tombstones_begun: 0,
+        crossing: Vec::new(),
+        made: Made::default(),
+    };
     let result = match rewriter.run(&mut merge).await {
         Ok(()) if rewriter.made.tables.is_empty() => Ok(()),
         Ok(()) => workshop.env.disk().sync_dir(workshop.dir).await.map_err(Into::into),
@@ -83,8 +92,10 @@ struct Rewriter<'a, 'b> {
     workshop: &'a Workshop<'a>,
     plan: Plan<'b>,
     builder: Option<TableBuilder>,
-    /// First key that the current table may hold; `None` for the first table.
-    from: Option<Vec<u8>>,
+    /// How many range tombstones begin before the current table ends, or earlier.
+    tombstones_begun: usize,
+    /// What is left of those that reach over the last cut.
+    crossing: Vec<RangeTombstone>,
     made: Made,
 }
 
@@ -159,9 +170,7 @@ impl Rewriter<'_, '_> {
 
     /// Ends the current table at `cut` (exclusive; `None` at the end of all), with its share of the range tombstones.
     async fn finish_table(&mut self, cut: Option<&[u8]>) -> Result<()> {
-        let from = self.from.take();
-        let share = self.tombstones_between(from.as_deref(), cut);
-        self.from = cut.map(<[u8]>::to_vec);
+        let share = self.tombstones_before(cut);
         if self.builder.is_none() && share.is_empty() {
             return Ok(());
         }
@@ -177,30 +186,27 @@ impl Rewriter<'_, '_> {
         self.workshop.pace.spend(bytes / 8).await
     }
 
-    /// The range tombstones still needed, cut to `from..to`.
-    fn tombstones_between(&mut self, from: Option<&[u8]>, to: Option<&[u8]>) -> Vec<RangeTombstone> {
-        let mut share = Vec::new();
-        let mut last: Option<(Arc<[u8]>, u64)> = None;
-        for tombstone in self.plan.tombstones.iter() {
-            let start =
-                from.filter(|from| **from > *tombstone.start).map_or(tombstone.start.clone(), Arc::from);
-            let end = to.filter(|to| **to < *tombstone.end).map_or(tombstone.end.clone(), Arc::from);
-            if start >= end {
-                continue;
+    /// The range tombstones still needed between the last cut and `cut`, cut at both.
+    fn tombstones_before(&mut self, cut: Option<&[u8]>) -> Vec<RangeTombstone> {
+        let begin_later = &self.plan.tombstones.list()[self.tombstones_begun..];
+        let begun = begin_later.partition_point(|tombstone| cut.is_none_or(|cut| *tombstone.start < *cut));
+        let mut share = std::mem::take(&mut self.crossing);
+        share.extend_from_slice(&begin_later[..begun]);
+        self.tombstones_begun += begun;
+        if let Some(cut) = cut.map(Arc::<[u8]>::from) {
+            for tombstone in share.iter_mut().filter(|tombstone| tombstone.end > cut) {
+                self.crossing.push(RangeTombstone { start: Arc::clone(&cut), ..tombstone.clone() });
+                tombstone.end = Arc::clone(&cut);
             }
-            // Of the tombstones over one piece, newest first, only the newest of each stripe is seen by anyone.
+        }
+        let before = share.len();
+        share.retain(|tombstone| {
             let stripe = self.plan.readers.stripe(tombstone.seq);
-            if last.as_ref().is_some_and(|(piece, newest)| *piece == tombstone.start && *newest == stripe) {
-                continue;
-            }
-            last = Some((tombstone.start.clone(), stripe));
-            let hides_something = stripe > 0 || (self.plan.anything_below)(&start, Some(&end));
-            if hides_something {
-                share.push(RangeTombstone { start, end, seq: tombstone.seq });
-            } else {
-                mark!("compaction_drops_tombstone");
-                self.made.tombstones_dropped += 1;
-            }
+            stripe > 0 || (self.plan.anything_below)(&tombstone.start, Some(&tombstone.end))
+        });
+        if share.len() < before {
+            mark!("compaction_drops_tombstone");
+            self.made.tombstones_dropped += (before - share.len()) as u64;
         }
         share
     }
@@ -218,9 +224,8 @@ impl Rewriter<'_, '_> {
 }
 
 /// Range tombstones of several tables or memtables as one.
-pub(crate) fn gather<'a>(parts: impl Iterator<Item = &'a Fragmented>) -> Fragmented {
-    let all: Vec<RangeTombstone> = parts.flat_map(|part| part.iter().collect::<Vec<_>>()).collect();
-    Fragmented::new(all)
+pub(crate) fn gather<'a>(parts: impl Iterator<Item = &'a RangeTombstones>) -> RangeTombstones {
+    RangeTombstones::new(parts.flat_map(|part| part.list()).cloned().collect())
 }
 
 /// A `cut_before` that never cuts.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use iter::MemtableIter;
 
 use crate::cache::Budget;
-use crate::types::{Fragmented, OpKind, RangeTombstone, Seq, Value};
+use crate::types::{OpKind, RangeTombstone, RangeTombstones, Seq, Value};
 use node::{Entry, Target};
 use ranges::Ranges;
 use skiplist::SkipList;
@@ -61,9 +61,9 @@ impl Memtable {
         self.ranges.add(range);
     }
 
-    /// All deleted ranges added so far.
-    pub fn range_tombstones(&self) -> Arc<Fragmented> {
-        self.ranges.fragmented()
+    /// All deleted ranges added so far, in a few sets.
+    pub fn range_tombstones(&self) -> Vec<Arc<RangeTombstones>> {
+        self.ranges.sets()
     }
 
     /// The newest deleted range over `key` with a sequence of at most `read_seq`. One atomic load if there are none.

@@ -1,31 +1,34 @@
 //! The deleted ranges of one memtable.
 //!
 //! Few memtables have any, so the question "is this key under a deleted range?" costs one atomic load when there are
-//! none. Otherwise they stand in a vector under a lock, cut into disjoint fragments for searching. The fragments
-//! are rebuilt when a reader asks, not when a range is added; a handful of new ranges is looked at one by one
-//! instead, so that adding and reading by turns does not rebuild each time.
+//! none. Otherwise they stand under a lock: the newest as they came, the others in sets made for searching. A set is
+//! made when a reader asks, not when a range is added, and a handful of new ranges is looked at one by one instead.
+//!
+//! Each new set takes in the sets before it that are not twice as large, so that there are O(log n) of them and each
+//! range has been built into O(log n) sets, however adding and reading take turns (the logarithmic method of Bentley
+//! and Saxe, 1980).
 
 use std::sync::Arc;
 
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::types::{Fragmented, RangeTombstone, Seq};
+use crate::types::{RangeTombstone, RangeTombstones, Seq};
 
-/// Memory that one range is taken to need beside its keys: vector slots, allocation headers, its fragments.
-const RANGE_OVERHEAD: u64 = 256;
-/// Ranges that are looked at one by one before a rebuild is worth it.
+/// Memory that one range is taken to need beside its keys: its slots in a list and a tree, allocation headers.
+const RANGE_OVERHEAD: u64 = 400;
+/// Ranges that are looked at one by one before a set is worth it.
 const TAIL_MAX: usize = 32;
 
 struct State {
-    all: Vec<RangeTombstone>,
-    /// Of the first `covered` ones.
-    fragmented: Arc<Fragmented>,
-    covered: usize,
+    /// Each more than twice as large as the next.
+    sets: Vec<Arc<RangeTombstones>>,
+    /// What came since the last set was made.
+    tail: Vec<RangeTombstone>,
 }
 
 /// See the module's header.
 pub(super) struct Ranges {
-    /// Length of `all`, to be asked without the lock.
+    /// How many were added, to be asked without the lock.
     count: AtomicU64,
     bytes: AtomicU64,
     state: RwLock<State>,
@@ -34,11 +37,10 @@ pub(super) struct Ranges {
 impl Ranges {
     /// None.
     pub fn new() -> Self {
-        let fragmented = Arc::new(Fragmented::new(Vec::new()));
         Self {
             count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            state: RwLock::new(State { all: Vec::new(), fragmented, covered: 0 }),
+            state: RwLock::new(State { sets: Vec::new(), tail: Vec::new() }),
         }
     }
 
@@ -58,8 +60,8 @@ impl Ranges {
         let bytes = RANGE_OVERHEAD + (range.start.len() + range.end.len()) as u64;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut state = self.state.write();
-        state.all.push(range);
-        self.count.store(state.all.len() as u64, Ordering::Release);
+        state.tail.push(range);
+        self.count.fetch_add(1, Ordering::Release);
     }
 
     /// The newest one over `key` with a sequence of at most `read_seq`.
@@ -69,33 +71,38 @@ impl Ranges {
     }
 
     fn search(&self, key: &[u8], read_seq: Seq) -> Option<Seq> {
+        let in_sets = |sets: &[Arc<RangeTombstones>]| {
+            sets.iter().filter_map(|set| set.newest_covering(key, read_seq)).max()
+        };
         {
             let state = self.state.read();
-            let tail = &state.all[state.covered..];
-            if tail.len() <= TAIL_MAX {
-                let in_tail = tail.iter().filter(|range| range.seq <= read_seq && range.contains(key));
-                return in_tail
-                    .map(|range| range.seq)
-                    .max()
-                    .max(state.fragmented.newest_covering(key, read_seq));
+            if state.tail.len() <= TAIL_MAX {
+                let in_tail = state.tail.iter().filter(|range| range.seq <= read_seq && range.contains(key));
+                return in_tail.map(|range| range.seq).max().max(in_sets(&state.sets));
             }
         }
-        self.fragmented().newest_covering(key, read_seq)
+        in_sets(&self.sets())
     }
 
     /// All that were added before the call, for searching and iterating.
-    pub fn fragmented(&self) -> Arc<Fragmented> {
+    pub fn sets(&self) -> Vec<Arc<RangeTombstones>> {
+        if self.count() == 0 {
+            return Vec::new();
+        }
         {
             let state = self.state.read();
-            if state.covered == state.all.len() {
-                return state.fragmented.clone();
+            if state.tail.is_empty() {
+                return state.sets.clone();
             }
         }
         let mut state = self.state.write();
-        if state.covered < state.all.len() {
-            state.fragmented = Arc::new(Fragmented::new(state.all.clone()));
-            state.covered = state.all.len();
+        let mut new = std::mem::take(&mut state.tail);
+        while let Some(set) = state.sets.pop_if(|set| set.len() <= 2 * new.len()) {
+            new.extend_from_slice(set.list());
         }
-        state.fragmented.clone()
+        if !new.is_empty() {
+            state.sets.push(Arc::new(RangeTombstones::new(new)));
+        }
+        state.sets.clone()
     }
 }

@@ -33,7 +33,7 @@ use crate::record::remove_quietly;
 use crate::table::{BuildOptions, BuildReason, TableBuilder, TableMeta, TableReader};
 use crate::tree::{Merge, Source};
 use crate::types::file_name::{self, FileKind};
-use crate::types::{FileId, FileNo, Fragmented, KeyspaceId, Op, OpKind, RangeTombstone, Seq, Timestamp};
+use crate::types::{FileId, FileNo, KeyspaceId, Op, OpKind, RangeTombstone, RangeTombstones, Seq, Timestamp};
 
 /// Tables merged at once.
 pub(super) const FAN_IN: usize = 64;
@@ -217,8 +217,8 @@ impl Assembly {
                 }
                 entries.next();
             }
-            for tombstone in memory.range_tombstones().iter() {
-                output.add_range_tombstone(tombstone);
+            for tombstone in memory.range_tombstones().iter().flat_map(|set| set.list()) {
+                output.add_range_tombstone(tombstone.clone());
             }
             self.end_output(output).await?;
         }
@@ -327,7 +327,7 @@ impl Assembly {
         };
         while parts.len() > FAN_IN {
             let some: Vec<TableMeta> = parts.drain(..FAN_IN).collect();
-            parts.extend(self.rewrite(&some, build, None, Fragmented::default()).await?);
+            parts.extend(self.rewrite(&some, build, None, RangeTombstones::default()).await?);
         }
         build.compression = options.compression_at(LEVELS - 1);
         build.filter_bits_per_key = options.filter_bits_per_key;
@@ -335,7 +335,7 @@ impl Assembly {
             true => marks.iter().filter_map(|(keys, through)| as_tombstone(keys, *through)).collect(),
             false => Vec::new(),
         };
-        self.rewrite(&parts, build, Some(options.table_bytes), Fragmented::new(hidden)).await
+        self.rewrite(&parts, build, Some(options.table_bytes), RangeTombstones::new(hidden)).await
     }
 
     /// Merges `parts` and removes them. With `table_bytes` it is the last merge, under which nothing lies.
@@ -344,7 +344,7 @@ impl Assembly {
         parts: &[TableMeta],
         build: BuildOptions,
         table_bytes: Option<u64>,
-        hidden: Fragmented,
+        hidden: RangeTombstones,
     ) -> Result<Vec<TableMeta>> {
         let mut readers = Vec::new();
         for meta in parts {

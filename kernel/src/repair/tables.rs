@@ -75,8 +75,8 @@ async fn copy(walk: &mut Salvage, output: &mut SortedOutput, lost: &mut Lost<'_>
                 }
             }
             Salvaged::Tombstones(tombstones) => {
-                for tombstone in tombstones.iter() {
-                    output.add_range_tombstone(tombstone);
+                for tombstone in tombstones.list() {
+                    output.add_range_tombstone(tombstone.clone());
                 }
             }
             Salvaged::Lost { offset, len, may_hold_entries, after, before } => {

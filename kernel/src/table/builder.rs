@@ -25,7 +25,7 @@ use crate::error::Result;
 use crate::options::{Compression, KeyspaceOptions};
 use crate::types::file_name::{self, FileKind};
 use crate::types::{
-    FileId, FileNo, Fragmented, KEY_LEN_MAX, KeyspaceId, OpKind, RangeTombstone, Seq, VALUE_LEN_MAX,
+    FileId, FileNo, KEY_LEN_MAX, KeyspaceId, OpKind, RangeTombstone, RangeTombstones, Seq, VALUE_LEN_MAX,
 };
 
 /// Target size of an index partition.
@@ -217,7 +217,7 @@ impl TableBuilder {
         if !self.partition.is_empty() {
             self.finish_partition(Seq::ZERO).await?;
         }
-        let tombstones = Fragmented::new(std::mem::take(&mut self.tombstones));
+        let tombstones = RangeTombstones::new(std::mem::take(&mut self.tombstones));
         let tombstones_content = encode_tombstones(&tombstones);
         let tombstones_handle = self.writer.write(Role::Tombstones, &tombstones_content).await?;
         let top_index = self.writer.write(Role::TopIndex, self.top_index.finish()).await?;

@@ -17,7 +17,7 @@ use crate::cache::{Block, Budget};
 use crate::codec::{BadBytes, Reader, checksum};
 use crate::fuzzing::{MEND_PLACE, MEND_SUM, check_place, in_modes, with_mode};
 use crate::options::Compression;
-use crate::types::{FileId, FileNo, Fragmented, KeyspaceId, OpKind, RangeTombstone, Seq};
+use crate::types::{FileId, FileNo, KeyspaceId, OpKind, RangeTombstone, RangeTombstones, Seq};
 
 /// Where the frame under test stands.
 const ID: FileId = FileId::new(9);
@@ -179,9 +179,9 @@ pub(crate) fn filter_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn check_tombstones(content: &[u8]) {
     match decode_tombstones(content) {
         Ok(tombstones) => {
-            assert!(tombstones.len() <= content.len(), "each commit of a piece takes a byte");
+            assert!(tombstones.len() <= content.len(), "each takes a byte");
             assert_eq!(encode_tombstones(&tombstones), content);
-            assert_eq!(Fragmented::new(tombstones.iter().collect()), tombstones);
+            assert_eq!(RangeTombstones::new(tombstones.list().to_vec()), tombstones);
         }
         Err(bad) => check_place(&bad, content.len()),
     }
@@ -194,8 +194,9 @@ pub(crate) fn tombstone_seeds() -> Vec<Vec<u8>> {
         let (start, end) = ((*start).into(), (*end).into());
         RangeTombstone { start, end, seq: Seq::new(*seq) }
     };
-    let encoded =
-        |count: usize| encode_tombstones(&Fragmented::new(ranges[..count].iter().map(tombstone).collect()));
+    let encoded = |count: usize| {
+        encode_tombstones(&RangeTombstones::new(ranges[..count].iter().map(tombstone).collect()))
+    };
     (0..=ranges.len()).map(encoded).collect()
 }
 
@@ -349,7 +350,7 @@ pub(crate) fn meta_seeds() -> Vec<Vec<u8>> {
     }
     let range =
         RangeTombstone { start: b"aa".as_slice().into(), end: b"zz".as_slice().into(), seq: Seq::new(9) };
-    properties.count_tombstones(&Fragmented::new(vec![range]), b"b");
+    properties.count_tombstones(&RangeTombstones::new(vec![range]), b"b");
     properties.block_bytes_max = 4096;
     let mut described = Vec::new();
     properties.meta(FileNo::new(12), ID, 1 << 20).encode(&mut described);

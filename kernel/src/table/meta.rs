@@ -28,7 +28,7 @@ use super::fields::{
     Field, Need, Unreadable, put_field, put_keyspace, put_number, read_fields, read_keyspace,
 };
 use crate::codec::{BadBytes, Reader, put_bytes};
-use crate::types::{FileId, FileNo, Fragmented, KeyspaceId, OpKind, Seq};
+use crate::types::{FileId, FileNo, KeyspaceId, OpKind, RangeTombstones, Seq};
 
 /// What the manifest knows of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,21 +273,21 @@ impl Properties {
     }
 
     /// Counts the range tombstones and settles the bounds, after the last entry, whose key is `last_key`.
-    pub(super) fn count_tombstones(&mut self, tombstones: &Fragmented, last_key: &[u8]) {
+    pub(super) fn count_tombstones(&mut self, tombstones: &RangeTombstones, last_key: &[u8]) {
         self.range_tombstones = tombstones.len() as u64;
         self.largest = last_key.to_vec();
-        if let (Some(first), Some(last)) = (tombstones.pieces().first(), tombstones.pieces().last()) {
-            if self.entries == 0 || *first.start < *self.smallest {
-                self.smallest = first.start.to_vec();
+        if let Some((start, end)) = tombstones.extent() {
+            if self.entries == 0 || *start < *self.smallest {
+                self.smallest = start.to_vec();
             }
-            if self.entries == 0 || *last.end > *self.largest {
-                self.largest = last.end.to_vec();
+            if self.entries == 0 || *end > *self.largest {
+                self.largest = end.to_vec();
                 self.largest_is_exclusive = true;
             }
         }
-        for seq in tombstones.pieces().iter().flat_map(|piece| &piece.seqs) {
-            self.min_seq = self.min_seq.min(*seq);
-            self.max_seq = self.max_seq.max(*seq);
+        for tombstone in tombstones.list() {
+            self.min_seq = self.min_seq.min(tombstone.seq);
+            self.max_seq = self.max_seq.max(tombstone.seq);
         }
     }
 

@@ -31,7 +31,7 @@ use crate::codec::{BadBytes, Reader};
 use crate::env::{Buf, Env, File, OpenOptions};
 use crate::error::{Error, Result};
 use crate::types::file_name::{self, FileKind};
-use crate::types::{FileId, FileNo, Fragmented, OpKind, Seq, Value};
+use crate::types::{FileId, FileNo, OpKind, RangeTombstones, Seq, Value};
 
 /// From this size on a block keeps the buffer that it was read into, to save the copy.
 const KEEP_BUFFER_BYTES: usize = 64 << 10;
@@ -59,7 +59,7 @@ pub(crate) struct TableReader {
     pub(super) blocks_end: u64,
     pub(super) top_index: Arc<Block>,
     top_layout: Layout,
-    tombstones: Fragmented,
+    tombstones: RangeTombstones,
     paranoid: bool,
     _tombstones_charge: Charge,
 }
@@ -212,7 +212,7 @@ impl TableReader {
     }
 
     /// The table's range tombstones, cut into pieces.
-    pub(crate) fn range_tombstones(&self) -> &Fragmented {
+    pub(crate) fn range_tombstones(&self) -> &RangeTombstones {
         &self.tombstones
     }
 

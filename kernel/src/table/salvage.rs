@@ -32,7 +32,7 @@ use crate::cache::{Block, Budget};
 use crate::codec::BadBytes;
 use crate::env::{Buf, Env, File, OpenOptions};
 use crate::error::{Error, Result};
-use crate::types::{FileId, FileNo, Fragmented, KeyspaceId, OpKind, Seq, Value};
+use crate::types::{FileId, FileNo, KeyspaceId, OpKind, RangeTombstones, Seq, Value};
 
 /// How much is read at once while looking for the next block.
 const WINDOW_BYTES: u64 = 64 << 10;
@@ -52,7 +52,7 @@ pub(crate) enum Salvaged {
     /// The entries of a data block, in order. Blocks come in order.
     Entries(Vec<SalvagedEntry>),
     /// All range tombstones of the table.
-    Tombstones(Fragmented),
+    Tombstones(RangeTombstones),
     /// Bytes that cannot be read as blocks.
     Lost {
         offset: u64,

@@ -1,10 +1,11 @@
-//! The block of range tombstones: every piece of [`Fragmented`], kept while the table is open. Always present, so
+//! The block of range tombstones: the list of [`RangeTombstones`], kept while the table is open. Always present, so
 //! that salvage can tell "none" from "lost".
 //!
 //! ```text
-//! content := varint(pieces) piece*
-//! piece   := bytes(start) bytes(end) varint(seqs) varint(first seq) varint(seq before - seq)*   seqs - 1 times
+//! content   := varint(tombstones) tombstone*     by start, then newest first
+//! tombstone := bytes(start) bytes(end) varint(seq)
 //! ```
+//! Those of one `Seq` neither overlap nor touch.
 
 #![deny(
     clippy::unwrap_used,
@@ -15,65 +16,51 @@
 )]
 
 use crate::codec::{BadBytes, Reader, put_bytes, put_varint};
-use crate::types::{Fragmented, KEY_LEN_MAX, Piece, Seq};
+use crate::types::{KEY_LEN_MAX, RangeTombstone, RangeTombstones, Seq};
 
 /// The content for these tombstones.
-pub(super) fn encode_tombstones(tombstones: &Fragmented) -> Vec<u8> {
+pub(super) fn encode_tombstones(tombstones: &RangeTombstones) -> Vec<u8> {
     let mut out = Vec::new();
-    put_varint(&mut out, tombstones.pieces().len() as u64);
-    for piece in tombstones.pieces() {
-        put_bytes(&mut out, &piece.start);
-        put_bytes(&mut out, &piece.end);
-        put_varint(&mut out, piece.seqs.len() as u64);
-        let mut newer = None;
-        for seq in &piece.seqs {
-            put_varint(&mut out, newer.map_or(seq.get(), |newer: Seq| newer.get().saturating_sub(seq.get())));
-            newer = Some(*seq);
-        }
+    put_varint(&mut out, tombstones.len() as u64);
+    for RangeTombstone { start, end, seq } in tombstones.list() {
+        put_bytes(&mut out, start);
+        put_bytes(&mut out, end);
+        put_varint(&mut out, seq.get());
     }
     out
 }
 
 /// Reads the content back.
-pub(super) fn decode_tombstones(content: &[u8]) -> Result<Fragmented, BadBytes> {
+pub(super) fn decode_tombstones(content: &[u8]) -> Result<RangeTombstones, BadBytes> {
     let mut reader = Reader::new(content);
     let count = reader.length("number of range tombstones")?;
-    let mut pieces = Vec::new();
-    // Every piece takes bytes, so a wrong count runs out of them before it costs memory.
+    let mut list = Vec::new();
+    // Every tombstone takes bytes, so a wrong count runs out of them before it costs memory.
     for _ in 0..count {
         let start = reader.bytes("range tombstone start")?;
         let end = reader.bytes("range tombstone end")?;
         if start.len() > KEY_LEN_MAX || end.len() > KEY_LEN_MAX.saturating_add(1) {
             return Err(reader.bad("range tombstone bound is longer than a key"));
         }
-        let seqs_count = reader.length("range tombstone seqs")?;
-        let mut seqs: Vec<Seq> = Vec::new();
-        for _ in 0..seqs_count {
-            let number = reader.varint("range tombstone seq")?;
-            let seq = match seqs.last() {
-                None => Some(number),
-                Some(newer) => newer.get().checked_sub(number),
-            };
-            match seq.filter(|seq| *seq <= Seq::LIMIT.get()) {
-                Some(seq) => seqs.push(Seq::new(seq)),
-                None => return Err(reader.bad("range tombstone seq is out of range")),
-            }
+        let seq = reader.varint("range tombstone seq")?;
+        if seq > Seq::LIMIT.get() {
+            return Err(reader.bad("range tombstone seq is out of range"));
         }
-        pieces.push(Piece { start: start.into(), end: end.into(), seqs: seqs.into_boxed_slice() });
+        list.push(RangeTombstone { start: start.into(), end: end.into(), seq: Seq::new(seq) });
     }
     reader.finish("bytes after the range tombstones")?;
-    Fragmented::from_pieces(pieces).ok_or_else(|| reader.bad("range tombstones overlap or are out of order"))
+    RangeTombstones::from_list(list)
+        .ok_or_else(|| reader.bad("range tombstones are empty, overlap or are out of order"))
 }
 
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
-    use crate::types::RangeTombstone;
 
     quickcheck::quickcheck! {
         fn tombstones_come_back(raw: Vec<(Vec<u8>, Vec<u8>, u64)>, flips: Vec<(u16, u8)>) -> bool {
-            let cut = Fragmented::new(raw.into_iter().take(12).map(|(start, end, seq)| RangeTombstone {
+            let cut = RangeTombstones::new(raw.into_iter().take(12).map(|(start, end, seq)| RangeTombstone {
                 start: start.into(), end: end.into(), seq: Seq::new(seq >> 8),
             }).collect());
             let mut content = encode_tombstones(&cut);

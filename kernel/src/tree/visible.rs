@@ -19,7 +19,7 @@ use super::state::KeyspaceState;
 use super::tables::{TableHandle, Tables};
 use crate::error::Result;
 use crate::table::TableReader;
-use crate::types::{Fragmented, OpKind, Seq, Value};
+use crate::types::{OpKind, RangeTombstones, Seq, Value};
 
 /// Further versions of a key that are stepped over before a seek is tried.
 const STEPS_BEFORE_LEAP: u32 = 8;
@@ -95,7 +95,7 @@ struct TableTombstones {
 
 /// Every range tombstone that may matter for one scan.
 struct Tombstones {
-    memories: Vec<Arc<Fragmented>>,
+    memories: Vec<Arc<RangeTombstones>>,
     level0: Vec<TableTombstones>,
     /// Deeper levels, each sorted and disjoint.
     runs: Vec<Vec<TableTombstones>>,
@@ -165,10 +165,7 @@ impl VisibleIter {
         let mut sources = Vec::with_capacity(4);
         let mut tombstones = Tombstones { memories: Vec::new(), level0: Vec::new(), runs: Vec::new() };
         for memory in keyspace.memories().filter(|memory| memory.first_lsn().is_some()) {
-            let deleted = memory.table.range_tombstones();
-            if !deleted.is_empty() {
-                tombstones.memories.push(deleted);
-            }
+            tombstones.memories.extend(memory.table.range_tombstones());
             sources.push(Source::Memtable(memory.table.iter()));
         }
         let [level0, runs @ ..] = &keyspace.levels;

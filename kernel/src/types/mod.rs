@@ -17,7 +17,7 @@ mod value;
 pub use batch::{BadOp, BatchEncoder, BatchKeyspace, BatchView, Op, WriteBatch};
 pub use entry::EntryRef;
 pub use ids::{FileId, FileNo, KeyspaceId, Lsn, OpKind, Seq, Timestamp};
-pub use range_tombstone::{Fragmented, Piece, RangeTombstone};
+pub use range_tombstone::{RangeTombstone, RangeTombstones};
 pub use seq_gaps::{GAPS_MAX, SeqGaps};
 pub use value::Value;
 pub(crate) use value::ValueOwner;

@@ -3,20 +3,24 @@
 //! A tombstone `[start, end) @ seq` hides every entry of a key in the range whose `Seq` is smaller than `seq`.
 //! An entry of the same `Seq` is not hidden: a commit's puts stand above its own range deletes.
 //!
-//! Overlapping tombstones are cut at each other's ends into pieces that do not overlap:
+//! "Which is the newest that covers this key, as of this `Seq`?" is answered by a segment tree (Bentley 1977) over the
+//! ends of all tombstones. Each stands in the few nodes that make it up, and a key is covered by what stands in the
+//! nodes above its leaf:
 //!
 //! ```text
-//!   a───────────────e @3            [a,c) @3
-//!         c───────────────g @7  →   [c,e) @7 @3
-//!                                   [e,g) @7
+//! [a,g) @3   [c,g) @7                      1: -
+//!                              2: @3                3: @7 @3
+//! leaves                     [a,c)                [c,g)
 //! ```
 //!
-//! so that "which is the newest that covers this key, as of this `Seq`" is two binary searches.
+//! so that n tombstones take O(n log n) memory however they overlap. (To cut them at each other's ends into disjoint
+//! pieces, each with all its `Seq`s, takes O(n²) where all overlap, as they do in a queue that deletes its beginning
+//! again and again.)
 //!
-//! Invariants of [`Fragmented`]: pieces are sorted, not empty, and do not overlap; each has at least one `Seq`,
-//! strictly descending; two pieces that touch differ in their `Seq`s, so every set has one representation.
+//! Invariants of [`RangeTombstones`]: ranges are not empty; those of one `Seq` neither overlap nor touch; they are
+//! sorted by start, then newest first. So every set has one representation.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Seq;
@@ -39,141 +43,187 @@ impl RangeTombstone {
     }
 }
 
-/// A range and every commit that deleted all of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Piece {
-    /// First key deleted.
-    pub start: Arc<[u8]>,
-    /// First key no longer deleted; greater than `start`.
-    pub end: Arc<[u8]>,
-    /// The commits, newest first; at least one.
-    pub seqs: Box<[Seq]>,
+/// Any number of range tombstones, made ready for searching.
+#[derive(Clone, Debug, Default)]
+pub struct RangeTombstones {
+    list: Vec<RangeTombstone>,
+    /// Every start and end once, ascending. Two neighbours are the ends of a leaf.
+    bounds: Vec<Arc<[u8]>>,
+    /// What stands in node `n` is `seqs[begins[n]..begins[n + 1]]`. Node 1 is the root, 2n and 2n + 1 are below n, and
+    /// the leaves come last.
+    begins: Vec<usize>,
+    /// Newest first within a node.
+    seqs: Vec<Seq>,
 }
 
-/// Any number of range tombstones, cut so that no two pieces overlap.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Fragmented {
-    pieces: Vec<Piece>,
+impl PartialEq for RangeTombstones {
+    fn eq(&self, other: &Self) -> bool {
+        // The rest follows from the list.
+        self.list == other.list
+    }
 }
 
-impl Fragmented {
-    /// Cuts `tombstones`, given in any order; empty ranges count for nothing.
-    ///
-    /// O(n log n) and the size of the result, which is quadratic when n ranges all overlap at different ends.
-    pub fn new(tombstones: Vec<RangeTombstone>) -> Self {
-        // At each boundary, which commits begin (+1) and end (-1) to cover what follows.
-        let mut boundaries: BTreeMap<Arc<[u8]>, Vec<(Seq, i64)>> = BTreeMap::new();
-        for tombstone in tombstones.into_iter().filter(|t| t.start < t.end) {
-            boundaries.entry(tombstone.start).or_default().push((tombstone.seq, 1));
-            boundaries.entry(tombstone.end).or_default().push((tombstone.seq, -1));
-        }
-        // One commit may cover a key twice, so the open ranges are counted.
-        let mut open: BTreeMap<Seq, i64> = BTreeMap::new();
-        let mut pieces = Vec::new();
-        let mut from: Option<Arc<[u8]>> = None;
-        for (boundary, changes) in boundaries {
-            if let Some(start) = from.take_if(|_| !open.is_empty()) {
-                push_piece(
-                    &mut pieces,
-                    Piece { start, end: Arc::clone(&boundary), seqs: open.keys().rev().copied().collect() },
-                );
+impl Eq for RangeTombstones {}
+
+impl RangeTombstones {
+    /// Of `tombstones`, given in any order; empty ranges count for nothing. O(n log n) in time and memory.
+    pub fn new(mut tombstones: Vec<RangeTombstone>) -> Self {
+        tombstones.retain(|tombstone| tombstone.start < tombstone.end);
+        tombstones.sort_unstable_by(|a, b| (a.seq, &a.start).cmp(&(b.seq, &b.start)));
+        // Those of one commit that overlap or touch are one.
+        tombstones.dedup_by(|next, last| {
+            let joins = next.seq == last.seq && next.start <= last.end;
+            if joins && last.end < next.end {
+                last.end = Arc::clone(&next.end);
             }
-            for (seq, change) in changes {
-                let count = open.entry(seq).or_default();
-                *count += change;
-                if *count == 0 {
-                    open.remove(&seq);
-                }
-            }
-            from = Some(boundary);
-        }
-        assert!(open.is_empty(), "every range that begins ends");
-        Self { pieces }
+            joins
+        });
+        tombstones.sort_unstable_by(|a, b| (&a.start, b.seq).cmp(&(&b.start, a.seq)));
+        Self::of(tombstones)
     }
 
-    /// From pieces as [`Fragmented::pieces`] gave them; `None` if they break an invariant.
-    pub fn from_pieces(pieces: Vec<Piece>) -> Option<Self> {
-        let whole = |piece: &Piece| {
-            piece.start < piece.end && !piece.seqs.is_empty() && piece.seqs.is_sorted_by(|a, b| a > b)
-        };
-        let follows = |a: &Piece, b: &Piece| a.end < b.start || (a.end == b.start && a.seqs != b.seqs);
-        (pieces.iter().all(whole) && pieces.is_sorted_by(follows)).then_some(Self { pieces })
+    /// From a list as [`RangeTombstones::list`] gave it; `None` if it breaks an invariant.
+    pub fn from_list(list: Vec<RangeTombstone>) -> Option<Self> {
+        let set = Self::new(list.clone());
+        (set.list == list).then_some(set)
     }
 
-    /// The pieces in key order.
-    pub fn pieces(&self) -> &[Piece] {
-        &self.pieces
+    /// Builds the tree over a list that keeps the invariants.
+    fn of(list: Vec<RangeTombstone>) -> Self {
+        let mut bounds: Vec<Arc<[u8]>> =
+            list.iter().flat_map(|t| [Arc::clone(&t.start), Arc::clone(&t.end)]).collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        let leaves = bounds.len().saturating_sub(1);
+        let place = |bound: &Arc<[u8]>| bounds.partition_point(|other| other < bound);
+        let mut newest_first: Vec<(Seq, usize, usize)> =
+            list.iter().map(|t| (t.seq, place(&t.start), place(&t.end))).collect();
+        newest_first.sort_unstable_by(|a, b| b.cmp(a));
+        let mut begins = vec![0; 2 * leaves + 1];
+        for (_, from, to) in &newest_first {
+            each_node(leaves, *from, *to, |node| begins[node] += 1);
+        }
+        let mut begin = 0;
+        for slot in &mut begins {
+            begin += std::mem::replace(slot, begin);
+        }
+        let mut seqs = vec![Seq::ZERO; begin];
+        let mut free = begins.clone();
+        for (seq, from, to) in newest_first {
+            each_node(leaves, from, to, |node| {
+                seqs[free[node]] = seq;
+                free[node] += 1;
+            });
+        }
+        Self { list, bounds, begins, seqs }
+    }
+
+    /// All of them, by start, then newest first.
+    pub fn list(&self) -> &[RangeTombstone] {
+        &self.list
     }
 
     /// True if nothing is deleted.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.list.is_empty()
     }
 
-    /// Number of (piece, commit) pairs: what [`Fragmented::iter`] yields.
+    /// How many there are.
     pub fn len(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.seqs.len()).sum()
+        self.list.len()
     }
 
-    /// The newest commit not after `read_seq` that deleted `key`. O(log n).
+    /// The first key deleted, and the first behind which nothing is.
+    pub fn extent(&self) -> Option<(&[u8], &[u8])> {
+        Some((self.bounds.first()?, self.bounds.last()?))
+    }
+
+    /// The newest commit not after `read_seq` that deleted `key`. O(log² n).
     pub fn newest_covering(&self, key: &[u8], read_seq: Seq) -> Option<Seq> {
-        let piece = self.piece_at(key)?;
-        let newer = piece.seqs.partition_point(|seq| *seq > read_seq);
-        piece.seqs.get(newer).copied()
+        let after = self.bounds.partition_point(|bound| **bound <= *key);
+        if after == 0 || after == self.bounds.len() {
+            return None;
+        }
+        let leaves = self.bounds.len() - 1;
+        let mut node = leaves + after - 1;
+        let mut newest = None;
+        while node > 0 {
+            let seqs = &self.seqs[self.begins[node]..self.begins[node + 1]];
+            let newer = seqs.partition_point(|seq| *seq > read_seq);
+            newest = newest.max(seqs.get(newer).copied());
+            node /= 2;
+        }
+        newest
     }
 
-    /// The piece that covers `key`. O(log n). While keys are read in order it answers for all keys to its end.
-    pub fn piece_at(&self, key: &[u8]) -> Option<&Piece> {
-        let after = self.pieces.partition_point(|piece| *piece.start <= *key);
-        self.pieces[..after].last().filter(|piece| *key < *piece.end)
-    }
-
-    /// Each piece as a tombstone for each of its commits: by start, then newest first.
-    pub fn iter(&self) -> impl Iterator<Item = RangeTombstone> + '_ {
-        self.pieces.iter().flat_map(|piece| {
-            piece.seqs.iter().map(|seq| RangeTombstone {
-                start: Arc::clone(&piece.start),
-                end: Arc::clone(&piece.end),
-                seq: *seq,
-            })
-        })
-    }
-
-    /// What of it lies in `[start, end)`; no `end` is the end of all keys.
+    /// What is left for readers who cannot tell commits of one stripe apart: over each key, of each stripe, the newest.
+    /// Stripes must not fall while `Seq`s rise. At most twice as many, and O(n log n).
     #[must_use]
-    pub fn clip(&self, start: &[u8], end: Option<&[u8]>) -> Self {
-        let first = self.pieces.partition_point(|piece| *piece.end <= *start);
-        let mut pieces = Vec::new();
-        for piece in &self.pieces[first..] {
-            if end.is_some_and(|end| *piece.start >= *end) {
-                break;
-            }
-            let mut piece = piece.clone();
-            if *piece.start < *start {
-                piece.start = start.into();
-            }
-            if let Some(end) = end.filter(|end| *piece.end > **end) {
-                piece.end = end.into();
-            }
-            if piece.start < piece.end {
-                pieces.push(piece);
+    pub fn folded(&self, stripe: impl Fn(Seq) -> u64) -> Self {
+        let mut by_age: Vec<&RangeTombstone> = self.list.iter().collect();
+        by_age.sort_unstable_by_key(|tombstone| tombstone.seq);
+        let mut left = Vec::with_capacity(by_age.len());
+        for group in by_age.chunk_by(|a, b| stripe(a.seq) == stripe(b.seq)) {
+            match group {
+                [only] => left.push((*only).clone()),
+                _ => newest_over_each_key(group, &mut left),
             }
         }
-        Self { pieces }
+        Self::new(left)
     }
 
-    /// Bytes on the heap, for the memory budget. A key shared by two pieces counts twice.
+    /// Bytes on the heap, for the memory budget.
     pub fn heap_bytes(&self) -> u64 {
-        let piece_bytes = |p: &Piece| size_of::<Piece>() + p.start.len() + p.end.len() + p.seqs.len() * 8;
-        self.pieces.iter().map(piece_bytes).sum::<usize>() as u64
+        let keys: usize = self.list.iter().map(|tombstone| tombstone.start.len() + tombstone.end.len()).sum();
+        let bytes = keys
+            + size_of_val(&self.list[..])
+            + size_of_val(&self.bounds[..])
+            + size_of_val(&self.begins[..])
+            + size_of_val(&self.seqs[..]);
+        bytes as u64
     }
 }
 
-/// Appends `piece`, grown into the last one if they touch and say the same.
-fn push_piece(pieces: &mut Vec<Piece>, piece: Piece) {
-    match pieces.last_mut() {
-        Some(last) if last.end == piece.start && last.seqs == piece.seqs => last.end = piece.end,
-        _ => pieces.push(piece),
+/// The nodes that together make up leaves `from..to`.
+fn each_node(leaves: usize, from: usize, to: usize, mut visit: impl FnMut(usize)) {
+    let (mut from, mut to) = (from + leaves, to + leaves);
+    while from < to {
+        if from % 2 == 1 {
+            visit(from);
+            from += 1;
+        }
+        if to % 2 == 1 {
+            to -= 1;
+            visit(to);
+        }
+        (from, to) = (from / 2, to / 2);
+    }
+}
+
+/// Adds to `left`, for every key that `group` covers, the newest over it.
+fn newest_over_each_key(group: &[&RangeTombstone], left: &mut Vec<RangeTombstone>) {
+    let mut ends: Vec<(&Arc<[u8]>, bool, Seq)> =
+        group.iter().flat_map(|t| [(&t.start, true, t.seq), (&t.end, false, t.seq)]).collect();
+    ends.sort_unstable();
+    let mut open: BTreeSet<Seq> = BTreeSet::new();
+    let mut piece: Option<RangeTombstone> = None;
+    for at_one_key in ends.chunk_by(|a, b| a.0 == b.0) {
+        for (_, begins, seq) in at_one_key {
+            if *begins {
+                open.insert(*seq)
+            } else {
+                open.remove(seq)
+            };
+        }
+        let (key, newest) = (at_one_key[0].0, open.last().copied());
+        if piece.as_ref().map(|piece| piece.seq) == newest {
+            continue;
+        }
+        if let Some(piece) = piece.take() {
+            left.push(RangeTombstone { end: Arc::clone(key), ..piece });
+        }
+        // The end is set when it is known.
+        piece = newest.map(|seq| RangeTombstone { start: Arc::clone(key), end: Arc::clone(key), seq });
     }
 }
 
@@ -195,48 +245,92 @@ mod tests {
         all.iter().filter(|t| t.contains(key) && t.seq <= read_seq).map(|t| t.seq).max()
     }
 
+    /// Of the wide and deep ones that the small sample above never makes.
+    fn nested(count: u64) -> Vec<RangeTombstone> {
+        let range = |n: u64| RangeTombstone {
+            start: Arc::from((count - n).to_be_bytes()),
+            end: Arc::from((count + n + 1).to_be_bytes()),
+            seq: Seq::new(n + 1),
+        };
+        (0..count).map(range).collect()
+    }
+
     quickcheck::quickcheck! {
-        fn answers_as_the_uncut_list_does(raw: Vec<(u8, u8, u8)>) -> bool {
+        fn answers_as_the_plain_list_does(raw: Vec<(u8, u8, u8)>) -> bool {
             let all = tombstones(&raw);
-            let cut = Fragmented::new(all.clone());
-            let again: Vec<RangeTombstone> = cut.iter().collect();
-            assert_eq!(Fragmented::from_pieces(cut.pieces().to_vec()).as_ref(), Some(&cut));
-            assert_eq!(Fragmented::new(again.clone()), cut);
-            assert_eq!((cut.len(), cut.is_empty()), (again.len(), again.is_empty()));
+            let set = RangeTombstones::new(all.clone());
+            assert_eq!(RangeTombstones::from_list(set.list().to_vec()).as_ref(), Some(&set));
+            assert_eq!((set.len(), set.is_empty()), (set.list().len(), set.list().is_empty()));
+            let ends = set.list().iter().flat_map(|t| [&t.start, &t.end]);
+            assert_eq!(set.extent(), ends.clone().min().zip(ends.max()).map(|(a, b)| (&**a, &**b)));
             for key in 0..55u8 {
                 for seq in (0..13).map(Seq::new) {
-                    assert_eq!(cut.newest_covering(&[key], seq), naive(&all, &[key], seq));
-                    assert_eq!(cut.newest_covering(&[key, 0], seq), naive(&all, &[key, 0], seq));
+                    assert_eq!(set.newest_covering(&[key], seq), naive(&all, &[key], seq));
+                    assert_eq!(set.newest_covering(&[key, 0], seq), naive(&all, &[key, 0], seq));
                 }
             }
             true
         }
 
-        fn a_clip_answers_inside_and_is_silent_outside(raw: Vec<(u8, u8, u8)>, start: u8, end: Option<u8>) -> bool {
+        fn a_set_has_one_representation(raw: Vec<(u8, u8, u8)>, cut: u8) -> bool {
             let all = tombstones(&raw);
-            let (start, end) = (start % 50, end.map(|end| end % 50));
-            let end_key = end.map(|end| [end]);
-            let clip = Fragmented::new(all.clone()).clip(&[start], end_key.as_ref().map(|end| &end[..]));
-            assert!(Fragmented::from_pieces(clip.pieces().to_vec()).is_some());
+            let cut: Arc<[u8]> = Arc::from([cut % 50]);
+            let halves = all.iter().flat_map(|t| {
+                let middle = cut.clone().clamp(t.start.clone(), t.end.clone());
+                [RangeTombstone { end: middle.clone(), ..t.clone() }, RangeTombstone { start: middle, ..t.clone() }]
+            });
+            RangeTombstones::new(halves.rev().collect()) == RangeTombstones::new(all)
+        }
+
+        fn folding_keeps_the_newest_of_each_stripe(raw: Vec<(u8, u8, u8)>, width: u8) -> bool {
+            let all = tombstones(&raw);
+            let width = u64::from(width % 6) + 1;
+            let stripe = |seq: Seq| seq.get() / width;
+            let set = RangeTombstones::new(all.clone());
+            let folded = set.folded(stripe);
+            assert!(folded.len() <= 2 * set.len());
+            assert_eq!(folded.folded(stripe), folded);
             (0..55u8).all(|key| {
-                let inside = key >= start && end.is_none_or(|end| key < end);
-                let expected = if inside { naive(&all, &[key], Seq::MAX) } else { None };
-                clip.newest_covering(&[key], Seq::MAX) == expected
+                // Readers stand at the ends of stripes.
+                let ends = (0..13).map(|at| Seq::new(at * width + width - 1));
+                let over: Vec<u64> =
+                    folded.list().iter().filter(|t| t.contains(&[key])).map(|t| stripe(t.seq)).collect();
+                let once = over.iter().collect::<BTreeSet<_>>().len() == over.len();
+                once && ends.into_iter().all(|at| folded.newest_covering(&[key], at) == naive(&all, &[key], at))
             })
         }
     }
 
     #[test]
-    fn pieces_that_break_a_rule_are_refused() {
-        let piece = |start: &[u8], end: &[u8], seqs: &[u64]| Piece {
+    fn nested_ranges_take_memory_in_proportion() {
+        let set = RangeTombstones::new(nested(20_000));
+        assert_eq!(set.len(), 20_000);
+        assert!(set.heap_bytes() < 20_000 * 500, "{} bytes", set.heap_bytes());
+        for n in [0u64, 1, 777, 19_999] {
+            // Over the key at distance n from the middle lie all ranges from number n on.
+            let key = (20_000 - n).to_be_bytes();
+            assert_eq!(set.newest_covering(&key, Seq::MAX), Some(Seq::new(20_000)));
+            assert_eq!(set.newest_covering(&key, Seq::new(n + 1)), Some(Seq::new(n + 1)));
+            assert_eq!(set.newest_covering(&key, Seq::new(n)), None);
+        }
+        let folded = set.folded(|_| 0);
+        assert_eq!(folded.list(), &nested(20_000)[19_999..]);
+    }
+
+    #[test]
+    fn lists_that_break_a_rule_are_refused() {
+        let one = |start: &[u8], end: &[u8], seq: u64| RangeTombstone {
             start: start.into(),
             end: end.into(),
-            seqs: seqs.iter().map(|seq| Seq::new(*seq)).collect(),
+            seq: Seq::new(seq),
         };
-        assert!(Fragmented::from_pieces(vec![piece(b"b", b"b", &[1])]).is_none());
-        assert!(Fragmented::from_pieces(vec![piece(b"a", b"b", &[])]).is_none());
-        assert!(Fragmented::from_pieces(vec![piece(b"a", b"b", &[1, 1])]).is_none());
-        assert!(Fragmented::from_pieces(vec![piece(b"a", b"c", &[1]), piece(b"b", b"d", &[2])]).is_none());
-        assert!(Fragmented::from_pieces(vec![piece(b"a", b"b", &[1]), piece(b"b", b"d", &[1])]).is_none());
+        let bad = |list: &[RangeTombstone]| RangeTombstones::from_list(list.to_vec()).is_none();
+        assert!(bad(&[one(b"b", b"b", 1)]));
+        assert!(bad(&[one(b"b", b"a", 1)]));
+        assert!(bad(&[one(b"a", b"c", 1), one(b"b", b"d", 1)]), "they overlap");
+        assert!(bad(&[one(b"a", b"b", 1), one(b"b", b"d", 1)]), "they touch");
+        assert!(bad(&[one(b"b", b"c", 1), one(b"a", b"d", 2)]), "not by start");
+        assert!(bad(&[one(b"a", b"c", 1), one(b"a", b"d", 2)]), "not newest first");
+        assert!(!bad(&[one(b"a", b"d", 2), one(b"a", b"c", 1), one(b"d", b"e", 1)]));
     }
 }

@@ -8,7 +8,7 @@ use holdfast::{
 };
 
 use super::{noise, open, opened};
-use crate::support::scene::{Scratch, simulate, small_options, within};
+use crate::support::scene::{DIR, Scratch, simulate, small_options, within};
 
 #[test]
 fn batches_larger_than_memtable_and_segment_are_whole_after_a_crash() {
@@ -200,4 +200,57 @@ fn eight_committers_on_a_real_disk_stand_in_one_order() {
     assert_eq!(counter[..], (COMMITTERS * COMMITS).to_be_bytes());
     assert_eq!(db.last_seq(), history.last().unwrap().0);
     db.close().unwrap();
+}
+
+/// A queue that deletes its beginning again and again, while every version is kept: each range overlaps all others.
+#[test]
+fn range_deletes_that_all_overlap_take_room_in_proportion() {
+    const RANGES: u64 = 6_000;
+    let options = || Options {
+        memory_limit_bytes: 32 << 20,
+        memtable_bytes: 4 << 20,
+        retain_commits: 1 << 30,
+        ..Options::default()
+    };
+    let key = |number: u64| number.to_be_bytes();
+    simulate(8, move |_, process| async move {
+        within(&process, move |env| async move {
+            let db = Db::open_in(env, DIR, options()).await.unwrap();
+            let queue = db.default_keyspace().unwrap();
+            for number in 1..=RANGES {
+                let mut batch = WriteBatch::new();
+                batch.put(queue.id(), &key(number), b"job").unwrap();
+                batch.delete_range(queue.id(), &[], &key(number - 1)).unwrap();
+                db.write(batch, Durability::Buffered).await.unwrap();
+                if number % 16 == 0 {
+                    assert_eq!(queue.get(key(number - 2)).await.unwrap(), None, "it was deleted");
+                    assert!(queue.get(key(number - 1)).await.unwrap().is_some(), "it was not");
+                }
+            }
+            db.sync().await.unwrap();
+        })
+        .await;
+        process.kill();
+        process.restart();
+        within(&process, move |env| async move {
+            let db = Db::open_in(env, DIR, options()).await.unwrap();
+            let queue = db.default_keyspace().unwrap();
+            for round in 0..2 {
+                let left = queue.scan(Scan::all()).await.unwrap().collect().await.unwrap();
+                assert!(left.iter().map(|(key, _)| &key[..]).eq([key(RANGES - 1), key(RANGES)]));
+                for number in [1, 2, 1_000, RANGES - 1] {
+                    let then = db.at(Seq::new(number)).unwrap();
+                    let count = then.scan(&queue, Scan::all()).await.unwrap().count().await.unwrap();
+                    assert_eq!(count, number.min(2), "as of commit {number}");
+                }
+                if round == 0 {
+                    db.compact().await.unwrap();
+                }
+            }
+            let tables: u64 = db.keyspaces().unwrap().iter().map(|keyspace| keyspace.table_bytes()).sum();
+            assert!(tables < RANGES * 200, "{tables} bytes in tables");
+            db.close().await.unwrap();
+        })
+        .await;
+    });
 }

@@ -164,7 +164,7 @@ fn salvage(world: &World, model: &Model, id: Option<FileId>) -> usize {
                     losses.extend(may_hold_entries.then_some((after, before)));
                 }
                 Salvaged::Tombstones(found) => {
-                    assert_eq!(found, crate::types::Fragmented::new(sample(KEYS).1));
+                    assert_eq!(found, crate::types::RangeTombstones::new(sample(KEYS).1));
                     tombstones = true;
                 }
             }

@@ -102,7 +102,7 @@ quickcheck::quickcheck! {
         let table = world.open(&meta).unwrap();
         assert_eq!(table.meta, meta);
         assert_eq!(meta.entries, model.len() as u64);
-        assert_eq!(table.range_tombstones(), &crate::types::Fragmented::new(tombstones));
+        assert_eq!(table.range_tombstones(), &crate::types::RangeTombstones::new(tombstones));
         let (_, unknown) = run(TableReader::open_unknown(&world.env, &world.cache, &World::path(7))).unwrap();
         assert_eq!(unknown, meta);
 

@@ -60,6 +60,8 @@ pub(crate) struct Crew {
     pub refusals: Refusals,
     /// A flush or compaction under way.
     pub working: AtomicU64,
+    /// Callers who wait for a flush or a compaction.
+    awaited: AtomicU64,
     running: AtomicU64,
     ended: Notify,
     background: Mutex<Vec<Arc<dyn Task>>>,
@@ -97,6 +99,7 @@ impl Maintenance {
             reserve: parts.reserve,
             refusals: Refusals::default(),
             working: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
             running: AtomicU64::new(0),
             ended: Notify::new(),
             background: Mutex::new(Vec::new()),
@@ -195,10 +198,12 @@ impl Maintenance {
         self.crew.compaction_wanted.notify_one();
         self.crew.stopped.notify_all();
         self.crew.progress.notify_all();
+        judge_urgency(engine, &self.crew);
     }
 
     /// Freezes and flushes everything, and waits for it.
     pub async fn flush_all(&self, engine: &Engine) -> Result<()> {
+        let _awaited = Awaited::begin(engine, &self.crew);
         let state = engine.published.load();
         for &id in state.keyspaces.keys() {
             engine.committer.delegate(Work::Freeze(id)).await?;
@@ -224,6 +229,7 @@ impl Maintenance {
     /// Compacts every keyspace fully, and waits for it.
     pub async fn compact_all(&self, engine: &Engine) -> Result<()> {
         engine.gate.check()?;
+        let _awaited = Awaited::begin(engine, &self.crew);
         self.flush_all(engine).await?;
         let ids: Vec<_> = engine.published.load().keyspaces.keys().copied().collect();
         let answers: Vec<_> = {
@@ -239,6 +245,7 @@ impl Maintenance {
 
     /// Waits until nothing is running or due, and needless files are gone.
     pub async fn wait_idle(&self, engine: &Engine) -> Result<()> {
+        let _awaited = Awaited::begin(engine, &self.crew);
         let crew = self.crew.clone();
         self.wait_until(engine, &["flush", "compaction"], move |engine| {
             let state = engine.published.load();
@@ -357,6 +364,28 @@ impl Drop for Working<'_> {
     }
 }
 
+/// Somebody waits for background work: as long as this lives, that work has the priority of the foreground. On a busy
+/// machine it would else wait for a moment at which nobody else wants to run.
+struct Awaited<'a> {
+    engine: &'a Engine,
+    crew: &'a Crew,
+}
+
+impl<'a> Awaited<'a> {
+    fn begin(engine: &'a Engine, crew: &'a Crew) -> Self {
+        crew.awaited.fetch_add(1, Ordering::AcqRel);
+        judge_urgency(engine, crew);
+        Self { engine, crew }
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.crew.awaited.fetch_sub(1, Ordering::AcqRel);
+        judge_urgency(self.engine, self.crew);
+    }
+}
+
 /// Counts a task out when its future ends or is dropped.
 struct Ended(Arc<Crew>);
 
@@ -367,11 +396,14 @@ impl Drop for Ended {
     }
 }
 
-/// Looks again whether writers are held back, and lets background work be as urgent as that.
+/// Looks again whether anybody is held back by background work, and lets it be as urgent as that: writers who are
+/// slowed down, callers who wait for it, the next opening that waits for the lock.
 pub(crate) fn judge_urgency(engine: &Engine, crew: &Crew) {
     engine.judge_pressure();
-    let class =
-        if engine.throttle.get() == Pressure::None { TaskClass::Background } else { TaskClass::Foreground };
+    let is_urgent = engine.throttle.get() != Pressure::None
+        || crew.awaited.load(Ordering::Acquire) > 0
+        || crew.stopping();
+    let class = if is_urgent { TaskClass::Foreground } else { TaskClass::Background };
     for task in crew.background.lock().iter() {
         task.set_class(class);
     }

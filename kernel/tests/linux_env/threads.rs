@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use holdfast::env::linux::LinuxEnv;
 use holdfast::env::{Env, OpenOptions, Task, TaskClass};
+use holdfast::{Options, blocking};
 
 use crate::{Scratch, Way, eventually, is_child, is_root, run_child};
 
@@ -16,7 +17,10 @@ const SCHED_IDLE: i32 = 5;
 
 /// Scheduling policy of the calling thread, as the system tells it: field 41 of its `stat`.
 fn policy() -> i32 {
-    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    policy_in(&std::fs::read_to_string("/proc/thread-self/stat").unwrap())
+}
+
+fn policy_in(stat: &str) -> i32 {
     // The second field is the name in brackets, which may hold anything.
     let (_, after_name) = stat.rsplit_once(')').unwrap();
     after_name.split_whitespace().nth(41 - 3).unwrap().parse().unwrap()
@@ -48,6 +52,46 @@ fn tasks_run_to_their_end_on_threads_of_their_class() {
         eventually("the task ends", || task.is_finished());
         assert_eq!(seen.load(Ordering::SeqCst), expected);
     }
+}
+
+/// Scheduling policies of the threads of this process whose name begins with `prefix`.
+fn policies_of(prefix: &str) -> Vec<i32> {
+    let stats = std::fs::read_dir("/proc/self/task").unwrap();
+    // A thread may end while it is looked at.
+    let stats = stats.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+    let named = stats.filter(|stat| stat.split_once('(').is_some_and(|(_, rest)| rest.starts_with(prefix)));
+    named.map(|stat| policy_in(&stat)).collect()
+}
+
+#[test]
+fn background_work_is_raised_while_somebody_waits_for_it() {
+    const NAME: &str = "threads::background_work_is_raised_while_somebody_waits_for_it";
+    if !is_child(NAME) {
+        return run_child(NAME, "exec");
+    }
+    let scratch = Scratch::new("awaited");
+    // Slow enough to be looked at.
+    let options = Options { background_bytes_per_s: 256 << 10, ..Options::default() };
+    let db = blocking::Db::open(scratch.path("db"), options).unwrap();
+    let keyspace = db.default_keyspace().unwrap();
+    let noise = |n: u32| {
+        (0..4096u32).map(|at| ((at ^ n).wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>()
+    };
+    for n in 0..64u32 {
+        keyspace.put(n.to_be_bytes(), noise(n)).unwrap();
+    }
+    let all_are = |expected: i32| {
+        let policies = [policies_of("holdfast-flush"), policies_of("holdfast-compac")].concat();
+        !policies.is_empty() && policies.iter().all(|policy| *policy == expected)
+    };
+    eventually("background work is lowered", || all_are(SCHED_IDLE));
+    let waiting = db.clone();
+    let waiter = std::thread::spawn(move || waiting.compact());
+    eventually("it is raised", || all_are(SCHED_OTHER));
+    assert!(!waiter.is_finished(), "while the caller waits");
+    waiter.join().unwrap().unwrap();
+    eventually("it is lowered again", || all_are(SCHED_IDLE));
+    db.close().unwrap();
 }
 
 #[test]

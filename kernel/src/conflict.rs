@@ -110,13 +110,16 @@ impl RecentWrites {
         while let Some(last) = self.window.pop_back_if(|last| last.seq > seq) {
             self.bytes -= last.bytes;
         }
-        if self.indexed > self.window.len() {
+        if self.indexed > self.window.len() || self.floor > seq {
             // The index holds newest sequences only, so it cannot be unpicked; it is made anew when needed.
             self.index.clear();
             self.indexed = 0;
             self.added_since_sweep = 0;
             self.entries_after_sweep = 0;
         }
+        // A group that outgrew the window pushed some of its own commits out. They count as little as the others, and
+        // nothing after `seq` was published: whoever reads at `seq` has missed nothing.
+        self.floor = self.floor.min(seq);
     }
 
     /// Forgets every commit at or before `seq`: no live transaction began earlier.
@@ -299,6 +302,30 @@ mod tests {
         fn keys(&self) -> std::ops::RangeInclusive<u8> {
             if self.kind < 2 { self.a..=self.a } else { self.a.min(self.b)..=self.a.max(self.b) }
         }
+    }
+
+    fn put(key: &[u8], bytes: usize) -> Arc<WriteBatch> {
+        let mut batch = WriteBatch::new();
+        batch.put(KEYSPACE, key, &vec![0; bytes]).unwrap();
+        Arc::new(batch)
+    }
+
+    #[test]
+    fn a_lost_group_that_outgrew_the_window_leaves_nothing_behind() {
+        let mut recent = RecentWrites::new(Seq::new(3), 1000);
+        recent.record(Seq::new(4), put(b"published", 900));
+        recent.record(Seq::new(5), put(b"lost", 900));
+        let clash =
+            |key: &[u8], by| Err(Clash::Key { keyspace: KEYSPACE, key: key.to_vec(), by: Seq::new(by) });
+        assert_eq!(recent.validate(Seq::new(4), &put(b"lost", 1), None), clash(b"lost", 5), "it is indexed");
+        recent.record(Seq::new(6), put(b"lost too", 900));
+        recent.retract_after(Seq::new(4));
+        assert_eq!(recent.validate(Seq::new(4), &put(b"lost", 1), None), Ok(()));
+        let too_old = Err(Clash::WindowExceeded { oldest: Seq::new(4) });
+        assert_eq!(recent.validate(Seq::new(3), &put(b"other", 1), None), too_old, "4 was pushed out too");
+        recent.record(Seq::new(7), put(b"next", 1));
+        assert_eq!(recent.validate(Seq::new(4), &put(b"lost", 1), None), Ok(()), "nobody wrote it");
+        assert_eq!(recent.validate(Seq::new(4), &put(b"next", 1), None), clash(b"next", 7));
     }
 
     quickcheck::quickcheck! {

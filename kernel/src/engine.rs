@@ -3,11 +3,8 @@
 //! No algorithm lives here. The parts are made by `recovery` and wired by `db`.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use crate::cache::{BlockCache, Budget, Purpose};
 use crate::check::mark;
@@ -23,7 +20,7 @@ use crate::manifest::door::Door;
 use crate::metrics::Recorder;
 use crate::options::{Durability, Options};
 use crate::sync::atomic::Ordering;
-use crate::sync::{Mutex, Notify};
+use crate::sync::{Mutex, Notify, either};
 use crate::tree::{
     Direction, Graveyard, KeyRange, KeyspaceState, Pressure, Published, SnapshotRegistry, State, Tables,
     Throttle, VisibleIter, memory_pressure, pressure,
@@ -285,16 +282,4 @@ impl Engine {
 /// The keyspace of this number.
 pub(crate) fn keyspace(state: &State, id: KeyspaceId) -> Result<&Arc<KeyspaceState>> {
     state.keyspace(id).ok_or_else(|| Error::Invalid(format!("keyspace number {id} was dropped")))
-}
-
-/// Waits for whichever comes first; the other is dropped.
-pub(crate) async fn either<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    std::future::poll_fn(|context| {
-        if a.as_mut().poll(context).is_ready() || b.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
 }

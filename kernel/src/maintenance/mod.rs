@@ -30,13 +30,13 @@ use refusals::Refusals;
 pub(crate) use reserve::Reserve;
 
 use crate::commit::Work;
-use crate::engine::{Engine, either};
+use crate::engine::Engine;
 use crate::env::{BoxFuture, IoErrorKind, Nanos, Task, TaskClass};
 use crate::error::{Error, Result};
 use crate::manifest::door::Note;
 use crate::manifest::{Change, ManifestWriter, Version};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, Notify};
+use crate::sync::{Mutex, Notify, either};
 use crate::table::TableMeta;
 use crate::tree::{Memory, Pressure};
 use crate::types::KeyspaceId;

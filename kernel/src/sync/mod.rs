@@ -9,12 +9,14 @@
 //! [`UnsafeCell`] is the tracked cell: bytes published through a pointer stand in one, so that loom sees every
 //! access to them and catches an ordering that is too weak.
 
+mod either;
 mod lock;
 mod notify;
 pub mod oneshot;
 mod planted;
 mod semaphore;
 
+pub use either::either;
 pub use lock::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use notify::{Notified, Notify};
 #[cfg(loom)]

@@ -352,3 +352,55 @@ fn a_full_disk_where_allocation_is_delayed_refuses_writes_and_resumes() {
 fn a_full_disk_where_writes_are_copied_refuses_writes_and_resumes() {
     full_disk_at_every_call(NeedsRoom::EveryWrite);
 }
+
+/// Writes pairs while the disk finds no room in the sync of durable writes, from the k-th such call on, and kills the
+/// process as soon as a commit is refused. Gives whether it was told `DiskFull`, and whether anything was refused.
+fn refused_in_the_sync(call: u64) -> (bool, bool) {
+    let run = holdfast_sim::run(SimOptions::new(call), move |world: World| async move {
+        let process = world.process("db");
+        let (env, disk) = (process.env(), process.disk());
+        disk.set_full_in_sync(true);
+        let run = process.run(async move {
+            let db = Db::open_in(env, "/db", options()).await.expect("there is room");
+            db.create_keyspace("second", small_keyspace()).await.expect("there is room");
+            disk.inject(FaultClass::NoSpace, Trigger::From(call));
+            for written in 0..30 {
+                if let Err(error) = put_pair(&db, written).await {
+                    return (written, Some(error));
+                }
+            }
+            (30, None)
+        });
+        let (written, refused) = run.await.expect("alive");
+        process.disk().clear_faults();
+        if call.is_multiple_of(2) {
+            process.kill()
+        } else {
+            process.power_loss()
+        }
+        process.restart();
+        let found = judge(&process, written).await;
+        match &refused {
+            None | Some(Error::DiskFull(_)) => assert_eq!(found, written, "{refused:?}: it never appears"),
+            Some(Error::Stopped(_)) => assert!(found <= written + 1, "{found} of {written}"),
+            Some(error) => panic!("neither full nor stopped: {error}"),
+        }
+        (matches!(refused, Some(Error::DiskFull(_))), refused.is_some())
+    });
+    run.result
+}
+
+#[test]
+fn a_commit_refused_by_a_full_disk_never_appears() {
+    let (mut full, mut calls) = (0, 0);
+    loop {
+        let (is_full, any) = refused_in_the_sync(calls + 1);
+        full += u64::from(is_full);
+        if !any {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 20, "only {calls} calls were refused");
+    assert!((2..calls - 2).contains(&full), "of {calls} refusals {full} were certain");
+}

@@ -247,6 +247,33 @@ fn with_delayed_allocation_the_sync_learns_of_a_full_disk() {
 }
 
 #[test]
+fn a_durable_write_that_is_full_in_its_sync_may_be_there() {
+    let mut whole = 0;
+    for seed in 0..40 {
+        let found = holdfast_sim::run(seed, |world| async move {
+            let process = world.process("db");
+            process.disk().write_file("/a", &[1; 4096]);
+            process.disk().sync_everything();
+            let options = OpenOptions::write().direct().dsync();
+            let file = process.env().disk().open(Path::new("/a"), options).await.expect("it is there");
+            process.disk().inject(FaultClass::NoSpace, Trigger::From(1));
+            assert_eq!(kind(write(&file, 0, 2, 1024).await), None, "overwriting needs no room");
+            process.disk().set_full_in_sync(true);
+            assert_eq!(kind(write(&file, 0, 3, 1024).await), Some(IoErrorKind::Full));
+            let seen = read(&file, 0, 4096).await.expect("it can be read");
+            process.power_loss();
+            let kept = process.disk().read_file("/a");
+            assert!(seen == kept, "what a direct read sees is on the medium");
+            [kept[0], kept[512]]
+        })
+        .result;
+        assert!(found.iter().all(|byte| [2, 3].contains(byte)), "{found:?}");
+        whole += u64::from(found == [3, 3]);
+    }
+    assert!((5..36).contains(&whole), "{whole} of 40 writes were whole");
+}
+
+#[test]
 fn space_runs_out_at_an_exact_call() {
     let outcome = with_file(6, |_, process, env, file| async move {
         process.disk().inject(FaultClass::NoSpace, Trigger::Once(2));

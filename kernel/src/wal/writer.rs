@@ -27,8 +27,8 @@ use crate::env::{Buf, Env, File, IoError, IoErrorKind};
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::record::{
-    EncodedFrames, Frame, FrameKind, GroupEncoder, GroupLayout, HEADER_REGION, SectorUse, WRITE_CHUNK,
-    encode_frames, write_full,
+    EncodedFrames, Frame, FrameKind, GroupEncoder, GroupLayout, HEADER_REGION, SECTOR, SectorUse,
+    WRITE_CHUNK, encode_frames, read_full, write_full,
 };
 use crate::types::Lsn;
 
@@ -119,7 +119,9 @@ pub struct Wal {
 
 /// A group that did not become what it should.
 enum Failure {
+    /// Not all of it was written.
     Write(IoError),
+    /// It was written, perhaps whole, and is not known to be durable.
     Sync(IoError),
 }
 
@@ -429,7 +431,13 @@ impl Wal {
         while encoder.next_chunk(&mut chunk) {
             let len = chunk.len() as u64;
             let (outcome, back) = write_full(file.as_ref(), &segment.path, offset, chunk).await;
-            outcome.map_err(Failure::Write)?;
+            if let Err(error) = outcome {
+                let perhaps_there = match dsync {
+                    Some(file) if is_full(&error) => may_stand(file.as_ref(), offset, &back).await,
+                    _ => false,
+                };
+                return Err(if perhaps_there { Failure::Sync(error) } else { Failure::Write(error) });
+            }
             chunk = back;
             offset += len;
         }
@@ -562,8 +570,8 @@ impl Wal {
     /// durable, and tries to go on.
     ///
     /// Once the successor's header is durable the failed group is dead. Without it a group of which a write was
-    /// refused is not whole, so it is dead too; but one that was written, and refused only by the sync, could appear
-    /// after a crash, and then its commit cannot be answered `DiskFull`.
+    /// refused is not whole, so it is dead too; but one that was written, and refused only by the sync, be it the sync
+    /// in a durable write, could appear after a crash, and then its commit cannot be answered `DiskFull`.
     async fn abandon_segment(&mut self, failure: &Failure) -> WalError {
         mark!("log_segment_abandoned");
         self.ended = true;
@@ -578,6 +586,15 @@ impl Wal {
             Failure::Write(error) | Failure::Sync(error) => WalError::Failed(Error::DiskFull(error.clone())),
         }
     }
+}
+
+/// Whether a group may be there although its write was refused: a write that is durable on return may land, and then find
+/// no room in its sync. Without its first sector no opening takes it for a group, so that one is looked at; taking every
+/// such refusal for a landed write would stop the log on each full disk where writes are copied.
+async fn may_stand(file: &dyn File, offset: u64, written: &Buf) -> bool {
+    let len = file.alignment().max(SECTOR);
+    let (outcome, found) = read_full(file, offset, len, Buf::default()).await;
+    outcome.is_err() || found.get(..SECTOR) == written.get(..SECTOR)
 }
 
 fn is_full(error: &IoError) -> bool {

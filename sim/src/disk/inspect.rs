@@ -122,6 +122,12 @@ impl SimDisk {
         self.with(|disk| disk.set_copy_on_write(copies));
     }
 
+    /// With `true`, every `dsync` write asks for room in its sync too, as one may that must allocate for the journal: a
+    /// write refused there is on the medium in an arbitrary part, the whole of it included.
+    pub fn set_full_in_sync(&self, late: bool) {
+        self.with(|disk| disk.set_full_in_sync(late));
+    }
+
     /// The bytes of a file as processes see them.
     ///
     /// # Panics
@@ -309,6 +315,7 @@ impl DiskState {
             capacity_inodes: self.space.capacity_inodes,
             delayed_allocation: self.space.delayed_allocation,
             copy_on_write: self.space.copy_on_write,
+            full_in_sync: self.space.full_in_sync,
             ..image.space
         };
         self.in_flight.clear();

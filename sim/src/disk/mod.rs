@@ -65,6 +65,7 @@ struct Space {
     used_inodes: u64,
     delayed_allocation: bool,
     copy_on_write: bool,
+    full_in_sync: bool,
 }
 
 /// The whole state of one disk.
@@ -119,6 +120,7 @@ impl DiskState {
                 used_inodes: 0,
                 delayed_allocation: false,
                 copy_on_write: false,
+                full_in_sync: false,
             },
             locks: Vec::new(),
             in_flight: Vec::new(),
@@ -206,7 +208,11 @@ impl DiskState {
         }
         self.reserve_for_write(inode, name, offset, count as u64, mode)?;
         if mode.dsync && self.faults.fires(FaultClass::SyncError, name) {
-            return self.fail_dsync(inode, offset, joined(parts, count), mode);
+            let refusal = (IoErrorKind::Medium, "injected sync error of a dsync write");
+            return self.fail_dsync(inode, offset, joined(parts, count), mode, refusal);
+        }
+        if let Err(full) = self.refuse_sync_of_write(name, mode) {
+            return self.fail_dsync(inode, offset, joined(parts, count), mode, full);
         }
         let number = self.number();
         if count > 0 {
@@ -233,6 +239,7 @@ impl DiskState {
         offset: u64,
         bytes: Box<[u8]>,
         mode: WriteMode,
+        refusal: Refusal,
     ) -> Result<Written, Refusal> {
         let number = self.number();
         let len = bytes.len() as u64;
@@ -247,7 +254,7 @@ impl DiskState {
             self.failed_syncs = stream;
             self.account(inode, before, false);
         }
-        Err((IoErrorKind::Medium, "injected sync error of a dsync write"))
+        Err(refusal)
     }
 
     /// Takes the stream out, so that a choice can draw from it beside a file of this disk.

@@ -35,6 +35,15 @@ impl DiskState {
         self.space.copy_on_write = copies;
     }
 
+    pub(crate) fn set_full_in_sync(&mut self, late: bool) {
+        self.space.full_in_sync = late;
+    }
+
+    /// Refuses the sync in a `dsync` write, where the disk finds out only then that it is full.
+    pub(super) fn refuse_sync_of_write(&mut self, name: &str, mode: WriteMode) -> Result<(), Refusal> {
+        if mode.dsync && self.space.full_in_sync { self.refuse_space(name) } else { Ok(()) }
+    }
+
     /// Refuses a call that needs space when an injected fault says so.
     pub(super) fn refuse_space(&mut self, name: &str) -> Result<(), Refusal> {
         if self.faults.fires(FaultClass::NoSpace, name) {

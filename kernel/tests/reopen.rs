@@ -14,7 +14,7 @@ use std::task::Poll;
 use holdfast::blocking::block_on;
 use holdfast::env::Env;
 use holdfast::{Db, Durability, Error, Options, Result, Scan, Seq, WriteBatch};
-use holdfast_sim::{Process, SimOptions};
+use holdfast_sim::{Process, SimOptions, World};
 use support::scene::{DIR, Scratch, simulate, small_keyspace, small_options, within};
 
 /// Commits numbered keys; every seventh leaves work for flush and compaction behind.
@@ -109,6 +109,58 @@ fn drop_and_open_again_at_once_on_a_real_disk() {
     // A real second handle, in a process that has one.
     assert!(matches!(block_on(Db::open(&dir, small_options())), Err(Error::Locked(_))));
     block_on(other.close()).unwrap();
+}
+
+/// Opens, works, ends, and opens again, which must not wait for whatever a task sleeps for.
+async fn ends_at_once<W, F>(world: &World, process: &Process, options: Options, close: bool, work: W)
+where
+    W: FnOnce(Db) -> F + Send + 'static,
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let opening = options.clone();
+    let db = within(process, move |env| Db::open_in(env, DIR, opening)).await.unwrap();
+    let worker = db.clone();
+    within(process, move |_| work(worker)).await.unwrap();
+    world.sleep(1_000_000_000).await;
+    let began = world.now();
+    within(process, move |_| async move { if close { db.close().await.unwrap() } else { drop(db) } }).await;
+    let next = within(process, move |env| Db::open_in(env, DIR, options)).await.unwrap();
+    let took_ns = world.now().since(began);
+    assert!(took_ns < 1_000_000_000, "open again after {took_ns} ns");
+    within(process, move |_| async move { drop(next) }).await;
+}
+
+#[test]
+fn a_log_that_settles_slowly_holds_nobody_up() {
+    for close in [false, true] {
+        simulate(3, move |world, process| async move {
+            let slow = Options { seal_idle_us: 60_000_000, buffered_flush_us: 60_000_000, ..small_options() };
+            ends_at_once(&world, &process, slow, close, |db| async move {
+                db.default_keyspace()?.put("k", "v").await.map(drop)
+            })
+            .await;
+        });
+    }
+}
+
+#[test]
+fn background_work_that_is_ahead_of_its_pace_holds_nobody_up() {
+    simulate(3, |world, process| async move {
+        let slow = Options { background_bytes_per_s: 64 << 10, ..Options::default() };
+        ends_at_once(&world, &process, slow, false, |db| async move {
+            let keyspace = db.default_keyspace()?;
+            for number in 0..2u64 {
+                keyspace.put(number.to_be_bytes(), vec![number as u8; 8 << 20]).await?;
+            }
+            // Begun and let go: its work is a task's.
+            let mut flush = Box::pin(db.flush());
+            let polled =
+                std::future::poll_fn(|context| Poll::Ready(flush.as_mut().poll(context).is_pending()));
+            assert!(polled.await, "a flush takes time");
+            Ok(())
+        })
+        .await;
+    });
 }
 
 /// Polls an opening so often, drops it, and opens again at once; true if it completed before.

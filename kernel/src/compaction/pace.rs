@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::env::{Env, Nanos};
 use crate::error::{Error, Result};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, Notify, either};
 
 /// Entries handled between two slices, at most.
 pub(crate) const SLICE_ENTRIES: u32 = 256;
@@ -21,7 +21,9 @@ pub(crate) struct Pace {
     /// Writers are slowed down for compaction's sake: go as fast as the disk does.
     pub urgent: AtomicBool,
     /// Set when the database closes or is dropped: jobs end at their next slice.
-    pub stop: AtomicBool,
+    stop: AtomicBool,
+    /// Cuts sleeps short then. One may be long: it pays for a value of a gibibyte at once.
+    stopped: Notify,
     /// The instant at which everything spent so far is paid.
     paid_at: Mutex<Nanos>,
 }
@@ -30,7 +32,18 @@ impl Pace {
     /// `bytes_per_s` of 0 is no limit.
     pub fn new(env: Arc<dyn Env>, bytes_per_s: u64) -> Self {
         let paid_at = Mutex::new(env.now());
-        Self { env, bytes_per_s, urgent: AtomicBool::new(false), stop: AtomicBool::new(false), paid_at }
+        let (urgent, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { env, bytes_per_s, urgent, stop, stopped: Notify::new(), paid_at }
+    }
+
+    /// Ends every job at its next slice, and whoever sleeps now.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.stopped.notify_all();
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Reports `bytes` handled; yields, and sleeps if that was too fast.
@@ -39,9 +52,7 @@ impl Pace {
     /// [`Error::Closed`] if the database is closing: the job is to be abandoned.
     pub async fn spend(&self, bytes: u64) -> Result<()> {
         self.env.slice(bytes).await;
-        if self.stop.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
+        self.go_on()?;
         if self.bytes_per_s == 0 || self.urgent.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -55,7 +66,11 @@ impl Pace {
         };
         // Short debts are carried on, so that the timer is not asked for microseconds.
         if wake_at.since(now) > 1_000_000 {
-            self.env.sleep_until(wake_at).await;
+            // Made before the question: whoever stops this wakes those who listen, and leaves no permit.
+            let stopped = self.stopped.notified();
+            self.go_on()?;
+            either(stopped, self.env.sleep_until(wake_at)).await;
+            self.go_on()?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::{Crew, RETRY_NS, Reaction, pause, react};
+use super::{Crew, RETRY_NS, Reaction, pause, pause_unless_stopped, react};
 use crate::commit::{Orphans, Work};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -93,8 +93,7 @@ async fn settle(engine: &Arc<Engine>, crew: &Arc<Crew>) -> Result<()> {
     let before = engine.committer.end_lsn();
     let options = &engine.options;
     let wait_us = options.seal_idle_us.min(options.buffered_flush_us);
-    let wake_at = engine.env.now().after(wait_us * 1000);
-    engine.env.sleep_until(wake_at).await;
+    pause_unless_stopped(engine, crew, wait_us * 1000).await;
     if crew.stopping() {
         return Ok(());
     }

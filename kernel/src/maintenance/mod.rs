@@ -188,7 +188,7 @@ impl Maintenance {
 
     fn stop_tasks(&self, engine: &Engine) {
         self.crew.stop.store(true, Ordering::Release);
-        engine.pace.stop.store(true, Ordering::Release);
+        engine.pace.stop();
         // Each of these has one waiter, for whom a permit is stored if it is not waiting yet. Compaction tasks wake
         // each other as they end.
         engine.changed.notify_one();
@@ -301,7 +301,7 @@ impl Maintenance {
             Some(why) => Err(Error::Stopped(why)),
             None => self.flush_all(engine).await,
         };
-        engine.pace.stop.store(true, Ordering::Release);
+        engine.pace.stop();
         if engine.gate.stopped().is_none() {
             let sealed = self.seal_log(engine).await;
             result = result.and(sealed);

@@ -40,7 +40,7 @@ use crate::options::Options;
 use crate::reapply::{self, Progress};
 use crate::sync::{Mutex, Notify};
 use crate::tree::{Graveyard, Published, SnapshotRegistry, State, Tables, Throttle};
-use crate::types::file_name::{self, CURRENT, FileKind, LOCK, RESERVE, TMP_SUFFIX};
+use crate::types::file_name::{self, CURRENT, CURRENT_TMP, FileKind, LOCK, RESERVE};
 use crate::types::{FileId, FileNo, Lsn};
 use crate::wal::{Predecessor, Replayed, SegmentMaker, Spares, Wal, WalStart};
 
@@ -153,10 +153,10 @@ async fn create_directory(disk: &dyn Disk, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn is_ours(entry: &DirEntry) -> bool {
+fn is_ours(entry: &DirEntry) -> bool {
     let name = entry.name.as_str();
-    let known = [CURRENT, LOCK, RESERVE].contains(&name);
-    !entry.is_dir && (known || name.ends_with(TMP_SUFFIX) || file_name::parse(name).is_some())
+    let known = [CURRENT, CURRENT_TMP, LOCK, RESERVE].contains(&name);
+    !entry.is_dir && (known || file_name::parse(name).is_some())
 }
 
 /// A table that the manifest names must be there, in its full length.
@@ -396,7 +396,7 @@ impl Opening {
         for entry in self.disk().list(&self.dir).await? {
             let needless = match file_name::parse(&entry.name) {
                 Some(file) => !listed.contains(&file),
-                None => entry.name.ends_with(TMP_SUFFIX),
+                None => entry.name == CURRENT_TMP,
             };
             if !needless || entry.is_dir {
                 if !is_ours(&entry) {

@@ -131,7 +131,7 @@ impl Current {
     /// Puts it into force: durable when it returns.
     pub async fn install(&self, env: &dyn Env, dir: &Path) -> std::result::Result<(), NotInstalled> {
         let path = dir.join(file_name::CURRENT);
-        let tmp = dir.join(format!("{}{}", file_name::CURRENT, file_name::TMP_SUFFIX));
+        let tmp = dir.join(file_name::CURRENT_TMP);
         self.write_tmp(env, &tmp).await.map_err(NotInstalled::Unchanged)?;
         let disk = env.disk();
         disk.rename(&tmp, &path).await.map_err(|error| match error.kind {

@@ -7,7 +7,7 @@
 //! 0000000012.manifest  list of files and keyspaces
 //! 0000000013.log       log segment
 //! 0000000014.table     sorted table
-//! NAME.tmp             being made; belongs to nobody after a crash
+//! CURRENT.tmp          the next CURRENT, being made; belongs to nobody after a crash
 //! ```
 
 #![deny(
@@ -28,8 +28,8 @@ pub const CURRENT: &str = "CURRENT";
 pub const LOCK: &str = "LOCK";
 /// The file that is removed when the disk is full.
 pub const RESERVE: &str = "RESERVE";
-/// Suffix of a file being made.
-pub const TMP_SUFFIX: &str = ".tmp";
+/// The next `CURRENT` while it is being made. Every other name that ends so is somebody else's.
+pub const CURRENT_TMP: &str = "CURRENT.tmp";
 
 /// What a numbered file holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

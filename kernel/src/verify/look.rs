@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{self, Found, Loaded, Version};
 use crate::reapply::Reapplier;
 use crate::record::SECTOR;
-use crate::types::file_name::{self, CURRENT, FileKind, LOCK, RESERVE, TMP_SUFFIX};
+use crate::types::file_name::{self, CURRENT, CURRENT_TMP, FileKind, LOCK, RESERVE};
 use crate::types::{FileId, FileNo, Seq};
 use crate::wal::{self, BatchSink, LogPlace, ReplayRequest};
 
@@ -97,7 +97,7 @@ fn first_verdict(entry: &DirEntry, bytes: u64, loaded: Option<&Loaded>) -> FileR
         (FileVerdict::Good, Vec::new())
     } else if name == LOCK || name == RESERVE {
         (FileVerdict::Empty, whole("its content means nothing"))
-    } else if name.ends_with(TMP_SUFFIX) {
+    } else if name == CURRENT_TMP {
         (FileVerdict::Leftover, whole("left by a crash, or being made"))
     } else {
         match (file_name::parse(&name), loaded) {

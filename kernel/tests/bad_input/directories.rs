@@ -35,6 +35,12 @@ fn a_directory_without_a_database() {
             says(&error, &[DIR, "thesis.txt", "new directory"]);
         }
 
+        disk.create_dir_all("/other");
+        disk.write_file("/other/thesis.tmp", b"years of work");
+        let error = refused(&process, "/other", small_options()).await;
+        assert!(matches!(error, Error::Invalid(_)), "{error}");
+        says(&error, &["/other", "thesis.tmp", "new directory"]);
+
         disk.write_file("/file", b"mine");
         let error = refused(&process, "/file", small_options()).await;
         assert!(matches!(error, Error::Invalid(_)), "{error}");
@@ -46,7 +52,11 @@ fn a_directory_without_a_database() {
 fn a_foreign_file_beside_a_database_is_left_alone() {
     simulate(2, |_, process| async move {
         made(&process).await;
-        process.disk().write_file("/db/notes.txt", b"mine");
+        let foreign = ["notes.txt", "thesis.tmp", "CURRENT.tmp.tmp", "1.table", "18446744073709551606.table"];
+        for name in foreign {
+            process.disk().write_file(format!("/db/{name}"), b"mine");
+        }
+        process.disk().write_file("/db/CURRENT.tmp", b"ours, left by a crash");
         process.disk().create_dir_all("/db/pictures");
         within(&process, |env| async move {
             let db = Db::open_in(env, DIR, small_options()).await.unwrap();
@@ -66,7 +76,10 @@ fn a_foreign_file_beside_a_database_is_left_alone() {
             db.close().await.unwrap();
         })
         .await;
-        assert_eq!(process.disk().read_file("/db/notes.txt"), b"mine");
+        for name in foreign {
+            assert_eq!(process.disk().read_file(format!("/db/{name}")), b"mine");
+        }
+        assert!(!process.disk().exists("/db/CURRENT.tmp"));
         assert!(process.disk().exists("/db/pictures"));
     });
 }

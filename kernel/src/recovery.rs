@@ -13,7 +13,8 @@
 //! - Until the switch nothing that existed is overwritten, renamed, truncated or deleted; so recovery may be cut off
 //!   anywhere, any number of times, and the next one starts from the same files.
 //! - The logical state (keys, versions, `Seq`) is the same by every path.
-//! - Numbers found in the directory are never given again, orphans included.
+//! - Numbers found in the directory are never given again, orphans included; but one that is out of the manifest's reach
+//!   was never given: its file is foreign.
 //! - A directory is only ever made into a database if it was empty: creation begins with a `CURRENT` that says so.
 
 mod replayer;
@@ -317,8 +318,9 @@ impl Opening {
     /// Never gives a number again that the manifest or the directory knows.
     async fn begin_numbers(&mut self, next: FileNo) -> Result<()> {
         let entries = self.disk().list(&self.dir).await?;
-        let found = entries.iter().filter_map(|entry| file_name::parse(&entry.name)).map(|(_, no)| no.next());
-        self.numbers = Arc::new(FileNumbers::new(found.fold(next, FileNo::max)));
+        let found = entries.iter().filter_map(|entry| file_name::parse(&entry.name)).map(|(_, no)| no);
+        let ours = found.filter(|no| file_name::is_within_reach(*no, next));
+        self.numbers = Arc::new(FileNumbers::new(ours.map(FileNo::next).fold(next, FileNo::max)));
         Ok(())
     }
 
@@ -394,14 +396,16 @@ impl Opening {
             version.keyspaces.values().flat_map(|keyspace| keyspace.tables()).map(|(_, table)| table);
         listed.extend(tables.map(|table| (FileKind::Table, table.no)));
         for entry in self.disk().list(&self.dir).await? {
-            let needless = match file_name::parse(&entry.name) {
-                Some(file) => !listed.contains(&file),
-                None => entry.name == CURRENT_TMP,
+            let (is_needed, is_given) = match file_name::parse(&entry.name) {
+                // Every number in the directory that may have been given has been counted.
+                Some((kind, no)) => (listed.contains(&(kind, no)), no < version.next_file_no),
+                None => (entry.name != CURRENT_TMP, true),
             };
-            if !needless || entry.is_dir {
-                if !is_ours(&entry) {
-                    tracing::warn!(name = entry.name, "a foreign file stands in the database directory");
-                }
+            if !is_ours(&entry) || !is_given {
+                tracing::warn!(name = entry.name, "a foreign file stands in the database directory");
+                continue;
+            }
+            if is_needed {
                 continue;
             }
             mark!("recovery_orphan_removed");

@@ -14,7 +14,7 @@ use holdfast::manifest::{FileNumbers, Found, Keyspace, ManifestWriter, Version, 
 use holdfast::table::TableMeta;
 use holdfast::types::{FileId, FileNo, Lsn, Timestamp};
 use holdfast::wal::KnownDurable;
-use holdfast::{Db, KeyspaceOptions, Options, RepairOptions, Result, Scan, Seq};
+use holdfast::{Db, FileVerdict, KeyspaceOptions, Options, RepairOptions, Result, Scan, Seq};
 use holdfast_sim::Process;
 
 const DIR: &str = "/db";
@@ -255,4 +255,65 @@ fn no_number_of_a_header_makes_the_kernel_panic() {
     }
     assert!(panics.is_empty(), "the panics stand above: {panics:#?}");
     assert!(set > 10 * EDGES.len(), "{set} numbers were set");
+}
+
+/// Opens, writes and closes three times beside a stray file; gives the greatest number that a file of ours has then.
+fn greatest_number_beside(stray: u64, is_kept: bool) -> u64 {
+    holdfast_sim::run(6, move |world| async move {
+        let process = world.process("db");
+        process.run(make(process.env())).await.unwrap().unwrap();
+        process.kill();
+        process.restart();
+        let disk = process.disk();
+        let name = format!("{stray:010}.table");
+        disk.write_file(format!("{DIR}/{name}"), b"");
+        let report = process.run(holdfast::verify(process.env(), DIR, |_| ())).await.unwrap().unwrap();
+        let verdict = report.files.iter().find(|file| file.name == name).unwrap().verdict;
+        assert_eq!(verdict == FileVerdict::Foreign, is_kept, "{stray}: {verdict:?}");
+        for round in 0..3u64 {
+            let env = process.env();
+            let life = process.run(async move {
+                let db = Db::open_in(env, DIR, options()).await?;
+                work(&db).await?;
+                db.default_keyspace()?.put("round", round.to_be_bytes()).await?;
+                db.close().await
+            });
+            life.await.unwrap().unwrap();
+            for copy in ["/whole", "/checkpoint"] {
+                disk.list(copy).iter().for_each(|entry| disk.remove_file(format!("{copy}/{}", entry.name)));
+            }
+            assert_eq!(disk.exists(format!("{DIR}/{name}")), is_kept, "{stray}");
+        }
+        let names = disk.list(DIR).into_iter().map(|entry| entry.name).filter(|there| *there != name);
+        names.filter_map(|name| name.split_once('.')?.0.parse().ok()).max().unwrap()
+    })
+    .result
+}
+
+#[test]
+fn a_stray_file_with_a_number_out_of_reach_is_foreign() {
+    for stray in [u64::MAX, u64::MAX - 9, 1 << 63, 1 << 40] {
+        assert!(greatest_number_beside(stray, true) < 1000, "{stray} moved the counter");
+    }
+    // One that a database may have given is an orphan: removed, and not given again.
+    assert!(greatest_number_beside(1000, false) > 1000);
+}
+
+#[test]
+fn an_exhausted_counter_is_told_in_plain_numbers() {
+    for next in [u64::MAX, (1 << 63) + 1] {
+        let told = holdfast_sim::run(7, move |world| async move {
+            let process = world.process("db");
+            process.run(make(process.env())).await.unwrap().unwrap();
+            process.kill();
+            process.restart();
+            let forged = forge(process.env(), move |version| version.next_file_no = FileNo::new(next));
+            let refused = process.run(forged).await.unwrap().err();
+            let opened = process.run(Db::open_in(process.env(), DIR, options())).await.unwrap();
+            refused.or(opened.err()).unwrap().to_string()
+        })
+        .result;
+        assert!(told.contains("9223372036854775808") && told.contains(&next.to_string()), "{told}");
+        assert!(!told.contains("FileNo"), "{told}");
+    }
 }

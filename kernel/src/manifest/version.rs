@@ -108,9 +108,9 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, Refused> {
 }
 
 /// Sets `place` to `value`, which must not be smaller.
-fn advance<T: Copy + PartialOrd + fmt::Debug>(place: &mut T, value: T, what: &str) -> Result<(), Refused> {
+fn advance<T: Copy + PartialOrd + fmt::Display>(place: &mut T, value: T, what: &str) -> Result<(), Refused> {
     if value < *place {
-        return refuse(format!("{what} would go back from {place:?} to {value:?}"));
+        return refuse(format!("{what} would go back from {place} to {value}"));
     }
     *place = value;
     Ok(())
@@ -178,7 +178,7 @@ impl Version {
                 Ok(())
             }
             Change::LogStart { lsn } => advance(&mut self.log_start, *lsn, "the log start"),
-            Change::NextFileNo(no) => advance(&mut self.next_file_no, *no, "the next file number"),
+            Change::NextFileNo(no) => self.count_files_to(*no),
             Change::NextKeyspaceId(id) => {
                 advance(&mut self.next_keyspace_id, *id, "the next keyspace number")
             }
@@ -223,10 +223,23 @@ impl Version {
         }
     }
 
+    fn count_files_to(&mut self, next: FileNo) -> Result<(), Refused> {
+        if next > FileNo::LIMIT {
+            let limit = FileNo::LIMIT;
+            return refuse(format!(
+                "the next file number {next} is beyond {limit}, the last that can be counted"
+            ));
+        }
+        advance(&mut self.next_file_no, next, "the next file number")
+    }
+
     /// Checks that no file has this number, and counts past it.
     fn new_file(&mut self, no: FileNo) -> Result<(), Refused> {
-        if no == FileNo::MAX {
-            return refuse("the greatest file number leaves none for a further file");
+        if no >= FileNo::LIMIT {
+            return refuse(format!(
+                "file {no} is not below {}, where the numbers of files end",
+                FileNo::LIMIT
+            ));
         }
         let is_table =
             self.keyspaces.values().any(|keyspace| keyspace.tables().any(|(_, table)| table.no == no));

@@ -53,6 +53,15 @@ impl FileKind {
     }
 }
 
+/// How far beyond the next number in the manifest a file of ours may be: what was made since the last edit, generously.
+const REACH: u64 = 1 << 32;
+
+/// True if a database may have given this number when the manifest says that `next` is next. A numbered file beyond that
+/// is somebody else's, or the counter would follow any stray name to its end.
+pub fn is_within_reach(no: FileNo, next: FileNo) -> bool {
+    no < FileNo::LIMIT && no.get() < next.get().saturating_add(REACH)
+}
+
 /// The path of a numbered file.
 pub fn path(dir: &Path, kind: FileKind, no: FileNo) -> PathBuf {
     dir.join(format!("{no:010}.{}", kind.suffix()))

@@ -79,6 +79,12 @@ impl Seq {
     }
 }
 
+impl FileNo {
+    /// No file has this number, and no counter of them is greater: 2^63. At a million files a second it lasts 292,000
+    /// years, so whoever counts on from a number that was checked against it never comes to the end of 64 bits.
+    pub const LIMIT: Self = Self(1 << 63);
+}
+
 impl Lsn {
     /// The position `bytes` further on.
     #[must_use]

@@ -104,6 +104,9 @@ fn first_verdict(entry: &DirEntry, bytes: u64, loaded: Option<&Loaded>) -> FileR
             (None, _) => (FileVerdict::Foreign, whole("not a file of this database")),
             (Some(_), None) => (FileVerdict::Unchecked, Vec::new()),
             (Some(file), Some(loaded)) if is_listed(loaded, file) => (FileVerdict::Good, Vec::new()),
+            (Some((_, no)), Some(loaded)) if !file_name::is_within_reach(no, loaded.version.next_file_no) => {
+                (FileVerdict::Foreign, whole("not a file of this database: it never gave this number"))
+            }
             (Some(_), Some(_)) => {
                 (FileVerdict::Leftover, whole("nothing names this file: left by a crash, or being made"))
             }

@@ -50,6 +50,16 @@ fn a_full_set_of_refusals_on_a_real_disk() {
         same(&before, &error);
         std::fs::write(&path, bytes).unwrap();
     }
+    for name in ["CURRENT", "LOCK", ".manifest", ".log", ".table"] {
+        let path = at(name);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let error = open(small_options()).err().unwrap();
+        says(&error, &[name]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    }
     let db = open(existing).unwrap();
     assert!(db.default_keyspace().unwrap().get("k").unwrap().is_some_and(|value| value == "v"));
     db.close().unwrap();

@@ -2,10 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use holdfast::env::linux::LinuxEnv;
-use holdfast::env::{Buf, Env, IoErrorKind, LockKind, OpenOptions};
+use holdfast::env::{Buf, Env, IoError, IoErrorKind, LockKind, OpenOptions};
 
 use crate::{Scratch, WAYS, Way, child, eventually, is_child, run_child};
 
@@ -116,6 +116,37 @@ fn refusals_are_sorted_by_what_to_do() {
         let error = way.finish(|| full.write_at(4096, Buf::zeroed(1))).0.unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("write of /dev/full at byte 4096: No space left"), "{text}");
+    }
+}
+
+/// A pipe without a writer would keep whoever opens it waiting for ever.
+#[test]
+fn what_is_no_file_is_refused_at_once_by_its_kind() {
+    let env = LinuxEnv::new();
+    let disk = env.disk();
+    for way in WAYS {
+        let scratch = Scratch::new("kinds");
+        let dir = scratch.path("dir");
+        std::fs::create_dir(&dir).unwrap();
+        let make = Command::new("mkfifo").arg(scratch.path("pipe")).status().unwrap();
+        assert!(make.success());
+        let _listener = std::os::unix::net::UnixListener::bind(scratch.path("socket")).unwrap();
+        std::os::unix::fs::symlink(scratch.path("pipe"), scratch.path("link")).unwrap();
+        for (name, said) in [("pipe", "FIFO"), ("socket", "socket"), ("dir", "directory"), ("link", "FIFO")] {
+            let path = scratch.path(name);
+            let ways = [OpenOptions::read(), OpenOptions::write(), OpenOptions::write().direct().dsync()];
+            let mut refused: Vec<IoError> =
+                ways.map(|options| way.finish(|| disk.open(&path, options)).map(drop).unwrap_err()).into();
+            for kind in [LockKind::Shared, LockKind::Exclusive] {
+                refused.push(way.finish(|| disk.lock(&scratch.path(""), name, kind)).map(drop).unwrap_err());
+            }
+            for error in refused {
+                let text = error.to_string();
+                assert_eq!(error.kind, IoErrorKind::Other, "{text}");
+                assert!(text.contains(said) && text.contains("regular file"), "{text}");
+                assert!(text.contains(path.to_str().unwrap()), "{text}");
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +30,9 @@ const STAT_BLOCK: u64 = 512;
 
 /// How often a lock is tried that nobody seems to hold.
 const LOCK_ATTEMPTS: u32 = 4;
+
+/// Opens a FIFO without waiting for its other end. It means nothing to a regular file.
+const NO_WAIT: libc::c_int = libc::O_NONBLOCK;
 
 /// Least alignment that any disk asks of direct I/O.
 const SECTOR: usize = 512;
@@ -183,14 +186,18 @@ fn list(dir: &Path) -> io::Result<Vec<DirEntry>> {
 }
 
 fn open(path: &Path, options: OpenOptions, pool: Arc<Pool>) -> IoResult<Arc<dyn File>> {
-    let flags =
-        if options.direct { libc::O_DIRECT } else { 0 } | if options.dsync { libc::O_DSYNC } else { 0 };
+    let flags = NO_WAIT
+        | if options.direct { libc::O_DIRECT } else { 0 }
+        | if options.dsync { libc::O_DSYNC } else { 0 };
     let opened = fs::OpenOptions::new()
         .read(true)
         .write(options.access == Access::ReadWrite || options.create_new)
         .create_new(options.create_new)
         .custom_flags(flags)
         .open(path);
+    if !options.create_new {
+        refuse_if_no_file("open", path, &opened)?;
+    }
     let file = match opened {
         Ok(file) => file,
         Err(error) if options.direct && error.raw_os_error() == Some(libc::EINVAL) => {
@@ -198,16 +205,34 @@ fn open(path: &Path, options: OpenOptions, pool: Arc<Pool>) -> IoResult<Arc<dyn 
         }
         Err(error) => return Err(failure("open", path, &error)),
     };
-    let metadata = file.metadata().map_err(|error| failure("open", path, &error))?;
-    if metadata.is_dir() {
-        // Linux opens a directory for reading, and then refuses each read.
-        return Err(failure("open", path, &io::Error::from_raw_os_error(libc::EISDIR)));
-    }
     let alignment = if options.direct { direct_alignment(&file) } else { Ok(1) };
     match alignment {
         Ok(alignment) => Ok(Arc::new(LinuxFile::new(file, path.to_path_buf(), alignment, pool))),
         Err(detail) => Err(direct_refused(path, options, &detail)),
     }
+}
+
+/// Refuses what no database makes, whether it could be opened or not: a directory can be, and then refuses each read, and
+/// whoever reads from a FIFO waits for a writer. A device makes nobody wait, and says by itself what it cannot do.
+fn refuse_if_no_file(operation: &'static str, path: &Path, opened: &io::Result<fs::File>) -> IoResult<()> {
+    let metadata = match opened {
+        Ok(file) => file.metadata(),
+        Err(_) => fs::metadata(path),
+    };
+    let what = match metadata.map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_dir() => "a directory",
+        Ok(kind) if kind.is_fifo() => "a FIFO",
+        Ok(kind) if kind.is_socket() => "a socket",
+        // What cannot be looked at has its own error.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    Err(IoError {
+        kind: IoErrorKind::Other,
+        operation,
+        path: path.to_path_buf(),
+        offset: None,
+        detail: format!("it is {what} and no regular file; move it away"),
+    })
 }
 
 /// The failure to open for direct I/O. Linux creates the file before it finds out; that one is removed again.
@@ -274,7 +299,9 @@ impl Drop for LockedFile {
 }
 
 fn lock(path: &Path, kind: LockKind, pool: Arc<Pool>) -> IoResult<Box<dyn DirLock>> {
-    let file = open_lock(path, kind).map_err(|error| failure("lock", path, &error))?;
+    let opened = open_lock(path, kind);
+    refuse_if_no_file("lock", path, &opened)?;
+    let file = opened.map_err(|error| failure("lock", path, &error))?;
     let mut attempts = 0;
     let (kind, detail) = loop {
         let taken = match kind {
@@ -336,10 +363,11 @@ fn holder(file: &fs::File) -> Holder {
 /// Opens the lock's file. A shared holder only reads it, so that it needs no permission to write if it is there.
 fn open_lock(path: &Path, kind: LockKind) -> io::Result<fs::File> {
     if kind == LockKind::Shared {
-        match fs::File::open(path) {
+        match fs::OpenOptions::new().read(true).custom_flags(NO_WAIT).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
         }
     }
-    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).custom_flags(NO_WAIT).open(path)
 }

@@ -16,12 +16,16 @@ mod support {
 use std::sync::Arc;
 
 use holdfast::env::Env;
-use holdfast::{Db, Error, Keyspace, Result, Scan};
+use holdfast::{Db, Error, Keyspace, Options, Result, Scan};
 use holdfast_sim::Process;
 use support::scene::{DIR, small_keyspace, small_options, within};
 
 async fn open(env: Arc<dyn Env>) -> Result<(Db, Keyspace)> {
-    let db = Db::open_in(env, DIR, small_options()).await?;
+    open_with(env, small_options()).await
+}
+
+async fn open_with(env: Arc<dyn Env>, options: Options) -> Result<(Db, Keyspace)> {
+    let db = Db::open_in(env, DIR, options).await?;
     let keyspace = match db.keyspace("k") {
         Ok(keyspace) => keyspace,
         Err(_) => db.create_keyspace("k", small_keyspace()).await?,

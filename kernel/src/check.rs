@@ -40,6 +40,7 @@ pub const MARKS: &[&str] = &[
     "read_state_retried",
     "recovery_flushed_midway",
     "recovery_orphan_removed",
+    "recovery_orphan_removed_early",
     "recovery_seq_gap",
     "table_abandoned",
     "transaction_window_exceeded",

@@ -26,6 +26,7 @@ use crate::tree::{
     Throttle, VisibleIter, memory_pressure, pressure,
 };
 use crate::types::{FileNo, KeyspaceId, Seq, SeqGaps, Value, WriteBatch};
+use crate::urgency::Urgency;
 
 /// How long a stopped writer waits before it is told that the database is busy.
 const STOPPED_WAIT_NS: u64 = 30_000_000_000;
@@ -44,6 +45,7 @@ pub(crate) struct Engine {
     pub snapshots: Arc<SnapshotRegistry>,
     pub gate: Arc<Gate>,
     pub throttle: Arc<Throttle>,
+    pub urgency: Urgency,
     pub committer: Arc<Committer>,
     pub door: Arc<Door>,
     pub tables: Arc<Tables>,
@@ -92,6 +94,7 @@ impl Engine {
         let verdict = pressure(&self.published.load(), &self.budget);
         self.pace.urgent.store(verdict != Pressure::None, Ordering::Relaxed);
         self.throttle.set(verdict);
+        self.urgency.writers(verdict != Pressure::None);
     }
 
     /// What counts as slow.
@@ -223,6 +226,7 @@ impl Engine {
             Pressure::None => Ok(()),
             Pressure::Slow(delay_us) => {
                 mark!("write_slowed");
+                self.urgency.writers(true);
                 let began = self.env.now();
                 self.env.sleep_until(began.after(delay_us * 1000)).await;
                 self.recorder.stall.record_ns(self.env.now().since(began));
@@ -230,6 +234,7 @@ impl Engine {
             }
             Pressure::Stop => {
                 mark!("write_stopped");
+                self.urgency.writers(true);
                 let began = self.env.now();
                 let outcome = self.wait_until_eased(began).await;
                 let elapsed_ns = self.env.now().since(began);

@@ -96,6 +96,7 @@ mod clock;
 mod metrics;
 pub mod events;
 mod gate;
+mod urgency;
 pub mod record;
 mod cache;
 pub mod table;

@@ -10,14 +10,16 @@
 //! Invariants:
 //! - Bytes that could be read are not trusted to be durable: everything replayed is written anew and synced before
 //!   the switch, and no commit is accepted before the switch.
-//! - Until the switch nothing that existed is overwritten, renamed, truncated or deleted; so recovery may be cut off
-//!   anywhere, any number of times, and the next one starts from the same files.
+//! - Until the switch nothing that existed is overwritten, renamed, truncated or deleted, but what no manifest names and
+//!   a nearly full disk cannot spare; so recovery may be cut off anywhere, any number of times, and the next one starts
+//!   from the same files.
 //! - The logical state (keys, versions, `Seq`) is the same by every path.
 //! - Numbers found in the directory are never given again, orphans included; but one that is out of the manifest's reach
 //!   was never given: its file is foreign.
 //! - A directory is only ever made into a database if it was empty: creation begins with a `CURRENT` that says so.
 
 mod replayer;
+mod room;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -43,12 +45,10 @@ use crate::sync::{Mutex, Notify};
 use crate::tree::{Graveyard, Published, SnapshotRegistry, State, Tables, Throttle};
 use crate::types::file_name::{self, CURRENT, CURRENT_TMP, FileKind, LOCK, RESERVE};
 use crate::types::{FileId, FileNo, Lsn};
+use crate::urgency::Urgency;
 use crate::wal::{Predecessor, Replayed, SegmentMaker, Spares, Wal, WalStart};
 
 use replayer::Replayer;
-
-/// A disk with less free than this many times the reserve is nearly full.
-const TIGHT_RESERVES: u64 = 8;
 
 /// How long an opening waits for an earlier one of the same process whose last handle is gone. Its tasks end at their
 /// next step, so this is the time of the longest one: to write and sync a part of a table on a slow disk.
@@ -281,16 +281,17 @@ impl Opening {
         let version = loaded.version;
         self.begin_numbers(version.next_file_no).await?;
         check_tables(self.disk(), &self.dir, &version).await?;
-        self.give_reserve_free_if_tight().await;
+        self.make_room_if_tight(&version).await;
         let mut replayer = Replayer::new(&self, &version);
-        let replayed =
-            reapply::replay_log(&self.env, &self.dir, &version, self.options.direct_log, &mut replayer)
-                .await?;
-        if let Err(refused) = check_demands(&self.options, &replayer.log.progress) {
-            replayer.remove_made().await;
-            return Err(refused);
-        }
-        replayer.flush_all().await?;
+        let replayed = match self.replay(&version, &mut replayer).await {
+            Ok(replayed) => replayed,
+            // An opening that is refused leaves nothing behind.
+            Err(refused) => {
+                let need = replayer.room();
+                replayer.remove_made().await;
+                return Err(room::name_need(refused, need));
+            }
+        };
         let (changes, progress) = replayer.finish();
         if let Some((no, torn)) = replayed.torn {
             let (file, offset) = (self.name_of(FileKind::Log, no), torn.offset);
@@ -301,18 +302,17 @@ impl Opening {
         self.switch(loaded.database, &version, changes, log, progress).await
     }
 
-    fn name_of(&self, kind: FileKind, no: FileNo) -> String {
-        file_name::path(&self.dir, kind, no).display().to_string()
+    /// Brings what the log holds into tables.
+    async fn replay(&self, version: &Version, replayer: &mut Replayer<'_>) -> Result<Replayed> {
+        let replayed =
+            reapply::replay_log(&self.env, &self.dir, version, self.options.direct_log, replayer).await?;
+        check_demands(&self.options, &replayer.log.progress)?;
+        replayer.flush_all().await?;
+        Ok(replayed)
     }
 
-    /// On a nearly full disk what was replayed may need the reserve to be written anew.
-    async fn give_reserve_free_if_tight(&self) {
-        let enough = self.options.reserve_bytes.saturating_mul(TIGHT_RESERVES);
-        let reserve = Reserve::new(&self.dir, self.options.reserve_bytes);
-        reserve.look(self.disk()).await;
-        if self.disk().free_space(&self.dir).await.is_ok_and(|free| free.bytes < enough) {
-            reserve.release(&*self.env).await;
-        }
+    fn name_of(&self, kind: FileKind, no: FileNo) -> String {
+        file_name::path(&self.dir, kind, no).display().to_string()
     }
 
     /// Never gives a number again that the manifest or the directory knows.
@@ -466,6 +466,7 @@ impl Opening {
             pace: Arc::new(Pace::new(env.clone(), options.background_bytes_per_s)),
             cache: tables.cache().clone(),
             lock: Mutex::new(Some(lock)),
+            urgency: Urgency::default(),
             disk_full: Mutex::new(None),
             env,
             dir,

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{
-    Crew, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause_unless_stopped, react,
-    remove_tables,
+    Crew, Reaction, Working, is_certainly_not_made, list_tables, pause_unless_stopped, react, remove_tables,
 };
 use crate::check::{Phase, mark};
 use crate::compaction::pick::{self, Job, LAST_LEVEL};
@@ -95,7 +94,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         let outcome = run_job(&engine, &crew, &keyspace, &job).await;
         advance_cursor(&crew, &job);
         release(&crew, keyspace.id);
-        judge_urgency(&engine, &crew);
+        engine.judge_pressure();
         let reaction = match outcome {
             Ok(()) => {
                 engine.note_room("compaction");
@@ -291,7 +290,7 @@ async fn run_asked(
     failure: &mut Option<Error>,
 ) -> Result<()> {
     let outcome = run_job(engine, crew, keyspace, job).await;
-    judge_urgency(engine, crew);
+    engine.judge_pressure();
     crew.progress.notify_all();
     match outcome {
         Err(error) if damaged(job, &error).is_some() => {

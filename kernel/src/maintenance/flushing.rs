@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Crew, Reaction, Working, is_certainly_not_made, judge_urgency, list_tables, pause_unless_stopped, react,
-    remove_tables,
+    Crew, Reaction, Working, is_certainly_not_made, list_tables, pause_unless_stopped, react, remove_tables,
 };
 use crate::check::Phase;
 use crate::commit::Work;
@@ -54,7 +53,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
                 crew.refusals.note_over("flush");
                 fit_memtables(&engine).await;
                 crew.reserve.restore(&*engine.env).await;
-                judge_urgency(&engine, &crew);
+                engine.judge_pressure();
                 crew.compaction.lock().try_again();
                 crew.compaction_wanted.notify_one();
                 crew.progress.notify_all();

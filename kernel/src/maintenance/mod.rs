@@ -31,14 +31,14 @@ pub(crate) use reserve::Reserve;
 
 use crate::commit::Work;
 use crate::engine::Engine;
-use crate::env::{BoxFuture, IoErrorKind, Nanos, Task, TaskClass};
+use crate::env::{BoxFuture, IoErrorKind, Nanos, TaskClass};
 use crate::error::{Error, Result};
 use crate::manifest::door::Note;
 use crate::manifest::{Change, ManifestWriter, Version};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, Notify, either};
 use crate::table::TableMeta;
-use crate::tree::{Memory, Pressure};
+use crate::tree::Memory;
 use crate::types::KeyspaceId;
 use crate::types::file_name::{self, FileKind};
 
@@ -60,11 +60,8 @@ pub(crate) struct Crew {
     pub refusals: Refusals,
     /// A flush or compaction under way.
     pub working: AtomicU64,
-    /// Callers who wait for a flush or a compaction.
-    awaited: AtomicU64,
     running: AtomicU64,
     ended: Notify,
-    background: Mutex<Vec<Arc<dyn Task>>>,
 }
 
 impl Crew {
@@ -99,10 +96,8 @@ impl Maintenance {
             reserve: parts.reserve,
             refusals: Refusals::default(),
             working: AtomicU64::new(0),
-            awaited: AtomicU64::new(0),
             running: AtomicU64::new(0),
             ended: Notify::new(),
-            background: Mutex::new(Vec::new()),
         });
         let maintenance = Self { crew };
         if let Err(error) = maintenance.start_tasks(engine, parts.manifest) {
@@ -172,7 +167,7 @@ impl Maintenance {
             Error::Busy(format!("the system refused to start the task {name}: {}", refused.detail))
         })?;
         if class == TaskClass::Background {
-            self.crew.background.lock().push(task);
+            engine.urgency.add(task);
         }
         Ok(())
     }
@@ -198,12 +193,12 @@ impl Maintenance {
         self.crew.compaction_wanted.notify_one();
         self.crew.stopped.notify_all();
         self.crew.progress.notify_all();
-        judge_urgency(engine, &self.crew);
+        engine.urgency.end();
     }
 
     /// Freezes and flushes everything, and waits for it.
     pub async fn flush_all(&self, engine: &Engine) -> Result<()> {
-        let _awaited = Awaited::begin(engine, &self.crew);
+        let _waiting = engine.urgency.wait();
         let state = engine.published.load();
         for &id in state.keyspaces.keys() {
             engine.committer.delegate(Work::Freeze(id)).await?;
@@ -229,7 +224,7 @@ impl Maintenance {
     /// Compacts every keyspace fully, and waits for it.
     pub async fn compact_all(&self, engine: &Engine) -> Result<()> {
         engine.gate.check()?;
-        let _awaited = Awaited::begin(engine, &self.crew);
+        let _waiting = engine.urgency.wait();
         self.flush_all(engine).await?;
         let ids: Vec<_> = engine.published.load().keyspaces.keys().copied().collect();
         let answers: Vec<_> = {
@@ -245,7 +240,7 @@ impl Maintenance {
 
     /// Waits until nothing is running or due, and needless files are gone.
     pub async fn wait_idle(&self, engine: &Engine) -> Result<()> {
-        let _awaited = Awaited::begin(engine, &self.crew);
+        let _waiting = engine.urgency.wait();
         let crew = self.crew.clone();
         self.wait_until(engine, &["flush", "compaction"], move |engine| {
             let state = engine.published.load();
@@ -364,28 +359,6 @@ impl Drop for Working<'_> {
     }
 }
 
-/// Somebody waits for background work: as long as this lives, that work has the priority of the foreground. On a busy
-/// machine it would else wait for a moment at which nobody else wants to run.
-struct Awaited<'a> {
-    engine: &'a Engine,
-    crew: &'a Crew,
-}
-
-impl<'a> Awaited<'a> {
-    fn begin(engine: &'a Engine, crew: &'a Crew) -> Self {
-        crew.awaited.fetch_add(1, Ordering::AcqRel);
-        judge_urgency(engine, crew);
-        Self { engine, crew }
-    }
-}
-
-impl Drop for Awaited<'_> {
-    fn drop(&mut self) {
-        self.crew.awaited.fetch_sub(1, Ordering::AcqRel);
-        judge_urgency(self.engine, self.crew);
-    }
-}
-
 /// Counts a task out when its future ends or is dropped.
 struct Ended(Arc<Crew>);
 
@@ -393,19 +366,6 @@ impl Drop for Ended {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::AcqRel);
         self.0.ended.notify_one();
-    }
-}
-
-/// Looks again whether anybody is held back by background work, and lets it be as urgent as that: writers who are
-/// slowed down, callers who wait for it, the next opening that waits for the lock.
-pub(crate) fn judge_urgency(engine: &Engine, crew: &Crew) {
-    engine.judge_pressure();
-    let is_urgent = engine.throttle.get() != Pressure::None
-        || crew.awaited.load(Ordering::Acquire) > 0
-        || crew.stopping();
-    let class = if is_urgent { TaskClass::Foreground } else { TaskClass::Background };
-    for task in crew.background.lock().iter() {
-        task.set_class(class);
     }
 }
 

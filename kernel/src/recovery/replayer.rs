@@ -41,8 +41,11 @@ impl<'a> Replayer<'a> {
     }
 
     async fn flush(&mut self, id: KeyspaceId) -> Result<()> {
-        let Some(memory) = self.log.memories.remove(&id) else { return Ok(()) };
-        let Some(keyspace) = self.state.keyspace(id).cloned() else { return Ok(()) };
+        let Some(memory) = self.log.memories.get(&id).cloned() else { return Ok(()) };
+        let Some(keyspace) = self.state.keyspace(id).cloned() else {
+            self.log.memories.remove(&id);
+            return Ok(());
+        };
         let keyspace: Arc<KeyspaceState> = keyspace;
         let progress = &mut self.log.progress;
         let last = progress.last_seq;
@@ -58,13 +61,23 @@ impl<'a> Replayer<'a> {
             pace: &self.opening.pace,
         };
         let made = flush::run(&workshop, &keyspace, &memory, &readers).await?;
+        self.log.memories.remove(&id);
         for table in made.tables {
             self.made.push(Change::AddTable { keyspace: id, level: 0, table: Arc::new(table) });
         }
         Ok(())
     }
 
-    /// An opening that is refused leaves nothing behind. What cannot be removed is an orphan of the next one.
+    /// About how many bytes on disk what was read of the log takes: tables made, and memtables that are to be some.
+    pub(super) fn room(&self) -> u64 {
+        let made = self.made.iter().map(|change| match change {
+            Change::AddTable { table, .. } => table.bytes,
+            _ => 0,
+        });
+        made.sum::<u64>().saturating_add(self.log.bytes())
+    }
+
+    /// Removes the tables made so far. What cannot be removed is an orphan of the next opening.
     pub(super) async fn remove_made(&self) {
         for change in &self.made {
             if let Change::AddTable { table, .. } = change {

@@ -6,6 +6,7 @@
 mod memory;
 mod reads;
 mod refusals;
+mod room;
 mod sizes;
 #[path = "../support"]
 mod support {

@@ -273,8 +273,12 @@ pub enum Command {
         #[arg(long)]
         strict: bool,
     },
-    /// Rewrite all tables: reclaims space at once and shrinks the log.
-    #[command(after_help = "Examples:\n  holdfast compact db\n")]
+    /// Rewrite all tables without what nobody can read any more, and shrink the log.
+    ///
+    /// The past that --at can read is kept, and with it the room of what was deleted or overwritten in it: the versions
+    /// of the 1000 latest commits, or of as many as --retain-commits says. With `--retain-commits 0` only the present
+    /// is kept, and the room of all else is free at once.
+    #[command(after_help = "Examples:\n  holdfast compact db\n  holdfast compact db --retain-commits 0\n")]
     Compact {
         /// The database.
         #[command(flatten)]

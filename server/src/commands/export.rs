@@ -5,6 +5,7 @@
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use holdfast::Scan;
 use serde_json::json;
@@ -31,6 +32,7 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(&self, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
+        let started = Instant::now();
         let scan = Scan::range::<Vec<u8>>(self.range.bounds(global)?);
         if self.file == Path::new("-") {
             self.write(scan, global, std::io::stdout().lock())?;
@@ -38,8 +40,9 @@ impl Export {
         }
         must_lie_outside(&self.db.path, &self.file)?;
         let unfinished = Unfinished::create(&self.file)?;
-        let summary = self.write(scan, global, unfinished.file())?;
+        let rows = self.write(scan, global, unfinished.file())?;
         unfinished.finish()?;
+        let summary = Summary { rows, elapsed: started.elapsed() };
         out.say(
             format_args!("exported {summary}"),
             json!({
@@ -51,8 +54,8 @@ impl Export {
         Ok(Exit::Good)
     }
 
-    /// Writes every record of the range.
-    fn write(&self, scan: Scan, global: &Global, sink: impl Write) -> Result<Summary, Failure> {
+    /// Writes every record of the range; gives their number.
+    fn write(&self, scan: Scan, global: &Global, sink: impl Write) -> Result<u64, Failure> {
         // Only here is it known where the output goes.
         let named = |failure| match failure {
             Failure::Io { error, .. } => Failure::io(self.name(), error),
@@ -67,10 +70,10 @@ impl Export {
             progress.add(1);
         }
         writer.finish().map_err(named)?;
-        let summary = progress.finish();
+        let rows = progress.finish();
         drop(cursor);
         store.close()?;
-        Ok(summary)
+        Ok(rows)
     }
 
     fn name(&self) -> String {

@@ -10,11 +10,12 @@
 //! it would grow too large.
 //!
 //! The batches are committed without waiting for the disk, and synced once at the end: the import is durable when the
-//! command says so, and a crash before leaves whole batches.
+//! command says so, and a crash before leaves whole batches. The time it tells is that of all this, to the close.
 
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use holdfast::blocking::{Db, Keyspace};
 use holdfast::{Durability, Options, WriteBatch};
@@ -44,6 +45,7 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(&self, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
+        let started = Instant::now();
         let options = store::options(global, true);
         let mut input = self.open_input()?;
         let rows_total = match self.skip_bad_lines {
@@ -59,9 +61,10 @@ impl Import {
         let keyspace = keyspace(&db, global, true)?;
         let mut loading = Loading::start(&db, &keyspace, self.batch_rows, rows_total);
         let loaded = self.load(records, &mut loading, out.as_json());
-        let (summary, skipped) = loaded.inspect_err(|_| loading.tell_what_is_there(out.as_json()))?;
+        let (rows, skipped) = loaded.inspect_err(|_| loading.tell_what_is_there(out.as_json()))?;
         let seq = db.sync()?;
         db.close()?;
+        let summary = Summary { rows, elapsed: started.elapsed() };
         let skipped_text =
             if self.skip_bad_lines { format!(", {skipped} bad lines left out") } else { String::new() };
         out.say(
@@ -140,16 +143,16 @@ impl Import {
             progress.add(1);
         }
         input.rewind().map_err(|error| Failure::io(self.name(), error))?;
-        Ok(progress.finish().rows)
+        Ok(progress.finish())
     }
 
-    /// Loads the records; gives what was done and the number of bad lines left out.
+    /// Loads the records; gives their number and that of the bad lines left out.
     fn load(
         &self,
         records: impl Iterator<Item = Result<Record, Failure>>,
         loading: &mut Loading<'_>,
         as_json: bool,
-    ) -> Result<(Summary, u64), Failure> {
+    ) -> Result<(u64, u64), Failure> {
         let mut skipped = 0;
         for record in records {
             match record {
@@ -213,7 +216,7 @@ impl<'a> Loading<'a> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Summary, Failure> {
+    fn finish(&mut self) -> Result<u64, Failure> {
         self.commit()?;
         Ok(self.progress.finish())
     }

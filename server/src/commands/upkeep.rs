@@ -5,28 +5,52 @@ use std::time::Instant;
 
 use holdfast::blocking::block_on;
 use holdfast::env::linux::LinuxEnv;
-use holdfast::{FileVerdict, VerifyReport};
-use indicatif::HumanBytes;
+use holdfast::{FileVerdict, KeyspaceInfo, VerifyReport};
+use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
 
 use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Bytes;
+use crate::stderr;
 use crate::store::open_to_write;
 
 pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
     let db = open_to_write(database, global, false)?;
     let started = Instant::now();
     db.compact()?;
+    let deletes_kept = deletes_in_tables(&db.keyspaces()?);
     db.close()?;
     let bytes = directory_bytes(&database.path)?;
     let elapsed = started.elapsed();
+    let retained = global.retain_commits;
+    let past = match retained {
+        0 => String::new(),
+        _ => format!(", with the past of the latest {} commits", HumanCount(retained)),
+    };
     out.say(
-        format_args!("compacted to {} in {:.2} s", HumanBytes(bytes), elapsed.as_secs_f64()),
-        json!({ "bytes": bytes, "elapsed_ms": elapsed.as_millis() as u64 }),
+        format_args!("compacted to {}{past} in {:.2} s", HumanBytes(bytes), elapsed.as_secs_f64()),
+        json!({
+            "bytes": bytes,
+            "retain_commits": retained,
+            "deletes_kept": deletes_kept,
+            "elapsed_ms": elapsed.as_millis() as u64,
+        }),
     )?;
+    if retained > 0 && deletes_kept > 0 {
+        let what = "what was deleted lately still takes room, for --at can read it; \
+                    `holdfast compact --retain-commits 0` lets it go";
+        stderr::note(global.json, what);
+    }
     Ok(Exit::Good)
+}
+
+/// Deletes, of keys and of ranges, that the tables hold. A compaction of everything leaves none but those before which
+/// there is a past to read. How many overwritten values it leaves, only reading all of it would tell.
+fn deletes_in_tables(keyspaces: &[KeyspaceInfo]) -> u64 {
+    let levels = keyspaces.iter().flat_map(|keyspace| &keyspace.levels);
+    levels.fold(0, |sum, level| sum.saturating_add(level.deletes).saturating_add(level.range_tombstones))
 }
 
 /// Refuses a file, in the words that an opening has for it.

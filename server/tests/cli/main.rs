@@ -13,3 +13,4 @@ mod shown;
 mod support;
 mod tour;
 mod transfer;
+mod upkeep;

@@ -1,0 +1,39 @@
+//! Looking after a database: what compaction frees, and what it says of the rest.
+
+use crate::support::{line, piped, run};
+use tempfile::tempdir;
+
+#[test]
+fn compaction_keeps_the_past_and_says_how_to_let_it_go() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let rows: String = (0..20_000u32)
+        .map(|n| format!("{{\"key\":\"{n:05}\",\"value\":\"{:08x}\"}}\n", n.wrapping_mul(2_654_435_761)))
+        .collect();
+    let table_bytes = || line(dir, "keyspaces db --json").json()[0]["table_bytes"].as_u64().unwrap();
+    piped(dir, "import db - --format jsonl", &rows).good();
+    assert_eq!(run(dir, ["count", "db", "--prefix", ""]).good(), "20000\n");
+    let filled = run(dir, ["stats", "db", "--json"]).json()[0]["last_sequence"].clone();
+    run(dir, ["delete", "db", "--prefix", ""]).good();
+
+    let kept = line(dir, "compact db --json");
+    let note: serde_json::Value = serde_json::from_str(kept.err.trim()).expect(&kept.err);
+    assert!(note["note"].as_str().unwrap().contains("--retain-commits 0"), "{note}");
+    let kept = kept.json().remove(0);
+    assert_eq!(kept["retain_commits"], 1000);
+    assert!(kept["bytes"].as_u64().unwrap() > table_bytes() && table_bytes() > 0, "{kept}");
+    assert!(kept["deletes_kept"].as_u64().unwrap() > 0, "{kept}");
+    assert_eq!(line(dir, &format!("count db --at {filled}")).good(), "20000\n");
+    let said = line(dir, "compact db");
+    assert!(said.err.contains("note: ") && said.err.contains("--retain-commits 0"), "{}", said.err);
+    assert!(said.good().contains("with the past of the latest 1,000 commits"));
+
+    let freed = line(dir, "compact db --retain-commits 0 --json");
+    assert_eq!(freed.err, "");
+    let freed = freed.json().remove(0);
+    assert!(freed["deletes_kept"] == 0 && freed["retain_commits"] == 0, "{freed}");
+    assert_eq!(table_bytes(), 0, "all of it is gone");
+    let said = line(dir, "compact db");
+    assert_eq!(said.err, "", "there is nothing left to let go");
+    line(dir, &format!("count db --at {filled}")).refused(1);
+}

@@ -208,7 +208,7 @@ pub enum Command {
     /// Write a keyspace to a JSON Lines or CSV file, as of one moment.
     ///
     /// The file gets its name last, when it is whole and on the disk. Until then it is FILE.unfinished, which an error,
-    /// Ctrl-C or SIGTERM removes; only a crash or SIGKILL leaves it behind.
+    /// Ctrl-C, SIGTERM or SIGHUP removes. Any other end, such as a crash, SIGKILL or SIGQUIT, leaves it behind.
     #[command(after_help = "Examples:\n  holdfast export db out.jsonl\n  \
         holdfast export db people-again.csv -k people --key-column id\n  holdfast export db - --format jsonl --prefix user: | head\n")]
     Export {
@@ -259,8 +259,8 @@ pub enum Command {
     },
     /// Salvage what is provably good into a new directory; the damaged one stays as it is.
     ///
-    /// It is made as INTO.unfinished and gets its name when it is done. An error, Ctrl-C or SIGTERM removes what was
-    /// begun; only a crash or SIGKILL leaves it behind.
+    /// It is made as INTO.unfinished and gets its name when it is done. An error, Ctrl-C, SIGTERM or SIGHUP removes
+    /// what was begun. Any other end, such as a crash, SIGKILL or SIGQUIT, leaves it behind.
     #[command(after_help = "Examples:\n  holdfast repair db db-repaired\n  \
         holdfast repair db db-repaired --strict\n")]
     Repair {
@@ -287,8 +287,8 @@ pub enum Command {
     /// Make a consistent copy while the database is in use, checking every byte.
     ///
     /// The copy holds every commit up to one, under the same numbers, and the past that --at can read. It is made as
-    /// INTO.unfinished and gets its name when it is whole. An error, Ctrl-C or SIGTERM removes what was begun; only a
-    /// crash or SIGKILL leaves it behind.
+    /// INTO.unfinished and gets its name when it is whole. An error, Ctrl-C, SIGTERM or SIGHUP removes what was begun.
+    /// Any other end, such as a crash, SIGKILL or SIGQUIT, leaves it behind.
     #[command(after_help = "Examples:\n  holdfast backup db monday\n")]
     Backup {
         /// The database.
@@ -299,8 +299,8 @@ pub enum Command {
     },
     /// Make a database from a backup, checking every byte.
     ///
-    /// It is made as INTO.unfinished and gets its name when it is whole. An error, Ctrl-C or SIGTERM removes what was
-    /// begun; only a crash or SIGKILL leaves it behind.
+    /// It is made as INTO.unfinished and gets its name when it is whole. An error, Ctrl-C, SIGTERM or SIGHUP removes
+    /// what was begun. Any other end, such as a crash, SIGKILL or SIGQUIT, leaves it behind.
     #[command(after_help = "Examples:\n  holdfast restore monday db-again\n")]
     Restore {
         /// The backup.

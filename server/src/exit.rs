@@ -19,6 +19,11 @@ use serde_json::{Value as Json, json};
 use crate::formats::BadInput;
 use crate::visible::visible;
 
+/// What to do about a limit on the size of files.
+const FILE_TOO_LARGE: &str = "raise the limit on the size of files (`ulimit -f`), or choose another file system";
+/// How the kernel's errors show that one: they carry the system's words, and the number behind them.
+const FILE_TOO_LARGE_SAID: &str = "(os error 27)";
+
 /// The end of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -134,6 +139,9 @@ impl Failure {
                  the other process",
             ),
             Self::Kernel(holdfast::Error::TooManyFiles(_)) => Some("raise the limit by `ulimit -n`"),
+            Self::Kernel(holdfast::Error::Stopped(what)) if what.contains(FILE_TOO_LARGE_SAID) => {
+                Some(FILE_TOO_LARGE)
+            }
             Self::Kernel(holdfast::Error::Stopped(_)) => {
                 Some("`holdfast verify` shows whether the disk is sound; then run it again")
             }
@@ -148,6 +156,9 @@ impl Failure {
             }
             Self::BadFile(_) => Some("mend the file, or the options that say what it looks like"),
             Self::Io { error, .. } => next_step(error.kind()),
+            Self::Kernel(holdfast::Error::Io(error)) if error.detail.contains(FILE_TOO_LARGE_SAID) => {
+                Some(FILE_TOO_LARGE)
+            }
             Self::Kernel(holdfast::Error::Io(error)) => next_step_of_database(error.kind),
             Self::Kernel(holdfast::Error::DiskFull(_)) => Some("what was acknowledged is kept"),
             Self::Kernel(holdfast::Error::Stale(_)) => {
@@ -234,6 +245,7 @@ fn next_step(kind: io::ErrorKind) -> Option<&'static str> {
             "check by `ls -ld` who may read and write the file and its directory, or run it as another user"
         }
         io::ErrorKind::ReadOnlyFilesystem => "choose a place on a file system that can be written",
+        io::ErrorKind::FileTooLarge => FILE_TOO_LARGE,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, then run it again",
         _ => return None,
     })

@@ -11,6 +11,7 @@ pub mod formats;
 pub mod log;
 pub mod output;
 pub mod progress;
+pub mod signals;
 pub mod stderr;
 pub mod store;
 pub mod tour;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         }
     };
     let as_json = cli.global.json;
+    holdfast_server::signals::fail_writes_past_the_limit();
     holdfast_server::log::start(cli.log_level(), as_json);
     let exit = holdfast_server::commands::run(cli).unwrap_or_else(|failure| {
         if let Some(message) = failure.message(as_json) {

@@ -1,8 +1,8 @@
 //! A directory that has its name only when what is in it is whole.
 //!
-//! It is made beside its place as `NAME.unfinished`, which no command opens, filled, and renamed last. An error, Ctrl-C
-//! or a request to terminate removes what was begun; a process that is killed leaves it under the name that tells what
-//! it is.
+//! It is made beside its place as `NAME.unfinished`, which no command opens, filled, and renamed last. An error, or a
+//! signal that asks the process to end ([`signals`](crate::signals)), removes what was begun; a process that is killed
+//! leaves it under the name that tells what it is.
 //!
 //! It must not lie in the directory that it is made from, in whichever way the two are spelled.
 

@@ -1,19 +1,20 @@
 //! A file that has its name only when it is whole.
 //!
 //! It is written beside its place as `NAME.unfinished`, synced, and renamed last, never over another file. So whatever
-//! has the final name is complete and durable, also after a crash. An error, Ctrl-C or a request to terminate removes
-//! what was begun; a process that is killed leaves it under the name that tells what it is.
+//! has the final name is complete and durable, also after a crash. An error, or a signal that asks the process to end
+//! ([`signals`](crate::signals)), removes what was begun; a process that is killed leaves it under the name that tells
+//! what it is.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::exit::Failure;
+use crate::signals;
 
 const REMOVE_ATTEMPTS: u32 = 100;
 
@@ -107,10 +108,10 @@ fn taken(into: &Path) -> Failure {
 }
 
 impl Guard {
-    /// From now on Ctrl-C and a request to terminate remove what is guarded, then end the process as they always do.
+    /// From now on a signal that asks the process to end removes what is guarded, then ends it as it always would.
     pub(super) fn watch() -> io::Result<Self> {
         let guard = Self(Arc::default());
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new(signals::that_end())?;
         let guarded = guard.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {

@@ -1,4 +1,4 @@
-//! An export that is interrupted: no file has the final name before it is whole.
+//! What is interrupted leaves nothing half done: no file has the final name before it is whole.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -17,9 +17,22 @@ fn fill(dir: &Path) {
     line(dir, "import db in.jsonl").good();
 }
 
+/// The binary, with the signals as `env` is told to set them, whatever this process was started with.
+fn with_signals(dir: &Path, signals: &str) -> Command {
+    let mut command = Command::new("env");
+    command.args([signals, env!("CARGO_BIN_EXE_holdfast")]).current_dir(dir).stdin(Stdio::null());
+    command
+}
+
 /// Exports to `out.jsonl` and sends the signal as soon as the file has been begun.
-fn interrupted(dir: &Path, signal: &str) -> ExitStatus {
-    let mut child = holdfast(dir).args(["export", "db", "out.jsonl"]).stderr(Stdio::null()).spawn().unwrap();
+fn interrupted(dir: &Path, signals: &str, signal: &str) -> ExitStatus {
+    let mut export = with_signals(dir, signals);
+    let mut child = export
+        .args(["export", "db", "out.jsonl"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let began = Instant::now();
     while !dir.join("out.jsonl.unfinished").exists() {
         assert!(child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60));
@@ -35,11 +48,15 @@ fn an_interrupted_export_leaves_no_half_file_under_its_name() {
     let dir = tempdir().unwrap();
     let dir = dir.path();
     fill(dir);
-    for (signal, number) in [("INT", 2), ("TERM", 15)] {
-        assert_eq!(interrupted(dir, signal).signal(), Some(number));
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let ended = interrupted(dir, &format!("--default-signal={signal}"), signal);
+        assert_eq!(ended.signal(), Some(number));
         assert!(!dir.join("out.jsonl").exists() && !dir.join("out.jsonl.unfinished").exists(), "{signal}");
     }
-    assert_eq!(interrupted(dir, "KILL").signal(), Some(9));
+    // As under nohup.
+    assert!(interrupted(dir, "--ignore-signal=HUP", "HUP").success());
+    std::fs::remove_file(dir.join("out.jsonl")).unwrap();
+    assert_eq!(interrupted(dir, "--default-signal=TERM", "KILL").signal(), Some(9));
     assert!(!dir.join("out.jsonl").exists());
     let said = line(dir, "export db out.jsonl").refused(2);
     assert!(said.contains("out.jsonl.unfinished is left") && said.contains("remove it"), "{said}");
@@ -74,6 +91,29 @@ fn an_export_that_fails_or_loses_its_name_harms_nothing() {
     assert_eq!(std::fs::read(dir.join("out.jsonl")).unwrap(), b"mine");
     let whole = std::fs::read_to_string(dir.join("out.jsonl.unfinished")).unwrap();
     assert_eq!(whole.lines().count() as u32, ROWS + 1);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_that_leaves_nothing() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    fill(dir);
+    let before = std::fs::read_dir(dir).unwrap().count();
+    for command in ["export db out.jsonl", "backup db out", "repair db out", "restore db out"] {
+        // So many blocks of 512 bytes or 1 KiB, by the shell's choice.
+        let limited = format!("ulimit -f 64; exec \"$0\" {command} --json");
+        let ended = Command::new("env")
+            .args(["--default-signal=XFSZ", "sh", "-c", &limited, env!("CARGO_BIN_EXE_holdfast")])
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{command}: {ended:?}");
+        let said: serde_json::Value = serde_json::from_slice(&ended.stderr).unwrap();
+        assert!(said["error"].as_str().unwrap().contains("File too large"), "{command}: {said}");
+        assert!(said["hint"].as_str().unwrap().contains("ulimit -f"), "{command}: {said}");
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), before, "{command} left something");
+    }
+    line(dir, "verify db").good();
 }
 
 #[test]

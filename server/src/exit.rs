@@ -17,10 +17,13 @@ use holdfast::env::{IoError, IoErrorKind};
 use serde_json::{Value as Json, json};
 
 use crate::formats::BadInput;
-use crate::visible::visible;
+use crate::visible::{beginning, visible};
 
+/// The longest name of a file or directory, in bytes, on the file systems of Linux.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// What to do about a limit on the size of files.
-const FILE_TOO_LARGE: &str = "raise the limit on the size of files (`ulimit -f`), or choose another file system";
+const FILE_TOO_LARGE: &str =
+    "raise the limit on the size of files (`ulimit -f`), or choose another file system";
 /// How the kernel's errors show that one: they carry the system's words, and the number behind them.
 const FILE_TOO_LARGE_SAID: &str = "(os error 27)";
 
@@ -135,8 +138,8 @@ impl Failure {
                 "check the directory's name; `holdfast import` and `holdfast put --create` make a new database",
             ),
             Self::Kernel(holdfast::Error::Locked(_)) => Some(
-                "end the other process first; get, scan, count, export, stats, keyspaces and backup look at it beside \
-                 the other process",
+                "end the other process first; get, scan, count, export, stats, keyspaces, verify, backup and restore \
+                 look at it beside the other process",
             ),
             Self::Kernel(holdfast::Error::TooManyFiles(_)) => Some("raise the limit by `ulimit -n`"),
             Self::Kernel(holdfast::Error::Stopped(what)) if what.contains(FILE_TOO_LARGE_SAID) => {
@@ -189,16 +192,48 @@ impl Failure {
 }
 
 impl From<holdfast::Error> for Failure {
-    /// A file where the path needs a directory is a wrong name: Linux says so of the whole path only, so it is looked
-    /// for.
     fn from(error: holdfast::Error) -> Self {
-        if let holdfast::Error::Io(IoError { kind: IoErrorKind::Other, path, .. }) = &error
-            && let Some(file) = path.ancestors().skip(1).find(|part| part.is_file())
-        {
-            let (path, file) = (path.display(), file.display());
-            return Self::WrongUse(format!("{path}: {file} is a file, not a directory; check the name"));
+        let misnamed = match &error {
+            holdfast::Error::Io(error) => misnamed(error),
+            _ => None,
+        };
+        misnamed.unwrap_or(Self::Kernel(error))
+    }
+}
+
+/// What of a path is not as it should be: Linux says so of the whole path, and in few words, so it is looked for.
+fn misnamed(error: &IoError) -> Option<Failure> {
+    let path = &error.path;
+    let shown = path.display();
+    match error.kind {
+        IoErrorKind::AlreadyExists if error.operation == "create_dir" => {
+            let target = std::fs::read_link(path).ok()?;
+            Some(Failure::WrongUse(format!(
+                "{shown} is a symbolic link to {}, which is not there; make that directory first, or remove the link",
+                target.display()
+            )))
         }
-        Self::Kernel(error)
+        IoErrorKind::Other => {
+            if let Some(file) = path.ancestors().skip(1).find(|part| part.is_file()) {
+                let file = file.display();
+                return Some(Failure::WrongUse(format!(
+                    "{shown}: {file} is a file, not a directory; check the name"
+                )));
+            }
+            if let Some(name) = path.iter().find(|name| name.len() > NAME_BYTES_MAX) {
+                return Some(Failure::WrongUse(format!(
+                    "the name {} is too long: {NAME_BYTES_MAX} bytes are allowed; check the name",
+                    beginning(&name.to_string_lossy())
+                )));
+            }
+            (error.operation == "lock" && path.is_dir()).then(|| {
+                Failure::Problem(format!(
+                    "{shown} is a directory, but the lock of a database is a file; remove or rename that directory, \
+                     nothing of the database is in it"
+                ))
+            })
+        }
+        _ => None,
     }
 }
 
@@ -227,8 +262,13 @@ fn of_a_command(error: &holdfast::Error) -> String {
 
 /// True if another name would help.
 fn is_wrong_name(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory, NotFound};
-    matches!(kind, NotFound | AlreadyExists | IsADirectory | NotADirectory | InvalidFilename)
+    use io::ErrorKind::{
+        AlreadyExists, DirectoryNotEmpty, InvalidFilename, IsADirectory, NotADirectory, NotFound,
+    };
+    matches!(
+        kind,
+        NotFound | AlreadyExists | DirectoryNotEmpty | IsADirectory | NotADirectory | InvalidFilename
+    )
 }
 
 /// What to do about an error of the operating system.
@@ -237,7 +277,9 @@ fn next_step(kind: io::ErrorKind) -> Option<&'static str> {
         io::ErrorKind::NotFound => {
             "check the name, and that its directory is there; a relative name starts at the current directory"
         }
-        io::ErrorKind::AlreadyExists => "choose another name, or remove what has this one",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+            "choose another name, or remove what has this one"
+        }
         io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
             "check the name: a directory stands where a file is wanted, or a file where a directory is, or it is too long"
         }

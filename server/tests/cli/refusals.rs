@@ -156,6 +156,10 @@ fn what_the_system_refuses_is_named_with_what_to_do() {
     ] {
         refused(dir, command, code, words);
     }
+    std::fs::remove_file(dir.join("db/LOCK")).unwrap();
+    std::fs::create_dir(dir.join("db/LOCK")).unwrap();
+    refused(dir, "put db k v", 1, &["db/LOCK is a directory", "remove or rename"]);
+    assert_eq!(line(dir, "get db k").good(), "v\n");
     assert!(line(dir, "bench --dir nope").refused(2).contains("check the name"));
 }
 

@@ -99,8 +99,7 @@ fn verify_copy(dir: &Path) -> Result<(), Failure> {
     match report.problems.first() {
         None => Ok(()),
         Some(first) => Err(Failure::Problem(format!(
-            "the copy in {} is damaged and must not be used: {} at byte {}: {}",
-            dir.display(),
+            "the copy came out damaged and is not kept: {} at byte {}: {}",
             first.file.display(),
             first.offset,
             first.what

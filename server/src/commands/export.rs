@@ -11,7 +11,7 @@ use holdfast::Scan;
 use serde_json::json;
 
 use super::new_directory::must_lie_outside;
-use super::unfinished::Unfinished;
+use super::unfinished::{Unfinished, unfinished_path};
 use crate::cli::{Database, Global, Range};
 use crate::exit::{Exit, Failure};
 use crate::formats::{self, Layout};
@@ -38,6 +38,7 @@ impl Export {
             self.write(scan, global, std::io::stdout().lock())?;
             return Ok(Exit::Good);
         }
+        unfinished_path(&self.file, "file")?;
         must_lie_outside(&self.db.path, &self.file)?;
         let unfinished = Unfinished::create(&self.file)?;
         let rows = self.write(scan, global, unfinished.file())?;

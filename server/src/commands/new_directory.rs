@@ -14,7 +14,7 @@ use holdfast::blocking::block_on;
 use holdfast::env::Env;
 use holdfast::env::linux::LinuxEnv;
 
-use super::unfinished::Guard;
+use super::unfinished::{Guard, remove, unfinished_path};
 use crate::exit::Failure;
 
 /// Refuses a place in the directory of a database, where nothing but its own files belongs.
@@ -42,12 +42,15 @@ impl<'a> NewDirectory<'a> {
     /// Checks that both are free and outside of `original`, and that there is a directory to make them in.
     pub(super) fn beside(into: &'a Path, original: &Path) -> Result<Self, Failure> {
         let wrong = |what: String| Err(Failure::WrongUse(what));
-        let Some(name) = into.file_name() else {
-            return wrong(format!("{} names no directory; give a new one", into.display()));
-        };
-        let mut unfinished = name.to_os_string();
-        unfinished.push(".unfinished");
-        let place = Self { unfinished: into.with_file_name(unfinished), into };
+        let place = Self { unfinished: unfinished_path(into, "directory")?, into };
+        if let Some(target) = place.link_target() {
+            return wrong(format!(
+                "{} is a symbolic link to {}, and a directory cannot take its name; give the directory to make by its \
+                 own name, or remove the link",
+                into.display(),
+                target.display()
+            ));
+        }
         if place.unfinished.symlink_metadata().is_ok() {
             return Err(place.left_over());
         }
@@ -67,8 +70,7 @@ impl<'a> NewDirectory<'a> {
         Ok(place)
     }
 
-    /// Has it filled, and gives it its name, durably. What `fill` leaves behind when it fails stays, and this is said:
-    /// it may be whole.
+    /// Has it filled, and gives it its name, durably. If either fails what was made is removed; what cannot be is named.
     pub(super) fn fill<T>(&self, fill: impl FnOnce(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
         let guard = Guard::watch().map_err(|error| Failure::io("watching for signals", error))?;
         // Held meanwhile, so that a signal finds either no directory or one that it knows of.
@@ -84,15 +86,17 @@ impl<'a> NewDirectory<'a> {
         // Held to the end: a signal that comes now finds it whole or given up. One that came before holds it until the
         // process is gone, so that nothing is said of files that it took away.
         let mut begun = guard.lock();
-        *begun = None;
-        filled.and_then(|filled| self.take().map(|()| filled)).map_err(|failure| {
-            // The kernel removes what it made, if it can; then the directory is empty and goes too.
-            let gone = std::fs::remove_dir(&self.unfinished);
-            match gone.is_err() && self.unfinished.symlink_metadata().is_ok() {
-                true => Failure::Unfinished { failure: Box::new(failure), left: self.unfinished.clone() },
-                false => failure,
+        let named = filled.and_then(|filled| self.take().map(|()| filled));
+        match named {
+            Ok(filled) => {
+                *begun = None;
+                Ok(filled)
             }
-        })
+            Err(failure) => Err(match remove(&mut begun) {
+                Some(left) => Failure::Unfinished { failure: Box::new(failure), left },
+                None => failure,
+            }),
+        }
     }
 
     fn take(&self) -> Result<(), Failure> {
@@ -100,6 +104,11 @@ impl<'a> NewDirectory<'a> {
         renamed.map_err(|error| Failure::io(self.into.display().to_string(), error))?;
         let synced = File::open(self.parent()).and_then(|dir| dir.sync_all());
         synced.map_err(|error| Failure::io(self.parent().display().to_string(), error))
+    }
+
+    /// Where a link of that name leads. A name may end with a slash, behind which Linux would see the target only.
+    fn link_target(&self) -> Option<PathBuf> {
+        std::fs::read_link(self.into.with_file_name(self.into.file_name()?)).ok()
     }
 
     fn parent(&self) -> &Path {

@@ -34,11 +34,7 @@ pub(super) fn repair(
         let report =
             block_on(holdfast::repair(LinuxEnv::new(), &database.path, unfinished, options, &mut tell));
         bytes.finish();
-        report.map_err(|error| {
-            // Half of a salvage is worth nothing; should it stay, its name says what it is.
-            let _ = std::fs::remove_dir_all(unfinished);
-            error.into()
-        })
+        Ok(report?)
     })?;
     if out.as_json() {
         out.say("", object(&report))?;

@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, NAME_BYTES_MAX};
 use crate::signals;
+use crate::visible::beginning;
 
+const ENDING: &str = ".unfinished";
 const REMOVE_ATTEMPTS: u32 = 100;
 
 /// A file in the making. Dropped before [`finish`](Self::finish) it is removed.
@@ -36,12 +38,7 @@ impl<'a> Unfinished<'a> {
     /// # Errors
     /// [`Failure::WrongUse`] if that name, or the one of the unfinished file, is taken; what the operating system says.
     pub(super) fn create(into: &'a Path) -> Result<Self, Failure> {
-        let Some(name) = into.file_name() else {
-            return Err(Failure::WrongUse(format!("{} names no file; give a new one", into.display())));
-        };
-        let mut unfinished = name.to_os_string();
-        unfinished.push(".unfinished");
-        let path = into.with_file_name(unfinished);
+        let path = unfinished_path(into, "file")?;
         if into.symlink_metadata().is_ok() {
             return Err(taken(into));
         }
@@ -103,6 +100,27 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// Where that is made which shall be `into`, a `kind` of thing.
+///
+/// # Errors
+/// [`Failure::WrongUse`] if `into` has no name, or one that is too long with the other's ending.
+pub(super) fn unfinished_path(into: &Path, kind: &str) -> Result<PathBuf, Failure> {
+    let Some(name) = into.file_name() else {
+        return Err(Failure::WrongUse(format!("{} names no {kind}; give a new one", into.display())));
+    };
+    let bytes_max = NAME_BYTES_MAX - ENDING.len();
+    if name.len() > bytes_max {
+        return Err(Failure::WrongUse(format!(
+            "the name {} is too long: {bytes_max} bytes are allowed, for {ENDING} stands behind it until the {kind} is \
+             whole; choose a shorter one",
+            beginning(&name.to_string_lossy())
+        )));
+    }
+    let mut unfinished = name.to_os_string();
+    unfinished.push(ENDING);
+    Ok(into.with_file_name(unfinished))
+}
+
 fn taken(into: &Path) -> Failure {
     Failure::WrongUse(format!("{} exists already; choose another name, or remove it first", into.display()))
 }
@@ -116,7 +134,7 @@ impl Guard {
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
                 let mut begun = guarded.lock();
-                remove(&mut begun);
+                tell_left(remove(&mut begun));
                 // The lock is held until the process is gone, so nothing gets its final name any more.
                 let _ = emulate_default_handler(signal);
             }
@@ -129,20 +147,27 @@ impl Guard {
     }
 
     fn remove(&self) {
-        remove(&mut self.lock());
+        tell_left(remove(&mut self.lock()));
     }
 }
 
-fn remove(begun: &mut Option<PathBuf>) {
-    let Some(path) = begun.take() else { return };
+/// Removes what was begun; gives what is left of it.
+pub(super) fn remove(begun: &mut Option<PathBuf>) -> Option<PathBuf> {
+    let path = begun.take()?;
     // While a directory is removed, who fills it may make another file in it.
     for _ in 0..REMOVE_ATTEMPTS {
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         if removed.is_ok() || path.symlink_metadata().is_err() {
-            return;
+            return None;
         }
     }
-    let left = path.display();
-    super::note(format_args!("{left} could not be removed; remove it (rm -r {left}) and run this again"));
+    Some(path)
+}
+
+fn tell_left(left: Option<PathBuf>) {
+    if let Some(left) = left {
+        let left = left.display();
+        super::note(format_args!("{left} could not be removed; remove it (rm -r {left}) and run this again"));
+    }
 }

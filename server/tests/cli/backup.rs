@@ -59,8 +59,8 @@ fn beside_a_writer_the_numbers_of_commits_and_the_past_are_kept() {
     assert!(writer.wait_with_output().unwrap().status.success());
 }
 
-/// Begins a backup and sends it `signal` once it has begun to write tables. What it said, if that was in time.
-fn cut_off(dir: &Path, name: &str, signal: &str) -> Option<String> {
+/// Begins a backup and does `what` to its process once it has begun to write tables. What it said, if that was in time.
+fn disturbed(dir: &Path, name: &str, what: impl FnOnce(&Child)) -> Option<String> {
     let mut backup = holdfast(dir)
         .args(["backup", "db", name])
         .stdout(Stdio::null())
@@ -78,22 +78,34 @@ fn cut_off(dir: &Path, name: &str, signal: &str) -> Option<String> {
         assert!(began.elapsed() < Duration::from_secs(60), "the backup begins to write");
         std::thread::sleep(Duration::from_millis(1));
     }
-    // It fails if the backup has ended by itself.
-    let _ =
-        Command::new("kill").args([signal, &backup.id().to_string()]).stderr(Stdio::null()).status().unwrap();
+    what(&backup);
     let ended = backup.wait_with_output().unwrap();
     (!ended.status.success()).then(|| String::from_utf8(ended.stderr).unwrap())
+}
+
+/// As [`disturbed`], by a signal.
+fn cut_off(dir: &Path, name: &str, signal: &str) -> Option<String> {
+    disturbed(dir, name, |backup| {
+        // It fails if the backup has ended by itself.
+        let process = backup.id().to_string();
+        let _ = Command::new("kill").args([signal, &process]).stderr(Stdio::null()).status().unwrap();
+    })
+}
+
+/// A database of 64 MiB.
+fn fill(dir: &Path) {
+    let row: Vec<u8> = (0..16u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(dir.join("row"), &row).unwrap();
+    for key in ["a", "b", "c", "d"] {
+        run(dir, ["put", "db", key, "--file", "row", "--create"]).good();
+    }
 }
 
 #[test]
 fn a_backup_that_is_cut_off_has_no_name() {
     let dir = tempdir().unwrap();
     let dir = dir.path();
-    let row: Vec<u8> = (0..16u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    std::fs::write(dir.join("row"), &row).unwrap();
-    for key in ["a", "b", "c", "d"] {
-        run(dir, ["put", "db", key, "--file", "row", "--create"]).good();
-    }
+    fill(dir);
     for signal in ["-INT", "-TERM", "-KILL"] {
         let mut names = (0..20).map(|n| format!("copy{signal}{n}"));
         let cut = names.find_map(|name| cut_off(dir, &name, signal).map(|said| (name, said)));
@@ -158,4 +170,56 @@ fn a_failed_repair_leaves_nothing() {
     assert!(said.code != 0 && before == image(dir), "{}", said.err);
     std::fs::create_dir(dir.join("saved.unfinished")).unwrap();
     assert!(line(dir, "repair db saved").refused(2).contains("rm -r saved.unfinished"));
+}
+
+#[test]
+fn a_backup_whose_name_is_taken_meanwhile_leaves_nothing() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    fill(dir);
+    let mut names = (0..20).map(|n| format!("copy{n}"));
+    let taken = names.find_map(|name| {
+        let take = |_: &Child| {
+            // It fails if the backup has ended by itself.
+            let mine = dir.join(&name);
+            drop(std::fs::create_dir(&mine).and_then(|()| std::fs::write(mine.join("thesis.txt"), "mine")));
+        };
+        disturbed(dir, &name, take).map(|said| (name.clone(), said))
+    });
+    let (name, said) = taken.expect("one name in twenty is taken before 64 MiB are copied and verified");
+    assert!(said.contains(&name) && said.contains("hint: choose another name"), "{said}");
+    assert!(!dir.join(format!("{name}.unfinished")).exists(), "{said}");
+    assert_eq!(std::fs::read_dir(dir.join(&name)).unwrap().count(), 1, "what took the name is as it was");
+}
+
+#[test]
+fn what_cannot_be_the_name_of_a_copy_is_refused_before_anything_is_made() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    line(dir, "put db k v --create").good();
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    std::os::unix::fs::symlink("empty", dir.join("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.join("dangling")).unwrap();
+    let entries = || std::fs::read_dir(dir).unwrap().count();
+    let before = (entries(), image(&dir.join("db")));
+    let (too_long, longest) = ("n".repeat(245), "n".repeat(244));
+    let far_too_long = "n".repeat(300);
+    let refused = |command: &str, words: &str| {
+        let said = line(dir, command).refused(2);
+        assert!(said.contains(words), "{command}: {said}");
+        assert!(before == (entries(), image(&dir.join("db"))), "{command} changed something");
+    };
+    for command in ["backup", "repair", "restore"] {
+        for link in ["link", "link/", "dangling", "empty/../link"] {
+            refused(&format!("{command} db {link}"), "symbolic link");
+        }
+        refused(&format!("{command} db {too_long}"), "too long: 244 bytes are allowed");
+        refused(&format!("{command} db {far_too_long}"), "too long: 244 bytes are allowed");
+    }
+    refused(&format!("export db {too_long} --format csv"), "too long: 244 bytes are allowed");
+    refused("export db dangling --format csv", "exists already");
+    refused("put dangling k v --create", "symbolic link to nowhere, which is not there");
+    refused(&format!("put {far_too_long} k v --create"), "too long: 255 bytes are allowed");
+    line(dir, &format!("backup db {longest}")).good();
+    line(dir, &format!("get {longest} k")).good();
 }

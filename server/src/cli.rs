@@ -14,8 +14,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::formats::{Format, Notation};
 use crate::log::Level;
 
-pub use arguments::KeyBounds;
-use arguments::{delimiter, duration, row_count};
+pub use arguments::{BENCH_ROWS_MAX, KeyBounds};
+use arguments::{bench_row_count, delimiter, duration, row_count};
 pub use wrong_use::{wrong_use_as_json, wrong_use_as_text};
 
 /// A transactional store, its tools, and nothing to install.
@@ -73,7 +73,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  holdfast tour\n  holdfast tour --keep tour-db\n")]
     Tour {
         /// Keep the database in this directory, which must be new or empty. Without it, a temporary one is removed at
-        /// the end.
+        /// the end, also by Ctrl-C, SIGTERM or SIGHUP.
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
@@ -323,13 +323,15 @@ pub enum Command {
         drop: Option<String>,
     },
     /// Measure this machine and this disk with this store.
+    ///
+    /// It makes a temporary database, which is removed at the end; Ctrl-C, SIGTERM or SIGHUP removes it too.
     #[command(after_help = "Examples:\n  holdfast bench\n  holdfast bench --dir /mnt/disk --rows 10000000\n")]
     Bench {
         /// Where to make the temporary database; default is the current directory.
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
-        /// Rows to load.
-        #[arg(long, value_name = "N", value_parser = row_count, default_value = "200000")]
+        /// Rows to load, 116 bytes each; at most 10_000_000_000.
+        #[arg(long, value_name = "N", value_parser = bench_row_count, default_value = "200000")]
         rows: u64,
         /// How long each measurement of commits and look-ups takes.
         #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]

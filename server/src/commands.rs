@@ -8,6 +8,7 @@ mod import;
 mod keyspaces;
 mod new_directory;
 mod repair;
+mod scratch;
 mod shell;
 mod stats;
 mod unfinished;
@@ -22,6 +23,7 @@ use crate::output::Output;
 use crate::visible::visible_lines;
 
 pub(crate) use bench::machine;
+pub(crate) use scratch::{Scratch, Writer};
 pub(crate) use stats::nanoseconds;
 pub(crate) use upkeep::{directory_bytes, verify_directory};
 

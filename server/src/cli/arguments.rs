@@ -138,6 +138,20 @@ pub fn row_count(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The most rows that a self-measure loads.
+pub const BENCH_ROWS_MAX: u64 = 10_000_000_000;
+
+/// A number of rows for the self-measure, at most [`BENCH_ROWS_MAX`].
+///
+/// # Errors
+/// Why the text is no such number.
+pub fn bench_row_count(text: &str) -> Result<u64, String> {
+    match row_count(text)? {
+        rows if rows > BENCH_ROWS_MAX => Err(format!("it must be at most {BENCH_ROWS_MAX}")),
+        rows => Ok(rows),
+    }
+}
+
 /// A time with its unit: `500ms`, `2s`, `1m`; from 100 ms to a day.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! A quick self-measure: what this machine and this disk give with this store.
 //!
-//! It measures only ourselves, with default options, in a fresh directory that is removed at the end. Keys are 16 bytes
-//! in an order without pattern, values 100 bytes that do not compress.
+//! It measures only ourselves, with default options, in a fresh directory that is removed at the end, also by an
+//! interruption. Keys are 16 bytes in an order without pattern, values 100 bytes that do not compress.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +12,10 @@ use holdfast::{Durability, Options, Scan, WriteBatch};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
 
+use super::scratch::Scratch;
 use super::stats::nanoseconds;
 use super::upkeep::directory_bytes;
+use crate::cli::BENCH_ROWS_MAX;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -21,11 +23,12 @@ use crate::progress::Progress;
 const VALUE_BYTES: usize = 100;
 const BATCH_ROWS: u64 = 1000;
 const WRITERS: [u64; 2] = [1, 8];
+/// Rows that are loaded have smaller numbers than those that are committed one by one.
+const FIRST_COMMITTED: u64 = 1 << 40;
+const _: () = assert!(BENCH_ROWS_MAX < FIRST_COMMITTED);
 
 pub(super) fn run(dir: Option<&Path>, rows: u64, time: Duration, out: &mut Output) -> Result<Exit, Failure> {
-    let parent = dir.unwrap_or(Path::new("."));
-    let scratch = tempfile::Builder::new().prefix("holdfast-bench-").tempdir_in(parent);
-    let scratch = scratch.map_err(|error| Failure::io(parent.display().to_string(), error))?;
+    let scratch = Scratch::make("holdfast-bench-", dir.unwrap_or(Path::new(".")))?;
     out.say(format_args!("machine  {}", machine()), json!({ "measure": "machine", "machine": machine() }))?;
     if cfg!(debug_assertions) {
         out.line("this build checks itself; `cargo build --release` is what to measure")?;
@@ -106,7 +109,7 @@ fn per_s(count: u64, elapsed: Duration) -> u64 {
 
 /// Commits one row at a time, each durable, for some time; gives how long each took in nanoseconds, ascending.
 fn commits(keyspace: &Keyspace, writers: u64, time: Duration) -> Result<(u64, Vec<u64>), Failure> {
-    let (stop, next) = (AtomicBool::new(false), AtomicU64::new(writers << 40));
+    let (stop, next) = (AtomicBool::new(false), AtomicU64::new(writers * FIRST_COMMITTED));
     let started = Instant::now();
     let all: Result<Vec<Vec<u64>>, holdfast::Error> = std::thread::scope(|scope| {
         let write = || {

@@ -15,6 +15,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::exit::{Failure, NAME_BYTES_MAX};
 use crate::signals;
+use crate::stderr;
 use crate::visible::beginning;
 
 const ENDING: &str = ".unfinished";
@@ -128,13 +129,27 @@ fn taken(into: &Path) -> Failure {
 impl Guard {
     /// From now on a signal that asks the process to end removes what is guarded, then ends it as it always would.
     pub(super) fn watch() -> io::Result<Self> {
+        Self::watch_with(|| ())
+    }
+
+    /// As [`watch`](Self::watch); `first` ends what would go on to write.
+    pub(super) fn watch_with(first: impl Fn() + Send + 'static) -> io::Result<Self> {
         let guard = Self(Arc::default());
         let mut signals = Signals::new(signals::that_end())?;
         let guarded = guard.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
                 let mut begun = guarded.lock();
-                tell_left(remove(&mut begun));
+                // What is said from now on of files that vanish is no news.
+                let hold = stderr::hold();
+                first();
+                match remove(&mut begun) {
+                    None => std::mem::forget(hold),
+                    left => {
+                        drop(hold);
+                        tell_left(left);
+                    }
+                }
                 // The lock is held until the process is gone, so nothing gets its final name any more.
                 let _ = emulate_default_handler(signal);
             }
@@ -146,7 +161,8 @@ impl Guard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove(&self) {
+    /// Removes what is guarded, if it is there still.
+    pub(super) fn remove(&self) {
         tell_left(remove(&mut self.lock()));
     }
 }

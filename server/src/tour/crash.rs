@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use holdfast::KeyspaceOptions;
@@ -13,6 +13,7 @@ use indicatif::HumanCount;
 
 use super::teller::Teller;
 use super::writer::{ACCOUNTS, BALANCES, Balances, LEDGER, Ledger, MONEY, THREADS};
+use crate::commands::Writer;
 use crate::exit::Failure;
 
 const ROUNDS: u64 = 3;
@@ -30,12 +31,12 @@ struct Killed {
     count: u64,
 }
 
-pub(super) fn kill_and_recover(dir: &Path, teller: &mut Teller<'_>) -> Result<(), Failure> {
+pub(super) fn kill_and_recover(dir: &Path, writer: &Writer, teller: &mut Teller<'_>) -> Result<(), Failure> {
     teller.begin("kill -9, in the middle of acknowledged commits")?;
     prepare(dir)?;
     let mut total = 0;
     for round in 0..ROUNDS {
-        let killed = kill_one(dir, round)?;
+        let killed = kill_one(dir, writer, round)?;
         let is_killed = killed.status.signal() == Some(9);
         teller.must(is_killed, format_args!("the writer was killed by SIGKILL: {}", killed.status))?;
         let started = Instant::now();
@@ -86,30 +87,26 @@ fn prepare(dir: &Path) -> Result<(), Failure> {
 }
 
 /// Starts a writer, kills it once it has acknowledged enough, and reads what else it had said.
-fn kill_one(dir: &Path, round: u64) -> Result<Killed, Failure> {
+fn kill_one(dir: &Path, writer: &Writer, round: u64) -> Result<Killed, Failure> {
     let failed = |error| Failure::io("the writer process", error);
     let program = std::env::current_exe().map_err(failed)?;
-    let mut child = Command::new(program)
-        .arg("tour-writer")
-        .arg(dir)
-        .arg(round.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let outcome = read_and_kill(&mut child, round);
+    let mut command = Command::new(program);
+    command.arg("tour-writer").arg(dir).arg(round.to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let pipe = writer.start(|| command.spawn()).map_err(failed)?;
+    let pipe = pipe.expect("the pipe was asked for when the process was started");
+    let outcome = read_and_kill(writer, pipe, round);
     if outcome.is_err() {
         // Whatever went wrong, no writer may stay behind.
-        let _ = child.kill();
+        let _ = writer.kill();
     }
-    let status = child.wait().map_err(failed)?;
+    let (pid, status) = writer.wait().map_err(failed)?.expect("the process was started above");
     let (last, count) = outcome?;
-    Ok(Killed { pid: child.id(), status, last, count })
+    Ok(Killed { pid, status, last, count })
 }
 
-fn read_and_kill(child: &mut Child, round: u64) -> Result<(Acknowledged, u64), Failure> {
+fn read_and_kill(writer: &Writer, pipe: ChildStdout, round: u64) -> Result<(Acknowledged, u64), Failure> {
     let failed = |error| Failure::io("the writer process", error);
-    let pipe = child.stdout.take().expect("the pipe was asked for when the process was started");
     let (mut last, mut count) = (Acknowledged::new(), 0);
     let enough = ACKNOWLEDGED_MIN[usize::try_from(round).unwrap_or(0) % ACKNOWLEDGED_MIN.len()];
     for line in BufReader::new(pipe).lines() {
@@ -123,7 +120,7 @@ fn read_and_kill(child: &mut Child, round: u64) -> Result<(Acknowledged, u64), F
         last.insert(thread, number);
         count += 1;
         if count == enough {
-            child.kill().map_err(failed)?;
+            writer.kill().map_err(failed)?;
         }
     }
     Ok((last, count))

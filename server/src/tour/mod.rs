@@ -18,7 +18,7 @@ use holdfast::blocking::Db;
 use holdfast::{MetricValue, Options, Summary};
 use indicatif::HumanBytes;
 
-use crate::commands::{directory_bytes, machine, nanoseconds, verify_directory};
+use crate::commands::{Scratch, directory_bytes, machine, nanoseconds, verify_directory};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use teller::Teller;
@@ -36,8 +36,7 @@ fn options() -> Options {
 /// A claim that did not hold, or what the kernel or the operating system said.
 pub(crate) fn run(keep: Option<&Path>, out: &mut Output) -> Result<Exit, Failure> {
     let started = Instant::now();
-    let scratch = tempfile::Builder::new().prefix("holdfast-tour-").tempdir();
-    let scratch = scratch.map_err(|error| Failure::io("the directory for temporary files", error))?;
+    let scratch = Scratch::make("holdfast-tour-", &std::env::temp_dir())?;
     let dir = match keep {
         Some(dir) => absolute(dir)?,
         None => scratch.path().join("db"),
@@ -54,7 +53,7 @@ pub(crate) fn run(keep: Option<&Path>, out: &mut Output) -> Result<Exit, Failure
     queries::transactions(&db, &mut teller)?;
     let figures = figures(&db);
     db.close()?;
-    crash::kill_and_recover(&dir, &mut teller)?;
+    crash::kill_and_recover(&dir, scratch.writer(), &mut teller)?;
     damage::flip_bits(&dir, scratch.path(), &mut teller)?;
     finish(&dir, keep, figures, started.elapsed(), &mut teller)?;
     Ok(Exit::Good)

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{holdfast, line};
@@ -33,14 +33,30 @@ fn interrupted(dir: &Path, signals: &str, signal: &str) -> ExitStatus {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    signal_when(&mut child, signal, |_| dir.join("out.jsonl.unfinished").exists())
+}
+
+/// Sends the signal as soon as `is_time`, which is given the process's number, says so.
+fn signal_when(child: &mut Child, signal: &str, is_time: impl Fn(u32) -> bool) -> ExitStatus {
     let began = Instant::now();
-    while !dir.join("out.jsonl.unfinished").exists() {
+    while !is_time(child.id()) {
         assert!(child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60));
         std::thread::yield_now();
     }
     let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
     assert!(sent.success());
     child.wait().unwrap()
+}
+
+/// The process that this one has started, if there is one.
+fn child_of(process: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// False if the process has ended, be it that nobody has asked how.
+fn is_alive(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[test]
@@ -91,6 +107,35 @@ fn an_export_that_fails_or_loses_its_name_harms_nothing() {
     assert_eq!(std::fs::read(dir.join("out.jsonl")).unwrap(), b"mine");
     let whole = std::fs::read_to_string(dir.join("out.jsonl.unfinished")).unwrap();
     assert_eq!(whole.lines().count() as u32, ROWS + 1);
+}
+
+#[test]
+fn an_interrupted_measurement_or_tour_leaves_nothing() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let entries = || std::fs::read_dir(dir).unwrap().count();
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        for command in ["bench", "tour"] {
+            let mut run = with_signals(dir, &format!("--default-signal={signal}"));
+            run.arg(command).env("TMPDIR", dir).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = run.spawn().unwrap();
+            let ended = signal_when(&mut child, signal, |_| entries() > 0);
+            assert_eq!(ended.signal(), Some(number), "{command}");
+            assert_eq!(entries(), 0, "{command} {signal}");
+        }
+    }
+    // While another process writes for it.
+    let mut run = with_signals(dir, "--default-signal=TERM");
+    let mut child = run.arg("tour").env("TMPDIR", dir).stdout(Stdio::null()).spawn().unwrap();
+    let writer = std::cell::Cell::new(None);
+    let ended = signal_when(&mut child, "TERM", |tour| {
+        writer.set(child_of(tour));
+        writer.get().is_some()
+    });
+    assert_eq!(ended.signal(), Some(15));
+    assert!(!is_alive(writer.get().unwrap()) && entries() == 0);
+    let said = line(dir, "bench --rows 10000000001").refused(2);
+    assert!(said.contains("at most 10000000000"), "{said}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub use wrong_use::{wrong_use_as_json, wrong_use_as_text};
 #[derive(Parser, Clone, Debug)]
 #[command(name = "holdfast", version, max_term_width = 110, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 good, 1 found a problem, 2 wrong use.\n\
+    A database of another user is read without writing anything; a command that writes to it says so.\n\
     Start with `holdfast tour`: it makes a database, fills it, and shows each feature.")]
 pub struct Cli {
     /// What to do.

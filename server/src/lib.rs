@@ -10,6 +10,7 @@ pub mod exit;
 pub mod formats;
 pub mod log;
 pub mod output;
+mod owner;
 pub mod progress;
 pub mod signals;
 pub mod stderr;

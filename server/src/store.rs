@@ -6,7 +6,8 @@
 //! next power loss takes back.
 //!
 //! An opening writes, if only a new log. Where it cannot (another process has the lock, the directory may not be written
-//! to, the disk is full) a command that reads goes on with a look.
+//! to, the disk is full) or must not (the database is another user's, see [`owner`](crate::owner)) a command that reads
+//! goes on with a look.
 //!
 //! Every opening keeps the same number of past commits (`--retain-commits`), for an opening with fewer would let the
 //! others go, and `--at` would find nothing.
@@ -19,6 +20,7 @@ use holdfast::{Error, KeyspaceInfo, KeyspaceOptions, Metrics, Options, Scan, Seq
 
 use crate::cli::{Database, Global, KeyBounds};
 use crate::exit::Failure;
+use crate::owner::OtherOwner;
 use crate::stderr;
 
 /// A database opened by a command that reads.
@@ -48,19 +50,26 @@ pub fn options(global: &Global, create: bool) -> Options {
     Options { create_if_missing: create, retain_commits: global.retain_commits, ..Options::default() }
 }
 
-/// Opens for writing. With `create` it is made if it is not there.
+/// Opens for writing, and says so if it is another user's. With `create` it is made if it is not there.
 ///
 /// # Errors
 /// What the kernel says, [`Error::Locked`] among it.
 pub fn open_to_write(database: &Database, global: &Global, create: bool) -> Result<Db, Failure> {
-    Ok(Db::open(&database.path, options(global, create))?)
+    let db = Db::open(&database.path, options(global, create))?;
+    if let Some(other) = OtherOwner::of(&database.path) {
+        other.tell_writing(&database.path, global.json);
+    }
+    Ok(db)
 }
 
-/// Opens for reading what only an opening has, such as the counters; where it cannot write, a look.
+/// Opens for reading what only an opening has, such as the counters; where it cannot or must not write, a look.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn open_to_read(database: &Database, global: &Global) -> Result<Store, Failure> {
+    if OtherOwner::of(&database.path).is_some() {
+        return open_to_watch(database, global);
+    }
     match Db::open(&database.path, options(global, false)) {
         Err(Error::Locked(_)) => open_to_watch(database, global),
         Err(Error::Io(error)) if error.kind == IoErrorKind::Permission => open_to_watch(database, global),
@@ -74,7 +83,7 @@ pub fn open_to_read(database: &Database, global: &Global) -> Result<Store, Failu
     }
 }
 
-/// Looks, without the lock. What a crash left in the log is recovered first.
+/// Looks, without the lock. What a crash left in the log is recovered first, unless the database is another user's.
 ///
 /// # Errors
 /// What the kernel says.
@@ -99,7 +108,18 @@ pub fn open_to_look(database: &Database, global: &Global) -> Result<Store, Failu
 /// # Errors
 /// What the kernel says.
 pub fn open_to_watch(database: &Database, global: &Global) -> Result<Store, Failure> {
-    Ok(Store::Beside(Db::open_read_only(&database.path, options(global, false))?))
+    let look = Db::open_read_only(&database.path, options(global, false));
+    Ok(Store::Beside(look.map_err(|error| unseen(database, error))?))
+}
+
+/// Why a look failed. What only an opening mends, its owner has to.
+fn unseen(database: &Database, error: Error) -> Failure {
+    match (error, OtherOwner::of(&database.path)) {
+        (Error::Invalid(what), Some(other)) if what.contains("the log holds more than") => {
+            Failure::Problem(format!("{what}; {} recovers it, and can read it then", other.hint()))
+        }
+        (error, _) => error.into(),
+    }
 }
 
 /// The keyspace that the command works in; with `create` it is made if it is not there.

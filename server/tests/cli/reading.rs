@@ -1,6 +1,7 @@
 //! Commands that read: they write nothing, stand in nobody's way, and say why something cannot be shown.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 
@@ -58,6 +59,48 @@ fn a_crash_is_recovered_by_the_first_that_reads() {
         line(dir, command).good();
         assert!(recovered == image(dir), "{command} changed something");
     }
+}
+
+#[test]
+fn a_database_of_another_user_is_read_without_a_trace() {
+    const OTHER: u32 = 54_321;
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let (mut shell, input) = shell(dir);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    drop(input);
+    match chown(dir.join("db"), Some(OTHER), None) {
+        Ok(()) => {}
+        // Only root can give it away; to everybody else it stays their own, and no command says anything.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let said = line(dir, "put db k w");
+            assert_eq!((said.code, said.err.as_str()), (0, ""));
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let crashed = image(dir);
+    for command in READING.into_iter().chain(["stats db", "verify db", "export db - --format jsonl"]) {
+        let read = line(dir, command);
+        assert_eq!((read.code, read.err.as_str()), (0, ""), "{command}");
+        assert!(crashed == image(dir), "{command} changed something");
+    }
+    assert_eq!(line(dir, "get db k").good(), "v\n");
+    line(dir, "backup db copy").good();
+    assert_ne!(dir.join("copy").metadata().unwrap().uid(), OTHER, "a copy belongs to who makes it");
+    std::fs::remove_dir_all(dir.join("copy")).unwrap();
+    assert!(crashed == image(dir), "the backup changed something");
+
+    for command in ["put db k w", "delete db k", "compact db"] {
+        let said = line(dir, command);
+        let hint = format!("`sudo -u '#{OTHER}' holdfast …`");
+        assert!(said.code == 0 && said.err.contains(&hint), "{command}: {}", said.err);
+        assert!(
+            said.err.starts_with(&format!("note: db belongs to user {OTHER}, and this writes to it as "))
+        );
+    }
+    assert!(crashed != image(dir));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use holdfast::env::linux::{LinuxEnv, block_on};
 use holdfast::env::{Env, TaskClass};
 use holdfast::{Compression, Db, Error, FileVerdict, KeyspaceOptions, Options, Result, VerifyReport};
-use holdfast_sim::{Process, SimDisk};
+use holdfast_sim::{FaultClass, Process, SimDisk, Trigger};
 use support::settings;
 
 const DIR: &str = "/db";
@@ -401,4 +401,27 @@ fn an_old_current_does_not_make_a_database_into_nothing() {
             assert_eq!(db.keyspaces().unwrap().len(), if how_far == 1 { 2 } else { 1 });
         });
     }
+}
+
+/// Who cannot open a file cannot say that it is damaged.
+#[test]
+fn a_want_of_descriptors_is_no_damage() {
+    holdfast_sim::run(3, |world| async move {
+        let process = world.process("db");
+        database(&process, true).await;
+        let (mut refused, mut nth) = (0, 1);
+        loop {
+            process.disk().inject(FaultClass::TooManyFiles, Trigger::Once(nth));
+            match verify(&process).await {
+                Err(Error::TooManyFiles(_)) => refused += 1,
+                Ok(report) => {
+                    assert!(report.is_good(), "open {nth}: {:?}", report.problems);
+                    break;
+                }
+                Err(other) => panic!("open {nth}: {other}"),
+            }
+            nth += 1;
+        }
+        assert!(refused >= 4, "only {refused} openings, fewer than there are kinds of files");
+    });
 }

@@ -296,9 +296,9 @@ fn next_step(kind: io::ErrorKind) -> Option<&'static str> {
 /// What to do when a file of the database fails.
 fn next_step_of_database(kind: IoErrorKind) -> Option<&'static str> {
     match kind {
-        IoErrorKind::Permission => {
-            Some("`ls -ld` and `mount` show who may write there; run it as a user who may, or on a copy")
-        }
+        IoErrorKind::Permission => Some(
+            "`ls -l` and `mount` show who may read and write there; run it as a user who may, or on a copy",
+        ),
         IoErrorKind::NotFound => Some("check the name; `holdfast verify` shows whether a file is missing"),
         IoErrorKind::Medium => Some(
             "the disk fails: keep a copy of what can be read, and see the system's log (`dmesg`); \

@@ -69,7 +69,7 @@ pub(super) async fn look(env: &Arc<dyn Env>, dir: &Path, meter: &mut Meter<'_>) 
         Ok(Found::Unfinished { .. }) => return Err(missing(dir, "its creation has not been finished")),
         Err(error @ Error::Invalid(_)) => return Err(error),
         Err(error) => {
-            look.problems.push(Problem::new(&error, dir, false));
+            look.problems.push(Problem::of(&error, dir, false)?);
             None
         }
     };
@@ -80,7 +80,7 @@ pub(super) async fn look(env: &Arc<dyn Env>, dir: &Path, meter: &mut Meter<'_>) 
     }
     if let Some(loaded) = loaded {
         look.manifest(&loaded, meter);
-        look.check_names(dir, &loaded);
+        look.check_names(dir, &loaded)?;
         look.log(env, dir, &loaded.version, meter).await?;
         look.version = Some(loaded.version);
     }
@@ -150,21 +150,23 @@ impl Look {
     }
 
     /// Tables and the manifest that must be there; segments are opened later.
-    fn check_names(&mut self, dir: &Path, loaded: &Loaded) {
+    fn check_names(&mut self, dir: &Path, loaded: &Loaded) -> Result<()> {
         let tables = table_numbers(&loaded.version).map(|no| (FileKind::Table, no));
         for (kind, no) in tables.chain([(FileKind::Manifest, loaded.no)]) {
             if !self.files.contains_key(&name_of(kind, no)) {
-                self.note_missing(dir, kind, no);
+                self.note_missing(dir, kind, no)?;
             }
         }
+        Ok(())
     }
 
-    fn note_missing(&mut self, dir: &Path, kind: FileKind, no: FileNo) {
+    fn note_missing(&mut self, dir: &Path, kind: FileKind, no: FileNo) -> Result<()> {
         let name = name_of(kind, no);
         let error = Error::corrupt_at(dir.join(&name), 0, "the manifest names this file, but it is missing");
-        self.problems.push(Problem::new(&error, dir, false));
+        self.problems.push(Problem::of(&error, dir, false)?);
         let report = FileReport { name, verdict: FileVerdict::Missing, bytes: 0, unused: Vec::new() };
         self.files.insert(report.name.clone(), report);
+        Ok(())
     }
 
     async fn log(
@@ -188,7 +190,7 @@ impl Look {
         let examined = wal::examine(&**env, &request, &mut batches, &mut |bytes| meter.add(bytes)).await?;
         let mut sound = examined.problems.is_empty();
         for error in &examined.problems {
-            self.problems.push(Problem::new(error, dir, false));
+            self.problems.push(Problem::of(error, dir, false)?);
         }
         for segment in examined.segments {
             let name = name_of(FileKind::Log, segment.no);
@@ -203,7 +205,7 @@ impl Look {
             }
             for (error, harmless) in &segment.problems {
                 sound &= harmless;
-                self.problems.push(Problem::new(error, dir, *harmless));
+                self.problems.push(Problem::of(error, dir, *harmless)?);
             }
             if let Some(file) = self.files.get_mut(&name) {
                 let unused = segment.unused.into_iter();

@@ -68,7 +68,9 @@ impl Meter<'_> {
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound) if there is no database, [`Error::Invalid`](crate::Error::Invalid) for an
-/// unfinished checkpoint, and what listing the directory gives. Everything that is wrong with a file is in the report.
+/// unfinished checkpoint, and what listing the directory gives. [`Error::Io`](crate::Error::Io) of kind `Permission` if
+/// a file may not be read, and [`Error::TooManyFiles`](crate::Error::TooManyFiles), neither of which says anything of the
+/// file. Everything that is wrong with a file is in the report.
 pub async fn verify(
     env: Arc<dyn Env>,
     dir: impl AsRef<Path>,
@@ -93,7 +95,7 @@ pub async fn verify(
         }
     }
     let Look { mut files, mut problems, version, last_seq, .. } = look;
-    tables::check(&env, dir, version.as_ref(), &mut files, &mut problems, &mut meter).await;
+    tables::check(&env, dir, version.as_ref(), &mut files, &mut problems, &mut meter).await?;
     look::blame(dir, &mut files, &problems);
     let mut files: Vec<FileReport> = files.into_values().collect();
     files.sort_by(|a, b| a.name.cmp(&b.name));

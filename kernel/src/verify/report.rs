@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::env::IoErrorKind;
+use crate::error::{Error, Result};
 use crate::types::Seq;
 
 /// The result of a verification.
@@ -112,18 +113,24 @@ impl VerifyReport {
 
 impl Problem {
     /// From the error that shows it; `dir` stands for the file if the error names none.
-    pub(super) fn new(error: &Error, dir: &Path, harmless: bool) -> Self {
+    ///
+    /// # Errors
+    /// The error itself if it speaks of who looks, not of the file: one who may not read it, or who has no descriptor
+    /// left. Such a file is neither good nor damaged, and the whole cannot be judged.
+    pub(super) fn of(error: &Error, dir: &Path, harmless: bool) -> Result<Self> {
         let (file, offset, what) = match error {
+            Error::TooManyFiles(_) => return Err(error.clone()),
+            Error::Io(io) if io.kind == IoErrorKind::Permission => return Err(error.clone()),
             Error::Corrupt { file, offset, what } => (file.clone(), *offset, what.clone()),
             Error::NewerFormat { file, what } => {
                 (file.clone(), 0, format!("{what}; it was written by a newer version"))
             }
-            Error::Io(io) | Error::TooManyFiles(io) | Error::DiskFull(io) => {
+            Error::Io(io) | Error::DiskFull(io) => {
                 (io.path.clone(), io.offset.unwrap_or(0), format!("cannot be read: {io}"))
             }
             other => (dir.to_path_buf(), 0, other.to_string()),
         };
-        Self { file, offset, what, harmless }
+        Ok(Self { file, offset, what, harmless })
     }
 
     /// The name of the file, empty if it is the directory itself.

@@ -26,6 +26,9 @@ use crate::types::file_name::{self, FileKind};
 const CACHE_BYTES: u64 = 1 << 20;
 
 /// Checks all tables that `version` names; without a version, each table of the directory by itself.
+///
+/// # Errors
+/// What says nothing of a table, as [`Problem::of`] has it.
 pub(super) async fn check(
     env: &Arc<dyn Env>,
     dir: &Path,
@@ -33,7 +36,7 @@ pub(super) async fn check(
     files: &mut Files,
     problems: &mut Vec<Problem>,
     meter: &mut Meter<'_>,
-) {
+) -> Result<()> {
     let cache = Arc::new(BlockCache::new(CACHE_BYTES, Arc::new(Budget::new(CACHE_BYTES))));
     let bench = Bench { env, dir, cache };
     let Some(version) = version else {
@@ -44,13 +47,13 @@ pub(super) async fn check(
             let verdict = match bench.check_unknown(&name, meter).await {
                 Ok(()) => FileVerdict::Good,
                 Err(error) => {
-                    problems.push(Problem::new(&error, dir, false));
+                    problems.push(Problem::of(&error, dir, false)?);
                     FileVerdict::Damaged
                 }
             };
             files.entry(name).and_modify(|file| file.verdict = verdict);
         }
-        return;
+        return Ok(());
     };
     for (_, table) in version.keyspaces.values().flat_map(|keyspace| keyspace.tables()) {
         let name = name_of(FileKind::Table, table.no);
@@ -67,13 +70,14 @@ pub(super) async fn check(
             Err(error) if is_missing(&error) => {
                 let path = dir.join(&name);
                 let error = Error::corrupt_at(path, 0, "the manifest names this file, but it is missing");
-                problems.push(Problem::new(&error, dir, false));
+                problems.push(Problem::of(&error, dir, false)?);
                 let (verdict, unused) = (FileVerdict::Missing, Vec::new());
                 files.insert(name.clone(), FileReport { name, verdict, bytes: 0, unused });
             }
-            Err(error) => problems.push(Problem::new(&error, dir, false)),
+            Err(error) => problems.push(Problem::of(&error, dir, false)?),
         }
     }
+    Ok(())
 }
 
 fn is_missing(error: &Error) -> bool {

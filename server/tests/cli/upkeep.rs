@@ -1,6 +1,11 @@
-//! Looking after a database: what compaction frees, and what it says of the rest.
+//! Looking after a database: what compaction frees, and what it says of the rest; what cannot be verified.
 
-use crate::support::{line, piped, run};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{image, line, piped, run};
 use tempfile::tempdir;
 
 #[test]
@@ -36,4 +41,45 @@ fn compaction_keeps_the_past_and_says_how_to_let_it_go() {
     let said = line(dir, "compact db");
     assert_eq!(said.err, "", "there is nothing left to let go");
     line(dir, &format!("count db --at {filled}")).refused(1);
+}
+
+/// Runs a copy of the binary as a user whom permissions bind; all may go where it is.
+fn as_nobody(dir: &Path, arguments: &[&str]) -> std::process::Output {
+    const NOBODY: u32 = 65_534;
+    let program = dir.join("holdfast");
+    if !program.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_holdfast"), &program).unwrap();
+    }
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(dir).env_remove("HOLDFAST_LOG");
+    // Only root can become somebody else, and only root has to.
+    if std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t") {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn what_may_not_be_read_is_not_damaged() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    mode(dir, 0o755);
+    line(dir, "put db k v --create").good();
+    let files: Vec<_> = image(&dir.join("db")).into_keys().collect();
+    files.iter().for_each(|file| mode(file, 0o644));
+    assert!(as_nobody(dir, &["verify", "db"]).status.success());
+    for ending in ["CURRENT", ".manifest", ".log", ".table"] {
+        let file = files.iter().find(|file| file.to_string_lossy().ends_with(ending)).unwrap();
+        mode(file, 0o000);
+        let refused = as_nobody(dir, &["verify", "db"]);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(1) && refused.stdout.is_empty(), "{ending}: {said}");
+        let name = file.file_name().unwrap().to_str().unwrap();
+        for word in [name, "Permission denied", "hint: `ls -l`"] {
+            assert!(said.contains(word), "{ending}: no {word:?} in {said}");
+        }
+        assert!(!said.contains("repair"), "{ending}: {said}");
+        mode(file, 0o644);
+    }
 }

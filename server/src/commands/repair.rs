@@ -2,6 +2,7 @@
 //!
 //! The directory gets its name when the salvage is done ([`new_directory`](super::new_directory)).
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use holdfast::blocking::block_on;
@@ -27,6 +28,7 @@ pub(super) fn repair(
 ) -> Result<Exit, Failure> {
     let total = super::directory_bytes(&database.path)?;
     let place = NewDirectory::beside(into, &database.path)?;
+    must_be_readable(&database.path)?;
     let report = place.fill(|unfinished| {
         let bytes = Bytes::start("repairing");
         let mut tell = |now: RepairProgress| bytes.at(now.bytes_done, total);
@@ -42,6 +44,24 @@ pub(super) fn repair(
         print(&report, into, strict, out)?;
     }
     Ok(if report.is_complete() { Exit::Good } else { Exit::Problem })
+}
+
+/// Refuses a directory with a file that this user may not read: what is in it would count as lost, and is not.
+fn must_be_readable(dir: &Path) -> Result<(), Failure> {
+    let failed = |path: &Path, error| Failure::io(path.display().to_string(), error);
+    for entry in std::fs::read_dir(dir).map_err(|error| failed(dir, error))? {
+        let path = entry.map_err(|error| failed(dir, error))?.path();
+        // Opening another kind of thing, such as a pipe, might wait for ever.
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            continue;
+        }
+        match std::fs::File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(failed(&path, error)),
+            // Whatever else is wrong with a file, the salvage tells.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn print(report: &RepairReport, into: &Path, strict: bool, out: &mut Output) -> Result<(), Failure> {

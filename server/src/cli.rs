@@ -208,6 +208,9 @@ pub enum Command {
     },
     /// Write a keyspace to a JSON Lines or CSV file, as of one moment.
     ///
+    /// An import with the same options gives the same keys: a record of which --key-column would make another key is
+    /// refused. In CSV, columns that were numbers come back as text.
+    ///
     /// The file gets its name last, when it is whole and on the disk. Until then it is FILE.unfinished, which an error,
     /// Ctrl-C, SIGTERM or SIGHUP removes. Any other end, such as a crash, SIGKILL or SIGQUIT, leaves it behind.
     #[command(after_help = "Examples:\n  holdfast export db out.jsonl\n  \

@@ -13,7 +13,7 @@ use std::io::{BufRead, Write};
 use super::columns::{Columns, no_key_column};
 use super::refusal::Refusal;
 use super::separated::{BYTE_ORDER_MARK, Fields, Rows, Unsplit};
-use super::{Layout, ReadError, Record, Row, inexpressible, output_failed};
+use super::{Layout, ReadError, Record, Row, inexpressible, must_make_key, output_failed};
 use crate::exit::Failure;
 
 /// Names of the columns of pairs.
@@ -48,8 +48,7 @@ impl<'a, R: BufRead> Reader<'a, R> {
         }
         let Some(line) = self.read_fields()? else { return Ok(None) };
         if self.names.is_none() {
-            let names = (1..=self.fields.len()).map(|number| number.to_string()).collect();
-            self.names = Some(check_names(names, self.layout)?);
+            self.names = Some(check_names(numbers(self.fields.len()), self.layout)?);
         }
         let names = self.names.as_deref().unwrap_or_default();
         match record(&self.fields, names, self.layout) {
@@ -141,10 +140,23 @@ fn record(fields: &Fields, names: &[String], layout: &Layout) -> Result<Record, 
         }
         return Ok(record);
     }
+    record_of_columns(fields, layout)
+}
+
+/// What a row is whose columns have these names and texts.
+fn record_of_columns<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a str)>,
+    layout: &Layout,
+) -> Result<Record, Refusal> {
     let columns = Columns::of_text(fields).map_err(|error| Refusal::whole(error.to_string()))?;
     let key = columns.key(layout)?;
     let value = serde_json::to_vec(&columns).map_err(|error| Refusal::whole(error.to_string()))?;
     Ok(Record { key, value })
+}
+
+/// The names that columns have in a file without a header.
+fn numbers(columns: usize) -> Vec<String> {
+    (1..=columns).map(|number| number.to_string()).collect()
 }
 
 pub(super) struct Writer<'a, W> {
@@ -170,8 +182,14 @@ impl<'a, W: Write> Writer<'a, W> {
         }
         let columns = Columns::parse(value)
             .map_err(|error| inexpressible(key, format_args!("the value is not a JSON object: {error}")))?;
-        self.write_names(key, columns.names().map(str::to_string).collect())?;
-        self.write_row(columns.fields())
+        let names: Vec<String> = columns.names().map(str::to_string).collect();
+        let fields: Vec<String> = columns.fields().collect();
+        let numbered = if self.layout.header { Vec::new() } else { numbers(names.len()) };
+        let names_read = if self.layout.header { &names } else { &numbered };
+        let row = names_read.iter().map(String::as_str).zip(fields.iter().map(String::as_str));
+        must_make_key(key, record_of_columns(row, self.layout), self.layout)?;
+        self.write_names(key, names)?;
+        self.write_row(&fields)
     }
 
     fn write_names(&mut self, key: &[u8], names: Vec<String>) -> Result<(), Failure> {

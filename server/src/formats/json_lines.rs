@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::Columns;
 use super::refusal::Refusal;
-use super::{Layout, ReadError, Record, Row, inexpressible, output_failed};
+use super::{Layout, ReadError, Record, Row, inexpressible, must_make_key, output_failed};
 use crate::exit::Failure;
 
 #[derive(Serialize, Deserialize)]
@@ -54,23 +54,6 @@ impl<'a, R: BufRead> Reader<'a, R> {
         self.input.skip_until(b'\n').map_err(ReadError::Io)?;
         Err(ReadError::Line(Refusal::whole(format!("longer than {limit} bytes")).on(self.line)))
     }
-
-    fn record(&self, line: &[u8]) -> Result<Record, Refusal> {
-        // An array of two strings would otherwise pass for a pair.
-        if !line.starts_with(b"{") {
-            return Err(Refusal::whole("not the expected JSON: a row is an object, {…} (at column 1)"));
-        }
-        if self.layout.key_columns.is_empty() {
-            let pair: Pair<'_> = serde_json::from_slice(line).map_err(|error| without_line(&error))?;
-            let parsed = |name, parsed: Result<_, String>| parsed.map_err(|what| Refusal::field(name, what));
-            return Ok(Record {
-                key: parsed("key", self.layout.key.parse(&pair.key))?,
-                value: parsed("value", self.layout.value.parse(&pair.value))?,
-            });
-        }
-        let columns = Columns::parse(line).map_err(|error| without_line(&error))?;
-        Ok(Record { key: columns.key(self.layout)?, value: line.to_vec() })
-    }
 }
 
 impl<R: BufRead> Iterator for Reader<'_, R> {
@@ -89,12 +72,30 @@ impl<R: BufRead> Iterator for Reader<'_, R> {
             }
             let line = line.trim_ascii();
             if !line.is_empty() {
-                let (line, record) = (self.line, self.record(line));
+                let (line, record) = (self.line, record(line, self.layout));
                 let row = record.map(|record| Row { line, record });
                 return Some(row.map_err(|refusal| ReadError::Line(refusal.on(line))));
             }
         }
     }
+}
+
+/// What stands on a line, without the spaces around it.
+fn record(line: &[u8], layout: &Layout) -> Result<Record, Refusal> {
+    // An array of two strings would otherwise pass for a pair.
+    if !line.starts_with(b"{") {
+        return Err(Refusal::whole("not the expected JSON: a row is an object, {…} (at column 1)"));
+    }
+    if layout.key_columns.is_empty() {
+        let pair: Pair<'_> = serde_json::from_slice(line).map_err(|error| without_line(&error))?;
+        let parsed = |name, parsed: Result<_, String>| parsed.map_err(|what| Refusal::field(name, what));
+        return Ok(Record {
+            key: parsed("key", layout.key.parse(&pair.key))?,
+            value: parsed("value", layout.value.parse(&pair.value))?,
+        });
+    }
+    let columns = Columns::parse(line).map_err(|error| without_line(&error))?;
+    Ok(Record { key: columns.key(layout)?, value: line.to_vec() })
 }
 
 /// The message with its column, but without "line 1": the parser sees one line at a time.
@@ -121,9 +122,11 @@ impl<'a, W: Write> Writer<'a, W> {
             let pair = Pair { key: shown_key, value: shown };
             serde_json::to_vec(&pair).map_err(|error| inexpressible(key, error))?
         } else {
-            if value.contains(&b'\n') || Columns::parse(value).is_err() {
-                return Err(inexpressible(key, "the value is not one line with a JSON object"));
+            if value.contains(&b'\n') || value.trim_ascii() != value {
+                let what = "the value is not one line with a JSON object and nothing around it";
+                return Err(inexpressible(key, what));
             }
+            must_make_key(key, record(value, self.layout), self.layout)?;
             value.to_vec()
         };
         self.output.write_all(&line).and_then(|()| self.output.write_all(b"\n")).map_err(output_failed)

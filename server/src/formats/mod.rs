@@ -6,7 +6,11 @@
 //!   can pass. JSON Lines has the object `{"key":"…","value":"…"}`, CSV the columns `key` and `value`.
 //! - **Columns** (`--key-column NAME`, repeatable): a record is any object or row; the named columns make the key, and
 //!   the value is the whole record as one JSON object: for JSON Lines the line as it was, for CSV an object of
-//!   strings in the order of the columns. So a table imported from CSV can be exported as JSON Lines.
+//!   strings in the order of the columns. So a table imported from CSV can be exported as JSON Lines, and the other way
+//!   round as long as its key is text: in CSV each value of a record becomes text, and without a header columns lose
+//!   their names.
+//!
+//! An export loses no record: one of which an import with the same options would make another key is refused.
 //!
 //! # When is import, then export, byte-identical?
 //!
@@ -21,8 +25,8 @@
 //! - CSV: a header unless `--no-header`, and a field is quoted only if it must be: it contains the delimiter, a
 //!   quotation mark, a line break, is the only, empty field of its row, or begins the file as a byte order mark does.
 //!
-//! Every refusal of an input names its line and, where it is known, its field; of an output the key. Memory needed is that of one record, whose
-//! text may have up to 1 GiB.
+//! Every refusal of an input names its line and, where it is known, its field; of an output the key. Memory needed is
+//! that of one record, whose text may have up to 1 GiB.
 
 mod columns;
 mod comma;
@@ -40,6 +44,7 @@ use crate::exit::Failure;
 use crate::visible::beginning;
 
 pub use notation::Notation;
+use refusal::Refusal;
 pub use refusal::{BadInput, ReadError};
 
 /// A record's text may have this many bytes, so that a file without line breaks does not take all memory. Over ten
@@ -184,6 +189,29 @@ impl<'a, W: Write> Writer<'a, W> {
 
 fn output_failed(error: std::io::Error) -> Failure {
     Failure::io("writing the output", error)
+}
+
+/// Refuses a record of columns of which an import by the same layout would make another key, or nothing: of two records
+/// that got one key it would keep one, without a word. `made` is what the reader makes of the record as it is written.
+fn must_make_key(key: &[u8], made: Result<Record, Refusal>, layout: &Layout) -> Result<(), Failure> {
+    let shown = |key: &[u8]| {
+        let shown = layout.key.format(key).unwrap_or_else(|_| holdfast::escaped::escape(key).into());
+        beginning(&shown).into_owned()
+    };
+    let column = "give the column that its key is made of";
+    let (would, way_out) = match made {
+        Ok(record) if record.key == key => return Ok(()),
+        Ok(record) => {
+            let is_text_only = layout.format == Format::Csv && layout.key == Notation::Tuple;
+            let way_out =
+                if is_text_only { "fields of CSV are text; --format jsonl keeps numbers" } else { column };
+            (format!("give it the key {} instead of {}", shown(&record.key), shown(key)), way_out)
+        }
+        Err(refusal) => (format!("refuse it: {refusal}"), column),
+    };
+    let columns = layout.key_columns.join(", ");
+    let what = format_args!("an import by --key-column {columns} would {would}; {way_out}");
+    Err(inexpressible(key, format_args!("{what}, and without --key-column each key stands beside its value")))
 }
 
 /// A record that the layout cannot express.

@@ -80,6 +80,16 @@ impl Refusal {
     }
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = one_line(&self.what);
+        match &self.field {
+            Some(field) => write!(f, "field {field}: {what}"),
+            None => f.write_str(&what),
+        }
+    }
+}
+
 /// Text from the input as part of a message: no line breaks or other control characters, and not without end.
 fn one_line(text: &str) -> String {
     let mut line = String::new();

@@ -89,20 +89,54 @@ quickcheck! {
         })
     }
 
-    fn a_table_passes_both_formats(rows: BTreeMap<(String, i64), (String, bool)>) -> bool {
-        let jsonl = by_columns(Format::Jsonl, &["name", "number"], Notation::Tuple);
-        let line = |((name, number), (note, flag)): (&(String, i64), &(String, bool))| {
-            serde_json::json!({ "number": number, "note": note, "flag": flag, "name": name }).to_string() + "\n"
+    fn a_table_passes_both_formats(rows: BTreeMap<(String, String), (i64, bool)>) -> bool {
+        let jsonl = by_columns(Format::Jsonl, &["name", "place"], Notation::Tuple);
+        let line = |((name, place), (number, flag)): (&(String, String), &(i64, bool))| {
+            serde_json::json!({ "number": number, "place": place, "flag": flag, "name": name }).to_string() + "\n"
         };
         let text: String = rows.iter().map(line).collect();
         let records = import(text.as_bytes(), &jsonl).unwrap();
         // `rows` is sorted as its keys are, so the text is in normal form.
         assert_eq!(export(&records, &jsonl).unwrap(), text.as_bytes());
-        let csv = by_columns(Format::Csv, &["name", "number"], Notation::Tuple);
+        let csv = by_columns(Format::Csv, &["name", "place"], Notation::Tuple);
         let table = export(&records, &csv).unwrap();
         let again = import(&table, &csv).unwrap();
-        let table = export(&again, &csv).unwrap();
-        import(&table, &csv).unwrap() == again && again.len() == rows.len()
+        export(&again, &csv).unwrap() == table && again.keys().eq(records.keys())
+    }
+
+    fn keys_come_back_from_columns_or_are_refused(records: BTreeMap<u8, (u8, u8)>, choice: u8) -> bool {
+        let is_tuple = choice & 1 == 0;
+        let header = choice & 2 == 0;
+        let name = if header { "id" } else { "2" };
+        for format in [Format::Csv, Format::Jsonl] {
+            let notation = if is_tuple { Notation::Tuple } else { Notation::Raw };
+            let layout = Layout { header, ..by_columns(format, &[name], notation) };
+            let mut written = BTreeMap::new();
+            for (id, (kind, other)) in &records {
+                // Whether the column makes the record's key.
+                let (is_number, column, makes_it) = match kind % 8 {
+                    0 => (false, format!(r#""{name}":"{}""#, other % 8), id == &(other % 8)),
+                    1 => (false, r#""x":"y""#.to_string(), false),
+                    2 => (false, format!(r#""{name}":null"#), false),
+                    3 | 4 => (true, format!(r#""{name}":{id}"#), !is_tuple || format == Format::Jsonl),
+                    _ => (false, format!(r#""{name}":"{id}""#), true),
+                };
+                let key = match (is_tuple, is_number) {
+                    (true, true) => (*id,).encode_key(),
+                    (true, false) => (id.to_string().as_str(),).encode_key(),
+                    (false, _) => id.to_string().into_bytes(),
+                };
+                let value = format!(r#"{{"n":1,{column}}}"#).into_bytes();
+                let alone = export(&BTreeMap::from([(key.clone(), value.clone())]), &layout);
+                assert_eq!(alone.is_ok(), makes_it, "{format:?} {notation:?} {id} {column}");
+                if makes_it {
+                    written.insert(key, value);
+                }
+            }
+            let back = import(&export(&written, &layout).unwrap(), &layout).unwrap();
+            assert!(back.keys().eq(written.keys()) && (format == Format::Csv || back == written));
+        }
+        true
     }
 
     fn any_input_is_read_or_refused_by_line(bytes: Vec<u8>, pick: Vec<u8>, is_csv: bool) -> bool {
@@ -269,7 +303,24 @@ fn what_cannot_be_expressed_names_the_key() {
     let bad = export(&two, &table).unwrap_err().to_string();
     assert!(bad.contains("its columns are id, more, but the first record's are id"), "{bad}");
     let lines = by_columns(Format::Jsonl, &["id"], Notation::Raw);
-    assert!(export(&record(b"a", b"{\n}"), &lines).is_err());
+    for value in [&b"{\"id\":\n\"a\"}"[..], b" {\"id\":\"a\"}", b"{\"id\":\"a\"}\r"] {
+        let bad = export(&record(b"a", value), &lines).unwrap_err().to_string();
+        assert!(
+            bad.starts_with(r#"key "a": the value is not one line with a JSON object and nothing"#),
+            "{bad}"
+        );
+    }
+    for layout in [lines, table] {
+        let bad = export(&record(b"a", br#"{"id":"b"}"#), &layout).unwrap_err().to_string();
+        let said =
+            r#"key "a": an import by --key-column id would give it the key b instead of a; give the column"#;
+        assert!(bad.starts_with(said), "{bad}");
+        let bad = export(&record(b"a", br#"{"name":"a"}"#), &layout).unwrap_err().to_string();
+        assert!(bad.contains("would refuse it: there is no key column id; there are: name; give"), "{bad}");
+    }
+    let tuples = by_columns(Format::Csv, &["id"], Notation::Tuple);
+    let bad = export(&record(&(7u8,).encode_key(), br#"{"id":7}"#), &tuples).unwrap_err().to_string();
+    assert!(bad.contains(r#"the key ("7") instead of (7); fields of CSV are text; --format jsonl"#), "{bad}");
 }
 
 #[test]

@@ -160,6 +160,37 @@ fn a_key_column_that_is_not_there_is_told_with_those_that_are() {
     line(dir, "import db in.csv --key-column nope --skip-bad-lines").refused(2);
 }
 
+#[test]
+fn an_export_by_columns_loses_no_record() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let put = |key: &str, value: &str| {
+        line(dir, &format!("put db {key} {value} --create")).good();
+    };
+    put("zzz", r#"{"id":"zzz"}"#);
+    for layout in ["--format jsonl", "--format csv"] {
+        line(dir, &format!("export db out {layout} --key-column id")).good();
+        line(dir, &format!("import again out {layout} --key-column id")).good();
+        assert_eq!(line(dir, "scan again").good(), "zzz\t{\"id\":\"zzz\"}\n");
+        std::fs::remove_file(dir.join("out")).unwrap();
+    }
+    put("other", r#"{"id":"zzz"}"#);
+    for (column, words) in [
+        ("id", "would give it the key zzz instead of other"),
+        ("name", "would refuse it: there is no key column name; there are: id"),
+    ] {
+        for layout in ["--format jsonl", "--format csv"] {
+            let said = line(dir, &format!("export db out {layout} --key-column {column}")).refused(2);
+            assert!(said.starts_with("error: key \"other\": an import by --key-column"), "{said}");
+            assert!(said.contains(words) && said.contains("without --key-column"), "{said}");
+            assert!(!dir.join("out").exists() && !dir.join("out.unfinished").exists());
+        }
+    }
+    line(dir, "export db out.csv").good();
+    line(dir, "import pairs out.csv").good();
+    assert_eq!(line(dir, "scan pairs").good(), line(dir, "scan db").good());
+}
+
 fn pair(key: &str, value: &str) -> String {
     format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n")
 }

@@ -232,6 +232,9 @@ pub enum Command {
         past: Past,
     },
     /// Work interactively, transactions included.
+    ///
+    /// From a file or a pipe it takes a script: one command a line, whose results are written before the next line is
+    /// read. The first error ends a script, with 1.
     #[command(after_help = "Examples:\n  holdfast shell db\n  echo 'count' | holdfast shell db\n")]
     Shell {
         /// The database; made if it is not there.

@@ -124,7 +124,6 @@ impl Failure {
             Self::Kernel(holdfast::Error::Invalid(_) | holdfast::Error::NotFound { .. }) => Exit::WrongUse,
             Self::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
             Self::Io { error, .. } if is_wrong_name(error.kind()) => Exit::WrongUse,
-            Self::InScript { failure, .. } if failure.exit() == Exit::Good => Exit::Good,
             Self::Kernel(_) | Self::Io { .. } | Self::Problem(_) | Self::InScript { .. } => Exit::Problem,
             Self::WrongUse(_) | Self::BadLine(_) | Self::BadFile(_) => Exit::WrongUse,
         }

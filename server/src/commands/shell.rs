@@ -3,6 +3,10 @@
 //! On a terminal an error is told and the next line awaited. Otherwise (a script, a pipe) the first error ends the run
 //! with its line number and exit code 1. A transaction that is open at the end is rolled back and this is said; if a
 //! script loses writes so, it ends with 1 too, for they were surely meant to last.
+//!
+//! The results of a line are handed on before the next line is read. So another program may hold a conversation through
+//! two pipes, and who has read "commit 7" knows it, whatever becomes of this process. If nobody reads the results any
+//! more, the script ends: quietly if nothing was left to do, else with 1.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -109,6 +113,9 @@ enum Statement {
     Quit,
 }
 
+const NOBODY_READS: &str =
+    "standard output was closed before; neither this line nor what follows it was done";
+
 struct Session {
     db: Db,
     global: Global,
@@ -135,7 +142,7 @@ pub(super) fn run(database: &Database, global: &Global, out: &mut Output) -> Res
     drop(keyspace);
     let closed = db.close();
     match lost {
-        Some(lost) if is_script && txn_writes > 0 && outcome.is_ok() => {
+        Some(lost) if is_script && txn_writes > 0 && is_quiet(&outcome) => {
             return Err(Failure::Problem(format!("{lost}; end it with `commit` or `rollback`")));
         }
         Some(lost) => stderr::note(global.json, &lost),
@@ -189,26 +196,36 @@ impl Session {
     }
 
     fn read_script(&mut self, input: impl BufRead, out: &mut Output) -> Result<(), Failure> {
+        // Set once nobody reads the results any more.
+        let mut closed = Ok(());
         for (number, bytes) in (1..).zip(input.split(b'\n')) {
             let bytes = bytes.map_err(|error| Failure::io("standard input", error))?;
             let line = std::str::from_utf8(&bytes).map_err(|bad| not_utf8(Some(bad.valid_up_to())));
-            match line.and_then(|line| self.execute(line, out)) {
+            let done = match (&closed, &line) {
+                (Ok(()), _) => line.and_then(|line| self.execute(line, out)),
+                (Err(_), Ok(line)) if is_quit(line) => break,
+                (Err(_), Ok(line)) if is_blank(line) => continue,
+                (Err(_), _) => Err(Failure::Problem(NOBODY_READS.into())),
+            };
+            match done.and_then(|goes_on| out.flush().map(|()| goes_on)) {
                 Ok(true) => {}
                 Ok(false) => break,
+                Err(failure) if failure.exit() == Exit::Good => closed = Err(failure),
                 Err(failure) => {
-                    out.flush()?;
+                    // The failure of the line counts for more than one of its output.
+                    let _ = out.flush();
                     let text = beginning(&String::from_utf8_lossy(&bytes));
                     return Err(Failure::InScript { line: number, text, failure: Box::new(failure) });
                 }
             }
         }
-        Ok(())
+        closed
     }
 
     /// Does what a line says; false if that is to end.
     fn execute(&mut self, line: &str, out: &mut Output) -> Result<bool, Failure> {
         let words = words::split(line).map_err(Failure::WrongUse)?;
-        if words.is_empty() || line.trim_start().starts_with('#') {
+        if words.is_empty() || is_blank(line) {
             return Ok(true);
         }
         let statement = match Line::try_parse_from(words) {
@@ -332,6 +349,21 @@ impl Session {
             (None, None) => Ok(View::Now(self.keyspace.clone())),
         }
     }
+}
+
+/// True if the end of a run needs no message.
+fn is_quiet(outcome: &Result<(), Failure>) -> bool {
+    outcome.as_ref().map_or_else(|failure| failure.exit() == Exit::Good, |()| true)
+}
+
+/// True of a line that asks for nothing.
+fn is_blank(line: &str) -> bool {
+    let line = line.trim();
+    line.is_empty() || line.starts_with('#')
+}
+
+fn is_quit(line: &str) -> bool {
+    ["quit", "exit"].contains(&line.trim())
 }
 
 fn committed(seq: Seq, out: &mut Output) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::support::{holdfast, line, piped, run};
+use crate::support::{ask, converse, holdfast, line, piped, run};
 use tempfile::tempdir;
 
 #[test]
@@ -301,16 +301,8 @@ fn reading_goes_on_beside_a_writer() {
     let dir = tempdir().unwrap();
     let dir = dir.path();
     line(dir, "put db k v --create").good();
-    let mut writer =
-        holdfast(dir).args(["shell", "db"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut input = writer.stdin.take().unwrap();
-    std::io::Write::write_all(&mut input, b"put k2 v2\nkeyspaces\n").unwrap();
-    // The shell prints when it ends, so the lock tells that it is there.
-    let locked = (0..200).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        line(dir, "put db k3 v3").code == 1 && line(dir, "get db k2").code == 0
-    });
-    assert!(locked, "the shell opened the database");
+    let (mut writer, mut input, mut results) = converse(dir);
+    assert!(ask(&mut input, &mut results, "put k2 v2").starts_with("commit "));
     assert_eq!(line(dir, "get db k2").good(), "v2\n");
     assert_eq!(line(dir, "count db").good(), "2\n");
     assert!(line(dir, "put db k3 v3").refused(1).contains("locked by another process"));

@@ -9,6 +9,7 @@ mod interrupted;
 mod log;
 mod reading;
 mod refusals;
+mod shell;
 mod shown;
 mod support;
 mod tour;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 /// How a run ended.
 pub struct Run {
@@ -79,6 +79,27 @@ pub fn piped(dir: &Path, arguments: &str, input: &str) -> Run {
     // The program may end before it has read everything.
     let _ = feeder.join().unwrap();
     run
+}
+
+/// A shell at the other end of two pipes.
+pub fn converse(dir: &Path) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+    let mut shell = holdfast(dir)
+        .args(["shell", "db"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (input, results) = (shell.stdin.take().unwrap(), shell.stdout.take().unwrap());
+    (shell, input, BufReader::new(results))
+}
+
+/// Sends a line and waits for a line.
+pub fn ask(input: &mut ChildStdin, results: &mut BufReader<ChildStdout>, line: &str) -> String {
+    input.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let mut result = String::new();
+    results.read_line(&mut result).unwrap();
+    result
 }
 
 /// Every file under a directory with its bytes.

@@ -14,8 +14,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::formats::{Format, Notation};
 use crate::log::Level;
 
-pub use arguments::{BENCH_ROWS_MAX, KeyBounds};
-use arguments::{bench_row_count, delimiter, duration, row_count};
+pub use arguments::{BENCH_ROWS_MAX, KeyBounds, row_count};
+use arguments::{bench_row_count, delimiter, duration};
 pub use wrong_use::{wrong_use_as_json, wrong_use_as_text};
 
 /// A transactional store, its tools, and nothing to install.
@@ -234,7 +234,8 @@ pub enum Command {
     /// Work interactively, transactions included.
     ///
     /// From a file or a pipe it takes a script: one command a line, whose results are written before the next line is
-    /// read. The first error ends a script, with 1.
+    /// read. The first error ends a script, with 1. A scan gives a script all rows; on a terminal it stops after 100
+    /// and says so, unless --limit is given.
     #[command(after_help = "Examples:\n  holdfast shell db\n  echo 'count' | holdfast shell db\n")]
     Shell {
         /// The database; made if it is not there.

@@ -175,24 +175,39 @@ pub(super) fn scan(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let store = open_to_look(database, global)?;
-    scan_from(&store.view(global, at)?, scan, keys_only, out)?;
+    scan_from(&store.view(global, at)?, scan, None, keys_only, out)?;
     out.flush()?;
     store.close()?;
     Ok(Exit::Good)
 }
 
-/// Prints what a view sees of a range.
+/// How much of a walk was printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shown {
+    /// All of it.
+    All,
+    /// As many rows as were wanted; there are more.
+    Beginning,
+}
+
+/// Prints what a view sees of a range, `rows_max` at most.
 pub(super) fn scan_from(
     view: &View<'_>,
     scan: Scan,
+    rows_max: Option<u64>,
     keys_only: bool,
     out: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<Shown, Failure> {
     let mut cursor = view.scan(scan)?;
+    let mut rows = 0;
     while let Some(entry) = cursor.next()? {
+        if Some(rows) == rows_max {
+            return Ok(Shown::Beginning);
+        }
         out.entry(entry.key, (!keys_only).then_some(entry.value))?;
+        rows += 1;
     }
-    Ok(())
+    Ok(Shown::All)
 }
 
 pub(super) fn count(

@@ -1,8 +1,9 @@
 //! The interactive shell: one command a line, with transactions, history and line editing.
 //!
-//! On a terminal an error is told and the next line awaited. Otherwise (a script, a pipe) the first error ends the run
-//! with its line number and exit code 1. A transaction that is open at the end is rolled back and this is said; if a
-//! script loses writes so, it ends with 1 too, for they were surely meant to last.
+//! On a terminal an error is told and the next line awaited, and a scan without a limit shows what people can read, and
+//! that there is more. Otherwise (a script, a pipe) the first error ends the run with its line number and exit code 1. A
+//! transaction that is open at the end is rolled back and this is said; if a script loses writes so, it ends with 1 too,
+//! for they were surely meant to last.
 //!
 //! The results of a line are handed on before the next line is read. So another program may hold a conversation through
 //! two pipes, and who has read "commit 7" knows it, whatever becomes of this process. If nobody reads the results any
@@ -17,8 +18,9 @@ use holdfast::{Durability, Isolation, Seq, TransactionOptions};
 use rustyline::error::ReadlineError;
 use serde_json::json;
 
-use super::{data, keyspaces, note, words};
-use crate::cli::{Database, Global, Past, Range};
+use super::data::{self, Shown};
+use super::{keyspaces, note, words};
+use crate::cli::{Database, Global, Past, Range, row_count};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::stderr;
@@ -69,9 +71,9 @@ enum Statement {
         /// From the last key to the first.
         #[arg(long, short)]
         reverse: bool,
-        /// At most so many.
-        #[arg(long, short = 'n', default_value = "100")]
-        limit: u64,
+        /// At most so many; without it a terminal gets 100, a script all.
+        #[arg(long, short = 'n', value_name = "N", value_parser = row_count)]
+        limit: Option<u64>,
         /// Leave the values out.
         #[arg(long)]
         keys_only: bool,
@@ -113,12 +115,16 @@ enum Statement {
     Quit,
 }
 
+/// So many rows a scan without a limit shows on a terminal.
+const TERMINAL_ROWS: u64 = 100;
+
 const NOBODY_READS: &str =
     "standard output was closed before; neither this line nor what follows it was done";
 
 struct Session {
     db: Db,
     global: Global,
+    is_script: bool,
     keyspace: Keyspace,
     txn: Option<Txn>,
     /// Statements that wrote into the open transaction.
@@ -128,8 +134,8 @@ struct Session {
 pub(super) fn run(database: &Database, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
     let db = open_to_write(database, global, true)?;
     let keyspace = keyspace(&db, global, true)?;
-    let mut session = Session { db, global: global.clone(), keyspace, txn: None, txn_writes: 0 };
     let is_script = !std::io::stdin().is_terminal();
+    let mut session = Session { db, global: global.clone(), is_script, keyspace, txn: None, txn_writes: 0 };
     let outcome = match is_script {
         true => session.read_script(std::io::stdin().lock(), out),
         false => session.talk(out),
@@ -248,8 +254,14 @@ impl Session {
                 data::get_from(&self.view(past.at)?, &self.global, &key, &bytes, out)?;
             }
             Statement::Scan { range, reverse, limit, keys_only, past } => {
-                let scan = data::scan_of(&range, &self.global, reverse, Some(limit))?;
-                data::scan_from(&self.view(past.at)?, scan, keys_only, out)?;
+                let scan = data::scan_of(&range, &self.global, reverse, limit)?;
+                let rows_max = (limit.is_none() && !self.is_script).then_some(TERMINAL_ROWS);
+                let shown = data::scan_from(&self.view(past.at)?, scan, rows_max, keys_only, out)?;
+                if shown == Shown::Beginning {
+                    out.flush()?;
+                    let more = format!("… more rows than the first {TERMINAL_ROWS}; --limit N shows N");
+                    stderr::note(self.global.json, &more);
+                }
             }
             Statement::Count { range, past } => {
                 let scan = data::scan_of(&range, &self.global, false, None)?;

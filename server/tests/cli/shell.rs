@@ -1,8 +1,9 @@
 //! The shell: conversations through pipes, scripts, and what a terminal gets.
 
 use std::io::{BufRead, Read, Write};
+use std::process::{Command, Stdio};
 
-use crate::support::{ask, converse, line};
+use crate::support::{ask, converse, line, piped};
 use tempfile::tempdir;
 
 #[test]
@@ -42,5 +43,50 @@ fn a_script_whose_results_nobody_reads_does_not_pass_for_done() {
         assert_eq!(shell.wait().unwrap().code(), Some(code), "{rest}: {said}");
         assert!(said.contains(words) && said.is_empty() == words.is_empty(), "{rest}: {said}");
         assert_eq!(line(dir, "get db k").good(), "v\n", "{rest}");
+    }
+}
+
+#[test]
+fn a_scan_gives_a_script_all_rows_and_a_terminal_what_it_can_show() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let rows: String = (0..101).map(|n| format!("{{\"key\":\"{n:03}\",\"value\":\"v\"}}\n")).collect();
+    piped(dir, "import db - --format jsonl", &rows).good();
+    let script = piped(dir, "shell db", "scan --keys-only\n");
+    assert_eq!(script.err, "");
+    assert_eq!(script.good().lines().count(), 101);
+    assert_eq!(piped(dir, "shell db", "scan --limit 2 --reverse --keys-only\n").good(), "100\n099\n");
+    assert!(piped(dir, "shell db", "scan --limit 0\n").refused(1).contains("at least 1"));
+
+    let on_terminal = |statement: &str| -> Vec<String> {
+        // It gives its command a terminal, and copies what comes to its own standard output.
+        let mut terminal = Command::new("script")
+            .args(["-qec", &format!("'{}' shell db", env!("CARGO_BIN_EXE_holdfast")), "typescript"])
+            .current_dir(dir)
+            .env("XDG_STATE_HOME", dir.join("state"))
+            .env("TERM", "dumb")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        terminal.stdin.take().unwrap().write_all(format!("{statement}\nquit\n").as_bytes()).unwrap();
+        let ended = terminal.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stdout).unwrap();
+        assert!(ended.status.success(), "{said}");
+        // On so plain a terminal the first row stands behind the prompt.
+        said.lines().map(|line| line.trim_start_matches("default> ").trim_end().to_string()).collect()
+    };
+    let has = |said: &[String], wanted: &str| said.iter().any(|line| line == wanted);
+    let said = on_terminal("scan --keys-only");
+    assert!(has(&said, "000") && has(&said, "099") && !has(&said, "100"), "{said:?}");
+    assert!(has(&said, "note: … more rows than the first 100; --limit N shows N"), "{said:?}");
+    for statement in
+        ["scan --keys-only --from 001", "scan --keys-only --limit 101", "scan -n 100 --keys-only"]
+    {
+        let said = on_terminal(statement);
+        assert!(
+            has(&said, "099") && !said.iter().any(|line| line.contains("more rows")),
+            "{statement}: {said:?}"
+        );
     }
 }

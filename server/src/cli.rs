@@ -102,6 +102,8 @@ pub enum Command {
         past: Past,
     },
     /// Store a value under a key.
+    ///
+    /// A key has at most 64 KiB, key and value together 64 MiB.
     #[command(after_help = "Examples:\n  holdfast put db user:1 Ada\n  \
         holdfast put db user:2 00ff --value-format hex\n  holdfast put new-db user:1 Ada --create\n  \
         holdfast put db photo --file photo.jpg\n")]
@@ -233,9 +235,9 @@ pub enum Command {
     },
     /// Work interactively, transactions included.
     ///
-    /// From a file or a pipe it takes a script: one command a line, whose results are written before the next line is
-    /// read. The first error ends a script, with 1. A scan gives a script all rows; on a terminal it stops after 100
-    /// and says so, unless --limit is given.
+    /// From a file or a pipe it takes a script: one command a line of at most 64 MiB, whose results are written before
+    /// the next line is read. The first error ends a script, with 1. A scan gives a script all rows; on a terminal it
+    /// stops after 100 and says so, unless --limit is given.
     #[command(after_help = "Examples:\n  holdfast shell db\n  echo 'count' | holdfast shell db\n")]
     Shell {
         /// The database; made if it is not there.

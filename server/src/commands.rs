@@ -2,6 +2,7 @@
 
 mod backup;
 mod bench;
+mod bounded;
 mod data;
 mod export;
 mod import;
@@ -20,6 +21,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::store::options;
 use crate::visible::visible_lines;
 
 pub(crate) use bench::machine;
@@ -40,7 +42,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Get { db, key, past } => data::get(&db, &global, &key, past.at, &mut out)?,
         Command::Put { db, key, value, file, create } => {
             let value = match (value, file) {
-                (_, Some(file)) => data::bytes_of(&file)?,
+                (_, Some(file)) => bounded::value(&file, options(&global, create).transaction_bytes_max)?,
                 (value, None) => global.value(&value.unwrap_or_default())?,
             };
             data::put(&db, &global, &key, &value, create, &mut out)?

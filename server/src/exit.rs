@@ -13,6 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use holdfast::Options;
 use holdfast::env::{IoError, IoErrorKind};
 use serde_json::{Value as Json, json};
 
@@ -253,9 +254,25 @@ fn of_a_command(error: &holdfast::Error) -> String {
         Error::TooManyFiles(error) => format!("too many open files: {error}"),
         Error::Stopped(what) => format!("writes stopped: {what}; every acknowledged commit is kept"),
         Error::Invalid(what) => {
-            format!("invalid: {}", what.strip_suffix("; refresh to see later ones").unwrap_or(what))
+            format!("invalid: {}", in_words(what.strip_suffix("; refresh to see later ones").unwrap_or(what)))
         }
         other => other.to_string(),
+    }
+}
+
+/// A refusal of the kernel without the name of the option behind its limit, which no command has.
+pub(crate) fn in_words(what: &str) -> String {
+    let bytes_max = Options::default().transaction_bytes_max;
+    what.replace(&format!("{bytes_max} (option transaction_bytes_max)"), &bytes_in_words(bytes_max))
+}
+
+/// A number of bytes, as a limit is told.
+pub(crate) fn bytes_in_words(bytes: u64) -> String {
+    let mib = bytes >> 20;
+    if mib << 20 == bytes && mib > 0 {
+        format!("{mib} MiB ({bytes} bytes)")
+    } else {
+        format!("{bytes} bytes")
     }
 }
 

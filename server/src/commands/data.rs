@@ -1,8 +1,6 @@
 //! Single keys and ranges: get, put, delete, scan, count.
 
-use std::io::Read;
 use std::ops::Bound;
-use std::path::Path;
 
 use holdfast::blocking::Keyspace;
 use holdfast::{Durability, Scan, Seq, WriteBatch};
@@ -11,7 +9,7 @@ use serde_json::json;
 use crate::cli::{Database, Global, KeyBounds, Range};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{View, keyspace, open_to_look, open_to_write};
+use crate::store::{View, keyspace, open_to_look, open_to_write, options};
 use crate::visible::beginning;
 
 pub(super) fn get(
@@ -46,17 +44,6 @@ pub(super) fn get_from(
     }
 }
 
-/// What a file holds; of `-`, what standard input gives.
-pub(super) fn bytes_of(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(file)
-    };
-    read.map_err(|error| Failure::io(file.display().to_string(), error))
-}
-
 pub(super) fn put(
     database: &Database,
     global: &Global,
@@ -66,6 +53,8 @@ pub(super) fn put(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let key = global.key(key)?;
+    // Nothing is made for what no database takes.
+    options(global, create).check_put(&key, value)?;
     let db = open_to_write(database, global, create)?;
     let seq = keyspace(&db, global, create)?.put(key, value)?;
     db.close()?;

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::note_as;
 use crate::cli::{Database, Global};
-use crate::exit::{Exit, Failure, InputError};
+use crate::exit::{Exit, Failure, InputError, in_words};
 use crate::formats::{self, BadInput, Layout, ReadError, Record};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
@@ -128,7 +128,7 @@ impl Import {
             match options.check_put(&row.record.key, &row.record.value) {
                 Ok(()) => Ok(row.record),
                 Err(holdfast::Error::Invalid(what)) => {
-                    Err(Failure::BadLine(named(BadInput::new(row.line, what))))
+                    Err(Failure::BadLine(named(BadInput::new(row.line, in_words(&what)))))
                 }
                 Err(other) => Err(other.into()),
             }

@@ -19,12 +19,12 @@ use rustyline::error::ReadlineError;
 use serde_json::json;
 
 use super::data::{self, Shown};
-use super::{keyspaces, note, words};
+use super::{bounded, keyspaces, note, words};
 use crate::cli::{Database, Global, Past, Range, row_count};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::stderr;
-use crate::store::{View, keyspace, open_to_write};
+use crate::store::{self, View, keyspace, open_to_write};
 use crate::visible::visible;
 
 #[derive(Parser)]
@@ -115,6 +115,9 @@ enum Statement {
     Quit,
 }
 
+/// So many characters are kept of what the parser says of a line.
+const MESSAGE_CHARS_MAX: usize = 1000;
+
 /// So many rows a scan without a limit shows on a terminal.
 const TERMINAL_ROWS: u64 = 100;
 
@@ -188,7 +191,7 @@ impl Session {
                     out.flush()?;
                 }
                 Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                    note(not_utf8(None).message(out.as_json()).unwrap_or_default());
+                    note(bounded::not_utf8(None).message(out.as_json()).unwrap_or_default());
                 }
                 Err(ReadlineError::Interrupted) => out.line("(`quit` or Ctrl-D ends the shell)")?,
                 Err(ReadlineError::Eof) => break,
@@ -201,12 +204,17 @@ impl Session {
         Ok(())
     }
 
-    fn read_script(&mut self, input: impl BufRead, out: &mut Output) -> Result<(), Failure> {
+    fn read_script(&mut self, mut input: impl BufRead, out: &mut Output) -> Result<(), Failure> {
+        let bytes_max = store::options(&self.global, true).transaction_bytes_max;
         // Set once nobody reads the results any more.
         let mut closed = Ok(());
-        for (number, bytes) in (1..).zip(input.split(b'\n')) {
-            let bytes = bytes.map_err(|error| Failure::io("standard input", error))?;
-            let line = std::str::from_utf8(&bytes).map_err(|bad| not_utf8(Some(bad.valid_up_to())));
+        let mut bytes = Vec::new();
+        for number in 1.. {
+            let read = bounded::read_line(&mut input, &mut bytes, bytes_max);
+            if !read.map_err(|error| Failure::io("standard input", error))? {
+                break;
+            }
+            let line = bounded::text(&bytes, bytes_max);
             let done = match (&closed, &line) {
                 (Ok(()), _) => line.and_then(|line| self.execute(line, out)),
                 (Err(_), Ok(line)) if is_quit(line) => break,
@@ -220,8 +228,8 @@ impl Session {
                 Err(failure) => {
                     // The failure of the line counts for more than one of its output.
                     let _ = out.flush();
-                    let text = beginning(&String::from_utf8_lossy(&bytes));
-                    return Err(Failure::InScript { line: number, text, failure: Box::new(failure) });
+                    let (text, failure) = (beginning(&bytes), Box::new(failure));
+                    return Err(Failure::InScript { line: number, text, failure });
                 }
             }
         }
@@ -239,8 +247,9 @@ impl Session {
             Err(error) if error.use_stderr() => {
                 let text = error.to_string();
                 let what = text.split("\n\nUsage").next().unwrap_or_default().trim_start_matches("error: ");
-                // A message is one line.
-                return Err(Failure::WrongUse(what.split_whitespace().collect::<Vec<_>>().join(" ")));
+                // A message is one line, and a word of the input that it quotes may be long.
+                let line = what.split_whitespace().collect::<Vec<_>>().join(" ");
+                return Err(Failure::WrongUse(line.chars().take(MESSAGE_CHARS_MAX).collect()));
             }
             Err(help) => {
                 out.line(help.to_string().trim_end())?;
@@ -382,17 +391,14 @@ fn committed(seq: Seq, out: &mut Output) -> Result<(), Failure> {
     out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))
 }
 
-/// A line of other bytes, the first of them at `at` if that is known.
-fn not_utf8(at: Option<usize>) -> Failure {
-    let at = at.map_or(String::new(), |at| format!(" at byte {at}"));
-    Failure::WrongUse(format!("the line is not UTF-8{at}; write other bytes as escapes, such as \\xff"))
-}
-
 /// What is shown of a line: its first characters, on one line.
-fn beginning(line: &str) -> String {
+fn beginning(line: &[u8]) -> String {
     const SHOWN: usize = 60;
-    let mut shown: String = line.trim().chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if line.trim().chars().nth(SHOWN).is_some() {
+    let line = line.trim_ascii();
+    // No character has more than four bytes.
+    let text = String::from_utf8_lossy(&line[..line.len().min(4 * SHOWN + 4)]);
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
     shown

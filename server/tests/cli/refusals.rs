@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{image, line, piped, run};
+use crate::support::{holdfast, image, line, piped, run};
 use tempfile::tempdir;
 
 /// Runs a command that must be refused in both ways of output, with this code, these words, and no change.
@@ -127,11 +127,51 @@ fn keys_and_transactions_over_their_limits() {
         assert!(said.contains("65537") && said.contains("65536"), "{said}");
     }
     // Over the limit of what is committed at once, 64 MiB.
-    std::fs::write(dir.join("large"), vec![b'x'; (64 << 20) + 1]).unwrap();
-    let said = line(dir, "put db large --file large").refused(2);
-    assert!(said.contains("transaction_bytes_max") && said.contains("67108864"), "{said}");
+    // With one byte less it could be a value, but not with a key beside it.
+    for (bytes, words) in
+        [((64 << 20) + 1, "large holds too much for a value"), (64 << 20, "key and value need")]
+    {
+        std::fs::File::create(dir.join("large")).unwrap().set_len(bytes).unwrap();
+        for command in ["put db large --file large", "put new large --file large --create"] {
+            let said = line(dir, command).refused(2);
+            assert!(said.contains(words) && said.contains("64 MiB (67108864 bytes)"), "{said}");
+            assert!(!said.contains("option") && !dir.join("new").exists(), "{said}");
+        }
+    }
     let said = piped(dir, "shell db", &format!("begin\nput {too_long} v\ncommit\n")).refused(1);
     assert!(said.contains("65537"), "{said}");
+    assert_eq!(line(dir, "scan db").good(), "k\tv\n");
+}
+
+#[test]
+fn input_without_end_is_refused_at_the_limit() {
+    let scratch = tempdir().unwrap();
+    let dir = scratch.path();
+    made(dir);
+    let endless = |arguments: &str| {
+        let zeros = std::fs::File::open("/dev/zero").unwrap();
+        let ended = holdfast(dir).args(arguments.split(' ')).stdin(zeros).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    for (command, name) in
+        [("put db z --file -", "standard input"), ("put db z --file /dev/zero", "/dev/zero")]
+    {
+        let (code, said) = endless(command);
+        assert_eq!(code, Some(2), "{said}");
+        let words =
+            "holds too much for a value: key and value together may have at most 64 MiB (67108864 bytes)";
+        assert!(said.starts_with(&format!("error: {name} {words}")), "{said}");
+    }
+    // Each failure within a script ends it with 1.
+    let (code, said) = endless("shell db");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("error: line 1, `") && said.contains("longer than 64 MiB (67108864 bytes)"),
+        "{said}"
+    );
+    assert!(said.len() < 1000, "{said}");
+    let said = piped(dir, "shell db", &"x".repeat(1 << 20)).refused(1);
+    assert!(said.contains("unrecognized subcommand") && said.len() < 2000, "{said}");
     assert_eq!(line(dir, "scan db").good(), "k\tv\n");
 }
 

@@ -18,6 +18,9 @@ pub use arguments::{BENCH_ROWS_MAX, KeyBounds, row_count};
 use arguments::{bench_row_count, delimiter, duration};
 pub use wrong_use::{wrong_use_as_json, wrong_use_as_text};
 
+/// The variable of the environment that stands for --log.
+const LOG_VARIABLE: &str = "HOLDFAST_LOG";
+
 /// A transactional store, its tools, and nothing to install.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "holdfast", version, max_term_width = 110, propagate_version = true)]
@@ -43,7 +46,14 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
     /// The keyspace to work in.
-    #[arg(long, short = 'k', global = true, value_name = "NAME", default_value = "default")]
+    #[arg(
+        long,
+        short = 'k',
+        global = true,
+        value_name = "NAME",
+        default_value = "default",
+        allow_hyphen_values = true
+    )]
     pub keyspace: String,
     /// How keys are typed and shown.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t)]
@@ -61,7 +71,7 @@ pub struct Global {
         global = true,
         value_enum,
         value_name = "LEVEL",
-        env = "HOLDFAST_LOG",
+        env = LOG_VARIABLE,
         hide_short_help = true
     )]
     pub log: Option<Level>,
@@ -326,10 +336,10 @@ pub enum Command {
         #[command(flatten)]
         db: Database,
         /// Make a keyspace of this name.
-        #[arg(long, value_name = "NAME", conflicts_with = "drop")]
+        #[arg(long, value_name = "NAME", conflicts_with = "drop", allow_hyphen_values = true)]
         create: Option<String>,
         /// Drop the keyspace of this name, with everything in it.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
         drop: Option<String>,
     },
     /// Measure this machine and this disk with this store.
@@ -368,6 +378,10 @@ impl Cli {
     /// The definition, whose help shows with each command only those global options that mean something to it.
     pub fn definition() -> clap::Command {
         let mut all = Self::command();
+        if std::env::var_os(LOG_VARIABLE).is_some_and(|level| level.is_empty()) {
+            // Empty is how a script unsets it for one command.
+            all = all.mut_arg("log", |log| log.env(None::<&str>));
+        }
         // Only then each command has the global options.
         all.build();
         for command in all.get_subcommands_mut() {

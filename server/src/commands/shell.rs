@@ -41,7 +41,8 @@ struct Line {
 enum Statement {
     /// Print the value of a key.
     Get {
-        /// The key.
+        /// The key; behind -- if it begins with a dash and is no number.
+        #[arg(allow_negative_numbers = true)]
         key: String,
         /// Which past to read.
         #[command(flatten)]
@@ -49,15 +50,21 @@ enum Statement {
     },
     /// Store a value under a key.
     Put {
-        /// The key.
+        /// The key; behind -- if it begins with a dash and is no number.
+        #[arg(allow_negative_numbers = true)]
         key: String,
-        /// The value.
+        /// The value; behind -- if it begins with a dash and is no number.
+        #[arg(allow_negative_numbers = true)]
         value: String,
     },
     /// Delete a key, or every key of a range.
     Delete {
-        /// The key.
-        #[arg(required_unless_present_any = ["prefix", "from", "to"], conflicts_with_all = ["prefix", "from", "to"])]
+        /// The key; behind -- if it begins with a dash and is no number.
+        #[arg(
+            required_unless_present_any = ["prefix", "from", "to"],
+            conflicts_with_all = ["prefix", "from", "to"],
+            allow_negative_numbers = true
+        )]
         key: Option<String>,
         /// Which keys.
         #[command(flatten)]
@@ -102,7 +109,8 @@ enum Statement {
     Rollback,
     /// Work in another keyspace.
     Use {
-        /// Its name.
+        /// Its name; behind -- if it begins with a dash and is no number.
+        #[arg(allow_negative_numbers = true)]
         name: String,
         /// Make it if it is not there.
         #[arg(long)]

@@ -124,6 +124,19 @@ fn keys_may_begin_with_a_dash() {
     line(dir, "delete db -5").good();
     line(dir, "delete db -- -k").good();
     assert_eq!(line(dir, "count db").good(), "0\n");
+
+    let script = "put -5 -7\nget -5\nput -- -k -v\nget -- -k\nscan --prefix -k\ndelete -5\ncount\n";
+    let said = piped(dir, "shell db", script).good();
+    let results: Vec<&str> = said.lines().filter(|line| !line.starts_with("commit ")).collect();
+    assert_eq!(results, ["-7", "-v", "-k\t-v", "1"]);
+    assert!(piped(dir, "shell db", "get -x\n").refused(1).contains("use '-- -x'"));
+    // So may names of keyspaces.
+    line(dir, "keyspaces db --create -x").good();
+    line(dir, "put db k v -k -x").good();
+    assert_eq!(line(dir, "get db k --keyspace -x").good(), "v\n");
+    assert_eq!(piped(dir, "shell db", "use -- -x\nget k\nuse --create -5\ncount\n").good(), "v\n0\n");
+    line(dir, "keyspaces db --drop -x").good();
+    assert!(line(dir, "get db k -k -x").refused(2).contains("there are: default, -5"));
 }
 
 #[test]

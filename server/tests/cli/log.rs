@@ -31,6 +31,16 @@ fn warnings_are_shown_and_more_when_asked() {
     let told =
         holdfast(dir).args(["put", "db", "k", "w", "--log", "off"]).env("HOLDFAST_LOG", "info").output();
     assert!(told.unwrap().stderr.is_empty());
+    // Empty is as good as not there.
+    let told = holdfast(dir).args(["put", "db", "k", "w"]).env("HOLDFAST_LOG", "").output().unwrap();
+    assert!(
+        String::from_utf8(told.stderr).unwrap().starts_with("warning: a foreign file")
+            && told.status.success()
+    );
+    let told = holdfast(dir).args(["put", "db", "k", "w", "--log", "off"]).env("HOLDFAST_LOG", "").output();
+    assert!(told.unwrap().stderr.is_empty());
+    let told = holdfast(dir).args(["put", "db", "k", "w"]).env("HOLDFAST_LOG", "loud").output().unwrap();
+    assert_eq!(told.status.code(), Some(2));
     assert!(line(dir, "put db k w --log loud").refused(2).contains("possible values: off, error, warn"));
 }
 

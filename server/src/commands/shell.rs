@@ -246,10 +246,10 @@ impl Session {
 
     /// Does what a line says; false if that is to end.
     fn execute(&mut self, line: &str, out: &mut Output) -> Result<bool, Failure> {
-        let words = words::split(line).map_err(Failure::WrongUse)?;
-        if words.is_empty() || is_blank(line) {
+        if is_blank(line) {
             return Ok(true);
         }
+        let words = words::split(line).map_err(Failure::WrongUse)?;
         let statement = match Line::try_parse_from(words) {
             Ok(line) => line.statement,
             Err(error) if error.use_stderr() => {

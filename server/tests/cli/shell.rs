@@ -90,3 +90,12 @@ fn a_scan_gives_a_script_all_rows_and_a_terminal_what_it_can_show() {
         );
     }
 }
+
+#[test]
+fn comments_and_blank_lines_are_passed_over_whatever_they_hold() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let script = "# it's a comment\n\n \t\r\n  # \"\nput k v\n";
+    assert_eq!(piped(dir, "shell db", script).good(), "commit 1\n");
+    assert!(piped(dir, "shell db", "get it's\n").refused(1).contains("not closed"));
+}

@@ -15,7 +15,7 @@
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holdfast::blocking::{Db, Keyspace};
 use holdfast::{Durability, Options, WriteBatch};
@@ -31,6 +31,9 @@ use crate::store::{self, keyspace, open_to_write};
 
 /// A batch is committed before it would hold more bytes than this, however few rows these are; a larger row goes alone.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// How long a batch waits, and between two attempts, for flush and compaction to catch up.
+const BUSY_PATIENCE: Duration = Duration::from_secs(600);
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// So many bad lines are shown; the others are only counted.
 const BAD_LINES_SHOWN: u64 = 10;
 
@@ -210,10 +213,27 @@ impl<'a> Loading<'a> {
                 // Such a row fills much of the memory that there is; what waits there goes to the disk first.
                 self.db.flush()?;
             }
-            self.db.write(std::mem::take(&mut self.batch), Durability::Buffered)?;
+            self.write_with_patience()?;
             self.rows_committed += rows;
         }
         Ok(())
+    }
+
+    /// Writes the batch. Where flush and compaction are behind the kernel refuses it after half a minute; nobody is better
+    /// off if an import then begins again.
+    fn write_with_patience(&mut self) -> Result<(), Failure> {
+        let batch = std::mem::take(&mut self.batch);
+        let began = Instant::now();
+        loop {
+            // What is refused is gone, so a copy goes.
+            match self.db.write(batch.clone(), Durability::Buffered) {
+                Err(holdfast::Error::Busy(_)) if began.elapsed() < BUSY_PATIENCE => {
+                    self.db.flush()?;
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                outcome => return Ok(outcome.map(drop)?),
+            }
+        }
     }
 
     fn finish(&mut self) -> Result<u64, Failure> {

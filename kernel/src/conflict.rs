@@ -105,7 +105,7 @@ impl RecentWrites {
         }
     }
 
-    /// Takes back the commits after `seq`: their log write failed and they never happened.
+    /// Takes back the commits after `seq`, the last that was published: their log write failed and they never happened.
     pub fn retract_after(&mut self, seq: Seq) {
         while let Some(last) = self.window.pop_back_if(|last| last.seq > seq) {
             self.bytes -= last.bytes;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast::env::Env;
-use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, Result, Scan, WriteBatch};
+use holdfast::{
+    Db, Durability, Error, KeyspaceOptions, Options, Result, Scan, TransactionOptions, WriteBatch,
+};
 use holdfast_sim::{Crash, FaultClass, Process, Ratio, SimOptions, Trigger, World};
 
 const PAIRS: u64 = 12;
@@ -403,4 +405,60 @@ fn a_commit_refused_by_a_full_disk_never_appears() {
     }
     assert!(calls > 20, "only {calls} calls were refused");
     assert!((2..calls - 2).contains(&full), "of {calls} refusals {full} were certain");
+}
+
+/// Eight committers meet a full disk with groups that outgrow the conflict window, again and again. Once there is room
+/// the next transaction commits: a commit that never was conflicts with nobody.
+#[test]
+fn after_a_full_disk_transactions_commit_again() {
+    holdfast_sim::run(3, |world: World| async move {
+        let process = world.process("db");
+        let options = Options {
+            conflict_window_bytes: 64 << 10,
+            memory_limit_bytes: 64 << 20,
+            memtable_bytes: 8 << 20,
+            ..options()
+        };
+        let env = process.env();
+        let db = process.run(Db::open_in(env, "/db", options)).await.expect("alive").expect("there is room");
+        process.disk().inject(FaultClass::NoSpace, Trigger::From(1));
+        let committers: Vec<_> = (0..8u64)
+            .map(|writer| {
+                let db = db.clone();
+                process.spawn("committer", async move {
+                    let keyspace = db.default_keyspace().expect("it is there");
+                    let mut refused = 0;
+                    for number in 0..20u64 {
+                        let mut txn = db.begin(TransactionOptions::default());
+                        let key = [writer.to_be_bytes(), number.to_be_bytes()].concat();
+                        txn.put(&keyspace, key, vec![writer as u8; 40_000]).expect("a small transaction");
+                        match txn.commit().await {
+                            Ok(_) => {}
+                            Err(Error::DiskFull(_)) => refused += 1,
+                            // The members of one group are more than the window holds.
+                            Err(Error::Conflict(_)) => {}
+                            Err(error) => panic!("a full disk is DiskFull, not {error}"),
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        let mut refused = 0;
+        for committer in committers {
+            refused += committer.await.expect("alive");
+        }
+        assert!(refused > 20, "{refused} commits were refused");
+        process.disk().clear_faults();
+        world.sleep(1_000_000_000).await;
+        let committing = process.run(async move {
+            let keyspace = db.default_keyspace().expect("it is there");
+            for number in 0..50u64 {
+                let mut txn = db.begin(TransactionOptions::default());
+                txn.put(&keyspace, number.to_be_bytes(), "there is room").expect("a small transaction");
+                txn.commit().await.expect("nobody else commits");
+            }
+        });
+        committing.await.expect("alive");
+    });
 }

@@ -156,7 +156,6 @@ impl Desk {
 
     async fn commit(&mut self, committer: &Committer, commits: Vec<Pending<Work, Outcome>>) {
         let began = committer.env.now();
-        let before = self.last_seq;
         let (accepted, durability) = self.sequence(committer, commits);
         let Some(last) = accepted.last().map(|accepted| accepted.seq) else { return };
         match self.log(committer, &accepted, durability).await {
@@ -176,7 +175,7 @@ impl Desk {
             Err(error) => {
                 // The sequences were never seen by anybody; they are skipped all the same, so that no two commits
                 // ever carry the same one, not even in dead bytes of the log.
-                self.recent.retract_after(before);
+                self.recent.retract_after(committer.published.visible());
                 match &error {
                     Error::DiskFull(_) => mark!("commit_disk_full"),
                     Error::Stopped(why) => committer.gate.stop(why),

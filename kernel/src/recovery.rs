@@ -43,7 +43,7 @@ use crate::options::Options;
 use crate::reapply::{self, Progress};
 use crate::sync::{Mutex, Notify};
 use crate::tree::{Graveyard, Published, SnapshotRegistry, State, Tables, Throttle};
-use crate::types::file_name::{self, CURRENT, CURRENT_TMP, FileKind, LOCK, RESERVE};
+use crate::types::file_name::{self, COPYING, CURRENT, CURRENT_TMP, FileKind, LOCK, RESERVE};
 use crate::types::{FileId, FileNo, Lsn};
 use crate::urgency::Urgency;
 use crate::wal::{Predecessor, Replayed, SegmentMaker, Spares, Wal, WalStart};
@@ -110,7 +110,9 @@ async fn look(env: &dyn Env, dir: &Path, options: &Options) -> Result<Found> {
         }
     };
     let has_current = entries.iter().any(|entry| entry.name == CURRENT);
-    if let Some(foreign) = entries.iter().find(|entry| !is_ours(entry)).filter(|_| !has_current) {
+    // What a copy was begun with is foreign too, but `load` has a better word for it.
+    let is_foreign = |entry: &&DirEntry| !is_ours(entry) && entry.name != COPYING;
+    if let Some(foreign) = entries.iter().find(is_foreign).filter(|_| !has_current) {
         return Err(Error::Invalid(format!(
             "{} is no database and not empty: it holds {:?}; give an empty or a new directory",
             dir.display(),

@@ -350,6 +350,132 @@ fn a_dropped_checkpoint_is_refused_until_it_is_removed() {
     });
 }
 
+/// Two copies begun `apart_ns` apart into one directory, by one database or by two.
+async fn make_two(env: Arc<dyn Env>, backup: bool, apart_ns: u64) -> Result<[Result<CheckpointInfo>; 2]> {
+    let make = move |db: Db| async move {
+        if backup { db.backup(TARGET).await } else { db.checkpoint(TARGET).await }
+    };
+    let db = Db::open_in(env.clone(), DIR, existing()).await?;
+    commit(&db, 91).await?;
+    let (answer, answered) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+    let second = {
+        let (db, env, answer, answered) = (db.clone(), env.clone(), answer.clone(), answered.clone());
+        async move {
+            env.sleep_until(env.now().after(apart_ns)).await;
+            let made = make(db).await;
+            *answer.lock().unwrap() = Some(made);
+            answered.store(true, Ordering::Release);
+        }
+    };
+    let task = env.spawn("second", holdfast::env::TaskClass::Foreground, Box::pin(second)).unwrap();
+    let first = make(db.clone()).await;
+    while !answered.load(Ordering::Acquire) {
+        env.sleep_until(env.now().after(1_000_000)).await;
+    }
+    drop(task);
+    let second = answer.lock().unwrap().take().unwrap();
+    db.close().await?;
+    Ok([first, second])
+}
+
+#[test]
+fn of_two_copies_into_one_directory_one_is_whole_and_the_other_refused() {
+    let mut contested = 0;
+    for (backup, seed) in [true, false].into_iter().flat_map(|backup| (0..40).map(move |seed| (backup, seed)))
+    {
+        let outcome = holdfast_sim::run(seed, move |world| async move {
+            let process = world.process("db");
+            prepare(&process, 90).await;
+            let env = process.env();
+            let run = process.run(async move {
+                let made = make_two(env.clone(), backup, seed * 5_000).await?;
+                assert_eq!(judge_target(env.clone()).await?, Some(91), "seed {seed}: {made:?}");
+                let left: Vec<_> = env.disk().list(Path::new(TARGET)).await?;
+                assert!(!left.iter().any(|entry| entry.name == "COPYING"), "seed {seed}: {left:?}");
+                Ok::<_, Error>(made)
+            });
+            run.await.unwrap().unwrap()
+        });
+        let (whole, refused): (Vec<_>, Vec<_>) = outcome.result.into_iter().partition(Result::is_ok);
+        assert_eq!((whole.len(), refused.len()), (1, 1), "seed {seed}: {whole:?} {refused:?}");
+        for refusal in refused {
+            let Err(Error::Invalid(what)) = refusal else { panic!("seed {seed}: {refusal:?}") };
+            contested += u64::from(what.contains("another checkpoint or backup is being made"));
+            assert!(what.contains(TARGET), "{what}");
+        }
+    }
+    assert!(contested > 3, "{contested} met before CURRENT was there");
+}
+
+#[test]
+fn a_directory_that_another_copy_has_taken_is_left_alone() {
+    holdfast_sim::run(11, |world| async move {
+        let process = world.process("db");
+        prepare(&process, 60).await;
+        let (env, disk) = (process.env(), process.disk());
+        disk.create_dir_all(TARGET);
+        disk.write_file(format!("{TARGET}/COPYING"), b"");
+        let run = process.run(async move {
+            let db = Db::open_in(env.clone(), DIR, existing()).await?;
+            for made in [db.checkpoint(TARGET).await, db.backup(TARGET).await] {
+                assert!(matches!(&made, Err(Error::Invalid(what)) if what.contains("COPYING")), "{made:?}");
+            }
+            for opened in [
+                Db::open_in(env.clone(), TARGET, options()).await.map(drop),
+                Db::open_read_only_in(env.clone(), TARGET, existing()).await.map(drop),
+            ] {
+                let says = |what: &str| what.contains("unfinished checkpoint or backup");
+                assert!(matches!(&opened, Err(Error::Invalid(what)) if says(what)), "{opened:?}");
+            }
+            db.close().await
+        });
+        run.await.unwrap().unwrap();
+        let left: Vec<_> = disk.list(TARGET).into_iter().map(|entry| entry.name).collect();
+        assert_eq!(left, ["COPYING"]);
+    });
+}
+
+/// The directory is emptied, and a whole database put there, while a copy is made in it.
+#[test]
+fn a_copy_whose_directory_was_taken_from_it_touches_nothing_there() {
+    for backup in [true, false] {
+        let outcome = holdfast_sim::run(12, move |world| async move {
+            let process = world.process("db");
+            prepare(&process, 90).await;
+            let (env, disk) = (process.env(), process.disk());
+            let made = process.run({
+                let env = env.clone();
+                async move {
+                    let db = Db::open_in(env.clone(), DIR, existing()).await?;
+                    db.checkpoint("/other").await?;
+                    Ok::<_, Error>(db)
+                }
+            });
+            let db = made.await.unwrap().unwrap();
+            disk.create_dir_all(TARGET);
+            let copying = process.spawn("copy", async move {
+                if backup { db.backup(TARGET).await } else { db.checkpoint(TARGET).await }
+            });
+            while disk.list(TARGET).iter().all(|entry| !entry.name.ends_with(".table")) {
+                world.sleep(10_000).await;
+            }
+            for entry in disk.list(TARGET) {
+                disk.remove_file(format!("{TARGET}/{}", entry.name));
+            }
+            for entry in disk.list("/other") {
+                let bytes = disk.read_file(format!("/other/{}", entry.name));
+                disk.write_file(format!("{TARGET}/{}", entry.name), &bytes);
+            }
+            let refused = copying.await.unwrap();
+            let judged = process.run(async move { judge_target(env).await });
+            (refused, judged.await.unwrap())
+        });
+        let (refused, judged) = outcome.result;
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(judged.unwrap(), Some(90), "{refused:?}");
+    }
+}
+
 #[test]
 fn retained_commits_stay_readable_in_the_checkpoint() {
     holdfast_sim::run(2, |world| async move {

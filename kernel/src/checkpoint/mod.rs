@@ -9,6 +9,8 @@
 //! 5 a manifest that lists all of it, no log
 //! 6 CURRENT in force, by rename                   the last step
 //! ```
+//! (Of several that want one directory, the first step lets one through: see `target`.)
+//!
 //! **One sequence.** The tables of a state hold nothing after the sequence that was read with it, since only whole,
 //! published groups are ever frozen; memtables go on growing, so only entries up to s are taken from them. Flushing
 //! first would not do: each keyspace would be cut at a moment of its own, a transaction over two of them could be torn,
@@ -34,7 +36,7 @@
 //! - Commits in the copy are durable in the original too, so it never holds what a crash takes from the original; but
 //!   beside another process it holds what could be read, as the look does.
 //! - Damage in a table is never copied in silence: it ends the copy, and the error names the original's file.
-//! - A failure removes what was made, `CURRENT` last. A dropped future or a crash leaves a directory that says what
+//! - A failure removes what was made, `CURRENT` last, and nothing that another copy made. A dropped future or a crash leaves a directory that says what
 //!   it is and is never opened.
 
 mod copying;
@@ -101,7 +103,7 @@ struct Original<'a> {
 /// As [`Db::checkpoint`](crate::Db::checkpoint).
 pub(crate) async fn checkpoint(engine: &Engine, target: &Path) -> Result<CheckpointInfo> {
     engine.gate.check()?;
-    let target = Target::prepare(&engine.env, &engine.pace, &engine.dir, target).await?;
+    let target = Target::claim(&engine.env, &engine.pace, &engine.dir, target).await?;
     let made = of_engine(engine, &target, Sharing::Links, &mut |_| ()).await;
     target.settle("checkpoint", made).await
 }
@@ -112,7 +114,7 @@ pub(crate) async fn checkpoint(engine: &Engine, target: &Path) -> Result<Checkpo
 /// As [`Db::backup`](crate::Db::backup).
 pub(crate) async fn backup(engine: &Engine, target: &Path, tell: Tell<'_>) -> Result<CheckpointInfo> {
     engine.gate.check()?;
-    let target = Target::prepare(&engine.env, &engine.pace, &engine.dir, target).await?;
+    let target = Target::claim(&engine.env, &engine.pace, &engine.dir, target).await?;
     let made = of_engine(engine, &target, Sharing::Nothing, tell).await;
     target.settle("backup", made).await
 }
@@ -128,7 +130,7 @@ pub(crate) async fn backup_beside(
     tell: Tell<'_>,
 ) -> Result<CheckpointInfo> {
     let pace = Pace::new(looker.env.clone(), 0);
-    let target = Target::prepare(&looker.env, &pace, &looker.dir, target).await?;
+    let target = Target::claim(&looker.env, &pace, &looker.dir, target).await?;
     let made = of_view(looker, view, &target, tell).await;
     target.settle("backup", made).await
 }
@@ -139,7 +141,6 @@ async fn of_engine(
     sharing: Sharing,
     tell: Tell<'_>,
 ) -> Result<CheckpointInfo> {
-    target.begin().await?;
     let (state, seq) = engine.now();
     engine.committer.submit(Work::Sync).await?;
     // Later than the state, so its counters are at or beyond what the state needs.
@@ -171,7 +172,6 @@ async fn of_view(
     target: &Target<'_>,
     tell: Tell<'_>,
 ) -> Result<CheckpointInfo> {
-    target.begin().await?;
     let mut copying = Copying::begin(target, &looker.tables, Sharing::Nothing, tell);
     let mut looks = 1;
     loop {

@@ -120,7 +120,8 @@ impl ReadOnlyDb {
     /// - `Corrupt`: damage in a table, or by now in log or manifest, naming file and offset;
     /// - `Busy`: the writer deletes tables faster than they can be copied, or changes its files faster than they can be
     ///   read;
-    /// - `Invalid`: the directory is not empty, or lies in the original;
+    /// - `Invalid`: the directory is not empty, lies in the original, or is being filled by another copy, of which
+    ///   nothing is touched;
     /// - `DiskFull`, `TooManyFiles`, `Io`: the disk's word;
     /// - `Stale`: another database stands there now;
     /// - `Stopped`: it is unknown whether the last step was done.

@@ -19,7 +19,8 @@ impl Db {
     /// opening; remove it.
     ///
     /// # Errors
-    /// - `Invalid`: the directory is not empty, or lies in the original;
+    /// - `Invalid`: the directory is not empty, lies in the original, or is being filled by another copy, of which
+    ///   nothing is touched;
     /// - `DiskFull`, `TooManyFiles`, `Io`: what was made so far is removed;
     /// - `Stopped`: writes have stopped, or it is unknown whether the last step was done; `Closed`.
     pub async fn checkpoint(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {
@@ -56,7 +57,8 @@ impl Db {
     /// # Errors
     /// In each case but `Stopped` what was made so far is removed.
     /// - `Corrupt`: damage in a table, naming its file and the offset;
-    /// - `Invalid`: the directory is not empty, or lies in the original;
+    /// - `Invalid`: the directory is not empty, lies in the original, or is being filled by another copy, of which
+    ///   nothing is touched;
     /// - `DiskFull`, `TooManyFiles`, `Io`: the disk's word;
     /// - `Stopped`: writes have stopped, or it is unknown whether the last step was done; `Closed`.
     pub async fn backup(&self, target: impl AsRef<Path>) -> Result<CheckpointInfo> {

@@ -171,6 +171,15 @@ pub async fn begin_checkpoint(env: &dyn Env, dir: &Path, database: u64) -> Resul
     begin(env, dir, Current { database, state: CurrentState::Copying }).await
 }
 
+/// Whether what stands in `dir` is the checkpoint that [`begin_checkpoint`] began there under this identity, unfinished.
+///
+/// # Errors
+/// What the disk says; [`Error::Corrupt`], [`Error::NewerFormat`] for a `CURRENT` that cannot be read.
+pub async fn is_unfinished_checkpoint(env: &dyn Env, dir: &Path, database: u64) -> Result<bool> {
+    let begun = Current { database, state: CurrentState::Copying };
+    Ok(Current::read(env, dir).await?.is_some_and(|current| current == begun))
+}
+
 async fn begin(env: &dyn Env, dir: &Path, current: Current) -> Result<()> {
     current.install(env, dir).await.map_err(|not| match not {
         NotInstalled::Unchanged(error) | NotInstalled::Unknown(error) => Error::from(error),

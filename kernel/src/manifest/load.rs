@@ -81,13 +81,7 @@ pub async fn load(env: &dyn Env, dir: &Path) -> Result<Found> {
     let in_force = match current.state {
         CurrentState::InForce(in_force) => in_force,
         CurrentState::Creating => return Ok(Found::Unfinished { database }),
-        CurrentState::Copying => {
-            return Err(Error::Invalid(format!(
-                "{} is an unfinished checkpoint or backup: it was interrupted, or is being made right now; if nobody is \
-                 making it, remove the directory and make it anew",
-                dir.display()
-            )));
-        }
+        CurrentState::Copying => return Err(unfinished_copy(dir)),
     };
     let file = ManifestFile::open(env, dir, database, in_force.no, in_force.id).await?;
     let surveyed = survey(env, &file, in_force).await?;
@@ -98,6 +92,15 @@ pub async fn load(env: &dyn Env, dir: &Path) -> Result<Found> {
     Ok(Found::Database(Loaded { database, no, id, version, unused_from, torn }))
 }
 
+/// An unfinished checkpoint or backup holds half of somebody's data: it is neither a database nor nothing.
+fn unfinished_copy(dir: &Path) -> Error {
+    Error::Invalid(format!(
+        "{} is an unfinished checkpoint or backup: it was interrupted, or is being made right now; if nobody is \
+         making it, remove the directory and make it anew",
+        dir.display()
+    ))
+}
+
 async fn refuse_lost_current(env: &dyn Env, dir: &Path) -> Result<()> {
     let entries = match env.disk().list(dir).await {
         Ok(entries) => entries,
@@ -105,6 +108,7 @@ async fn refuse_lost_current(env: &dyn Env, dir: &Path) -> Result<()> {
         Err(error) => return Err(error.into()),
     };
     match entries.iter().find(|entry| file_name::parse(&entry.name).is_some()) {
+        None if entries.iter().any(|entry| entry.name == file_name::COPYING) => Err(unfinished_copy(dir)),
         None => Ok(()),
         Some(entry) => Err(Error::corrupt_at(
             dir.join(file_name::CURRENT),

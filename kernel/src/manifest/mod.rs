@@ -37,7 +37,7 @@ mod writer;
 pub(crate) mod fuzzing;
 
 pub use change::Change;
-pub use current::{begin_checkpoint, begin_creation};
+pub use current::{begin_checkpoint, begin_creation, is_unfinished_checkpoint};
 pub use edit::Edit;
 pub use load::{Found, Loaded, load};
 pub use numbers::FileNumbers;

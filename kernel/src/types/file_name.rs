@@ -3,6 +3,7 @@
 //! ```text
 //! CURRENT              names the manifest in force; replaced by rename
 //! LOCK                 held by the one writing process
+//! COPYING              whoever made it is the one to make a copy here
 //! RESERVE              real bytes set free when the disk is full
 //! 0000000012.manifest  list of files and keyspaces
 //! 0000000013.log       log segment
@@ -26,6 +27,8 @@ use super::FileNo;
 pub const CURRENT: &str = "CURRENT";
 /// The file the directory lock is taken through.
 pub const LOCK: &str = "LOCK";
+/// The file by which one of those who want to make a copy in an empty directory wins it, until `CURRENT` is there.
+pub const COPYING: &str = "COPYING";
 /// The file that is removed when the disk is full.
 pub const RESERVE: &str = "RESERVE";
 /// The next `CURRENT` while it is being made. Every other name that ends so is somebody else's.

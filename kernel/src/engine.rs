@@ -78,8 +78,13 @@ impl Engine {
     }
 
     /// Who reads what, as of now; for flush and compaction.
+    ///
+    /// What must stay readable is counted back from the newest commit that no crash takes. Counted from the visible one
+    /// it could lie beyond what a crash leaves, and the versions before that would be gone. A memtable is frozen by a
+    /// seal of the log, so whatever is in a table or about to be is durable: this keeps no table longer.
     pub fn readers(&self) -> Readers {
-        let now = self.snapshots.readers(&self.published, |visible| self.kept_from(visible));
+        let kept_from = |visible| self.kept_from(self.committer.durable_seq().min(visible));
+        let now = self.snapshots.readers(&self.published, kept_from);
         Readers::new(now.registered, now.visible, now.kept_from)
     }
 

@@ -164,7 +164,8 @@ impl Looker {
             state,
             seq: progress.last_seq,
             last_timestamp: progress.last_timestamp,
-            retained_from: progress.retained_from,
+            // A crash may have taken the commits from which the writer counted back.
+            retained_from: progress.retained_from.min(progress.last_seq),
             seq_gaps: version.seq_gaps.clone(),
             next_file_no: version.next_file_no,
             next_keyspace_id: version.next_keyspace_id,

@@ -335,6 +335,8 @@ impl Opening {
         log: LogStart,
         progress: Progress,
     ) -> Result<Recovered> {
+        let mut version = version.clone();
+        version.retain_no_later_than(progress.last_seq);
         let spares = Arc::new(Spares::new(self.options.log_segment_bytes_max));
         let maker = SegmentMaker::new(self.env.clone(), &self.dir, &self.options);
         let wal = self.start_log(&maker, &spares, &log, &mut changes).await?;
@@ -349,7 +351,7 @@ impl Opening {
         changes.push(Change::LastSeq(progress.last_seq));
         let (last, reserved) = (progress.last_seq, version.seq_reserved.max(progress.last_seq));
         changes.push(Change::SeqReserved { until: reserved });
-        changes.push(Change::RetainedFrom(progress.retained_from));
+        changes.push(Change::RetainedFrom(progress.retained_from.min(progress.last_seq)));
         if reserved > last {
             // Some of them a reader may have seen, so the next commit comes behind them.
             mark!("recovery_seq_gap");

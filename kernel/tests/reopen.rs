@@ -8,11 +8,14 @@ mod support {
     pub mod scene;
 }
 
+use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 
 use holdfast::blocking::block_on;
 use holdfast::env::Env;
+use holdfast::manifest::{FileNumbers, Found, ManifestWriter, Version, load};
+use holdfast::types::FileNo;
 use holdfast::{Db, Durability, Error, Options, Result, Scan, Seq, WriteBatch};
 use holdfast_sim::{Process, SimOptions, World};
 use support::scene::{DIR, Scratch, simulate, small_keyspace, small_options, within};
@@ -280,5 +283,98 @@ fn the_past_survives_a_leap_of_numbers() {
             }
         })
         .await;
+    });
+}
+
+/// What a power loss leaves of `commits` that asked for no durability: the newest commit can be read by its number, and
+/// so can as many before it as are to be retained.
+async fn past_after_a_power_loss(
+    process: Process,
+    commits: u64,
+    pause_ns: u64,
+    retained: u64,
+) -> Result<u64> {
+    let options = move || Options { retain_commits: retained, ..small_options() };
+    let wrote = within(&process, move |env| async move {
+        let db = Db::open_in(env.clone(), DIR, options()).await?;
+        let keyspace = db.create_keyspace("numbers", small_keyspace()).await?;
+        for number in 1..=commits {
+            let mut batch = WriteBatch::new();
+            batch.put(keyspace.id(), b"newest", &number.to_be_bytes())?;
+            batch.put(keyspace.id(), &number.to_be_bytes(), &[7; 300])?;
+            assert_eq!(db.write(batch, Durability::Buffered).await?, Seq::new(number));
+            env.sleep_until(env.now().after(pause_ns)).await;
+        }
+        Ok::<_, Error>(db)
+    });
+    let db = wrote.await?;
+    process.power_loss();
+    process.restart();
+    drop(db);
+    within(&process, move |env| async move {
+        let db = Db::open_in(env, DIR, options()).await?;
+        let last = db.last_seq().get();
+        assert!(last <= commits);
+        db.compact().await?;
+        let Ok(keyspace) = db.keyspace("numbers") else { return Ok(0) };
+        for number in last.saturating_sub(retained).max(1)..=last {
+            let past = db.at(Seq::new(number)).unwrap_or_else(|error| panic!("{number} of {last}: {error}"));
+            let found = past.get(&keyspace, "newest").await?.unwrap();
+            assert_eq!(found[..], number.to_be_bytes(), "at {number} of {last}");
+        }
+        Ok(commits - last)
+    })
+    .await
+}
+
+#[test]
+fn a_power_loss_takes_no_past_from_the_commits_that_it_leaves() {
+    let mut lost = 0;
+    for seed in 0..60 {
+        for retained in [0, 20] {
+            lost += simulate(seed, move |_, process| {
+                past_after_a_power_loss(process, 200 + 2 * seed, 1000 * (seed % 20), retained)
+            })
+            .unwrap();
+        }
+    }
+    assert!(lost > 100, "{lost} commits were lost");
+}
+
+/// An earlier kernel counted the horizon back from commits that a power loss then took.
+#[test]
+fn a_horizon_beyond_the_newest_commit_is_the_newest_commit() {
+    simulate(5, |_, process| async move {
+        let made = within(&process, |env| async move {
+            let db = Db::open_in(env.clone(), DIR, small_options()).await?;
+            for number in 1..=20u64 {
+                db.default_keyspace()?.put("k", number.to_be_bytes()).await?;
+            }
+            db.close().await?;
+            let Found::Database(loaded) = load(&*env, Path::new(DIR)).await? else {
+                panic!("it was just made")
+            };
+            let version = Version { retained_from: Seq::new(23), ..loaded.version };
+            let numbers = Arc::new(FileNumbers::new(FileNo::new(1000)));
+            let mut writer = ManifestWriter::create(env, DIR, loaded.database, numbers, version).await?;
+            writer.install_current().await
+        });
+        made.await.unwrap();
+        let looked = within(&process, |env| async move {
+            let view = Db::open_read_only_in(env.clone(), DIR, small_options()).await?;
+            view.at(view.last_seq())?;
+            assert!(
+                matches!(view.at(Seq::new(19)), Err(Error::TooOld { oldest, .. }) if oldest == Seq::new(20))
+            );
+            let db = Db::open_in(env, DIR, small_options()).await?;
+            let past = db.at(db.last_seq())?;
+            let found = past.get(&db.default_keyspace()?, "k").await?.unwrap();
+            assert_eq!((past.seq(), &found[..]), (Seq::new(20), &20u64.to_be_bytes()[..]));
+            assert!(
+                matches!(db.at(Seq::new(19)), Err(Error::TooOld { oldest, .. }) if oldest == Seq::new(20))
+            );
+            db.close().await
+        });
+        looked.await.unwrap();
     });
 }

@@ -72,6 +72,8 @@ pub(crate) struct Desk {
     spares: Arc<Spares>,
     /// Set while nothing was appended since the log was sealed.
     sealed_at: Option<Lsn>,
+    /// Where the last group that was applied ends.
+    applied_to: Lsn,
     /// Encoded frames, reused from group to group.
     bodies: Vec<u8>,
     memtables_made: u64,
@@ -90,7 +92,8 @@ struct Accepted {
 impl Desk {
     pub fn new(start: DeskStart) -> Self {
         let DeskStart { wal, spares, clock, recent, last_seq, reserved, cache, options } = start;
-        let sealed_at = Some(wal.end_lsn());
+        let applied_to = wal.end_lsn();
+        let sealed_at = Some(applied_to);
         Self {
             wal,
             clock,
@@ -99,6 +102,7 @@ impl Desk {
             reserved,
             spares,
             sealed_at,
+            applied_to,
             bodies: Vec::new(),
             memtables_made: 0,
             cache,
@@ -166,6 +170,8 @@ impl Desk {
                 }
                 committer.last_timestamp.store(self.clock.last().get(), Ordering::Release);
                 committer.published.publish_seq(last);
+                self.applied_to = end;
+                self.note_durable(committer);
                 self.answer(committer, accepted);
                 self.forget(committer, last);
                 self.freeze_full(committer, &state).await;
@@ -184,6 +190,13 @@ impl Desk {
                 }
                 accepted.into_iter().for_each(|accepted| settle(accepted.pending, Err(error.clone())));
             }
+        }
+    }
+
+    /// Tells how far a crash takes nothing. That comes in leaps, for a sync makes all of the log durable.
+    fn note_durable(&self, committer: &Committer) {
+        if self.wal.durable_lsn() >= self.applied_to {
+            committer.durable_seq.store(committer.published.visible().get(), Ordering::Release);
         }
     }
 
@@ -408,6 +421,7 @@ impl Desk {
                     let file = Where::File(self.wal.path());
                     self.slow().judge_since(began, &*committer.env, Timed::LogSync, file);
                     self.sealed_at = Some(boundary);
+                    self.note_durable(committer);
                     return Ok(boundary);
                 }
                 Err(WalError::Failed(error)) => return Err(error),
@@ -451,6 +465,7 @@ impl Desk {
                 Ok(_) => {
                     let file = Where::File(self.wal.path());
                     self.slow().judge_since(began, &*committer.env, Timed::LogSync, file);
+                    self.note_durable(committer);
                     return Ok(());
                 }
                 Err(WalError::Failed(error)) => return Err(error),
@@ -479,6 +494,7 @@ impl Desk {
             }
         }
         self.sealed_at = Some(self.wal.end_lsn());
+        self.note_durable(committer);
         let state = committer.published.load();
         let pinned = state.keyspaces.values().filter_map(|keyspace| keyspace.pinned_lsn()).min();
         let start = pinned.unwrap_or(self.wal.end_lsn());

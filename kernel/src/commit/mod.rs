@@ -147,6 +147,8 @@ pub(crate) struct Committer {
     pub freeze_bytes: AtomicU64,
     /// The last `Seq` given in this opening, or before it and possibly seen; whether its commit survived or not.
     last_given: AtomicU64,
+    /// The last `Seq` that no crash takes; at most the visible one.
+    durable_seq: AtomicU64,
     sealed: AtomicBool,
     last_timestamp: AtomicU64,
     desk: Mutex<Option<Box<Desk>>>,
@@ -171,6 +173,8 @@ impl Committer {
         desk: Desk,
     ) -> Arc<Self> {
         let end = desk.log_end().get();
+        // An opening makes durable all that it found.
+        let durable_seq = AtomicU64::new(published.visible().get());
         Arc::new_cyclic(|this: &std::sync::Weak<Self>| {
             let this = this.clone();
             let rescue = move |leadership: Leadership| {
@@ -195,6 +199,7 @@ impl Committer {
                 end_lsn: AtomicU64::new(end),
                 freeze_bytes: AtomicU64::new(desk.memtable_bytes()),
                 last_given: AtomicU64::new(desk.last_given().get()),
+                durable_seq,
                 sealed: AtomicBool::new(true),
                 last_timestamp: AtomicU64::new(desk.last_timestamp().get()),
                 desk: Mutex::new(Some(Box::new(desk))),
@@ -279,6 +284,11 @@ impl Committer {
     /// The greatest `Seq` that any reader may have seen, ever: none up to it may be given again.
     pub fn last_given(&self) -> Seq {
         Seq::new(self.last_given.load(Ordering::Acquire))
+    }
+
+    /// The newest commit that no crash takes, or an older one: it is judged after each sync of the log.
+    pub fn durable_seq(&self) -> Seq {
+        Seq::new(self.durable_seq.load(Ordering::Acquire))
     }
 
     /// End of the log.

@@ -210,6 +210,12 @@ impl Version {
         }
     }
 
+    /// There is no commit after `last`. Nobody can have forgotten what was between it and a later sequence, so a horizon
+    /// that was counted back from commits which a crash took means this one.
+    pub fn retain_no_later_than(&mut self, last: Seq) {
+        self.retained_from = self.retained_from.min(last);
+    }
+
     /// Versions before `seq` may be gone, and nobody asks any more what was lost there.
     fn forget_before(&mut self, seq: Seq) {
         self.retained_from = self.retained_from.max(seq);

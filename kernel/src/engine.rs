@@ -25,7 +25,7 @@ use crate::tree::{
     Direction, Graveyard, KeyRange, KeyspaceState, Pressure, Published, SnapshotRegistry, State, Tables,
     Throttle, VisibleIter, memory_pressure, pressure,
 };
-use crate::types::{FileNo, KeyspaceId, Seq, SeqGaps, Value, WriteBatch};
+use crate::types::{FileNo, KeyspaceId, Seq, Value, WriteBatch};
 use crate::urgency::Urgency;
 
 /// How long a stopped writer waits before it is told that the database is busy.
@@ -38,8 +38,6 @@ pub(crate) struct Engine {
     pub env: Arc<dyn Env>,
     pub dir: PathBuf,
     pub options: Options,
-    /// Sequences that no commit has; none are added while it is open.
-    pub seq_gaps: SeqGaps,
     pub database_id: u64,
     pub published: Arc<Published<State>>,
     pub snapshots: Arc<SnapshotRegistry>,
@@ -90,7 +88,7 @@ impl Engine {
 
     /// The oldest sequence that `retain_commits` keep readable when `newest` is the newest.
     pub fn kept_from(&self, newest: Seq) -> Seq {
-        self.seq_gaps.back(newest, self.options.retain_commits)
+        self.committer.skipped.back(newest, self.options.retain_commits)
     }
 
     /// Looks again whether writers must be slowed.

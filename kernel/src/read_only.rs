@@ -166,7 +166,7 @@ impl Looker {
             last_timestamp: progress.last_timestamp,
             // A crash may have taken the commits from which the writer counted back.
             retained_from: progress.retained_from.min(progress.last_seq),
-            seq_gaps: version.seq_gaps.clone(),
+            seq_gaps: log.seq_gaps,
             next_file_no: version.next_file_no,
             next_keyspace_id: version.next_keyspace_id,
             _memtables: charge,

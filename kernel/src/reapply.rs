@@ -4,7 +4,7 @@
 //! Invariants:
 //! - An entry that stands in a table already (its group lies below the keyspace's flushed position) is left out.
 //! - A batch over a keyspace that was dropped since loses that part; one over a keyspace that never was is damage.
-//! - Sequences and timestamps never go back, whatever is left out.
+//! - Sequences and timestamps never go back, whatever is left out. Where sequences leap, the commits between were refused.
 
 #![deny(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::manifest::Version;
 use crate::memtable::Memtable;
 use crate::tree::Memory;
-use crate::types::{BatchView, FileId, FileNo, KeyspaceId, OpKind, RangeTombstone, Seq, Timestamp};
+use crate::types::{BatchView, FileId, FileNo, KeyspaceId, OpKind, RangeTombstone, Seq, SeqGaps, Timestamp};
 use crate::wal::{self, BatchSink, LogPlace, ReplayRequest, Replayed};
 
 /// How far commits had got.
@@ -63,6 +63,10 @@ pub(crate) struct Reapplier<'a> {
     version: &'a Version,
     pub memories: BTreeMap<KeyspaceId, Arc<Memory>>,
     pub progress: Progress,
+    /// Sequences that no commit has: those that `version` tells of, and those at which the numbers in the log leap.
+    pub seq_gaps: SeqGaps,
+    /// The leaps among them, in their order.
+    pub leaps: Vec<(Seq, Seq)>,
 }
 
 impl<'a> Reapplier<'a> {
@@ -76,7 +80,8 @@ impl<'a> Reapplier<'a> {
             last_timestamp: version.last_timestamp,
             retained_from: version.retained_from,
         };
-        Self { version, memories: BTreeMap::new(), progress }
+        let seq_gaps = version.seq_gaps.clone();
+        Self { version, memories: BTreeMap::new(), progress, seq_gaps, leaps: Vec::new() }
     }
 
     /// Takes one batch, as it stands in the log.
@@ -92,10 +97,19 @@ impl<'a> Reapplier<'a> {
         if seq == Seq::ZERO || seq > Seq::LIMIT {
             return Err(place.corrupt(format!("sequence {seq} is out of range")));
         }
+        self.note_leap(seq);
         self.apply(place, seq, &view)?;
         self.progress.last_seq = self.progress.last_seq.max(seq);
         self.progress.last_timestamp = self.progress.last_timestamp.max(timestamp);
         Ok(())
+    }
+
+    /// Commits between the last and `seq` were refused. What a manifest that no kernel wrote says against it wins.
+    fn note_leap(&mut self, seq: Seq) {
+        let (after, until) = (self.progress.last_seq, seq.prev());
+        if until > after && self.seq_gaps.note(after, until).is_ok() {
+            self.leaps.push((after, until));
+        }
     }
 
     fn apply(&mut self, place: &LogPlace<'_>, seq: Seq, view: &BatchView<'_>) -> Result<()> {

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::cache::{BlockCache, Budget};
 use crate::check::{Phase, mark};
 use crate::clock::HybridClock;
-use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments};
+use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments, Skipped};
 use crate::compaction::pace::Pace;
 use crate::conflict::RecentWrites;
 use crate::engine::Engine;
@@ -462,11 +462,11 @@ impl Opening {
             recorder.clone(),
             door.clone(),
             segments,
+            Skipped::new(version.seq_gaps.clone()),
             changed.clone(),
             desk,
         );
         Arc::new(Engine {
-            seq_gaps: version.seq_gaps.clone(),
             pace: Arc::new(Pace::new(env.clone(), options.background_bytes_per_s)),
             cache: tables.cache().clone(),
             lock: Mutex::new(Some(lock)),

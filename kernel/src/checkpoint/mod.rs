@@ -159,7 +159,7 @@ async fn of_engine(
         state: &tables,
         seq,
         retained_from,
-        seq_gaps: &version.seq_gaps,
+        seq_gaps: &engine.committer.skipped.gaps(),
         last_timestamp,
         next_keyspace_id,
     };

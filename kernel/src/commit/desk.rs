@@ -180,8 +180,10 @@ impl Desk {
             }
             Err(error) => {
                 // The sequences were never seen by anybody; they are skipped all the same, so that no two commits
-                // ever carry the same one, not even in dead bytes of the log.
-                self.recent.retract_after(committer.published.visible());
+                // ever carry the same one, not even in dead bytes of the log. Whoever counts commits leaps over them.
+                let published = committer.published.visible();
+                self.recent.retract_after(published);
+                committer.skipped.note(published, self.last_seq);
                 match &error {
                     Error::DiskFull(_) => mark!("commit_disk_full"),
                     Error::Stopped(why) => committer.gate.stop(why),

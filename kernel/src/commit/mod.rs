@@ -14,6 +14,7 @@
 mod desk;
 mod outcome;
 mod segments;
+mod skipped;
 pub(crate) mod queue;
 
 use std::future::Future;
@@ -25,6 +26,7 @@ pub(crate) use desk::{Desk, DeskOptions, DeskStart};
 pub use outcome::OutcomeToken;
 pub(crate) use outcome::Teller;
 pub(crate) use segments::Segments;
+pub(crate) use skipped::Skipped;
 
 use crate::check::mark;
 use crate::conflict::ReadSet;
@@ -137,6 +139,8 @@ pub(crate) struct Committer {
     pub orphans: Arc<Orphans>,
     pub door: Arc<Door>,
     pub segments: Arc<Segments>,
+    /// Sequences that no commit has.
+    pub skipped: Skipped,
     /// Wakes flushing: a memtable was frozen.
     pub changed: Arc<Notify>,
     /// Wakes the keeper of the log: a segment was taken or let go, or the log is no longer sealed.
@@ -169,6 +173,7 @@ impl Committer {
         recorder: Arc<Recorder>,
         door: Arc<Door>,
         segments: Arc<Segments>,
+        skipped: Skipped,
         changed: Arc<Notify>,
         desk: Desk,
     ) -> Arc<Self> {
@@ -194,6 +199,7 @@ impl Committer {
                 orphans: Arc::new(Orphans::default()),
                 door,
                 segments,
+                skipped,
                 changed,
                 log_changed: Notify::new(),
                 end_lsn: AtomicU64::new(end),

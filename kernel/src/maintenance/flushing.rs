@@ -109,6 +109,8 @@ async fn flush_one(
     changes.push(Change::LogStart { lsn: start });
     // The log that told of these commits may go, and compaction may drop every entry that bears their numbers.
     changes.push(Change::LastSeq(memory.end_seq()));
+    // Its leaps in the numbers go with the log.
+    changes.extend(engine.committer.skipped.untold(memory.end_seq()));
     changes.push(Change::RetainedFrom(readers.kept_from()));
     let note = Note { flushed: Some(memory.clone()) };
     let listed = list_tables(engine, crew, "flush", keyspace.id, &note, &changes).await;
@@ -120,7 +122,7 @@ async fn flush_one(
         remove_tables(engine, &made.tables).await;
         return listed.map(drop);
     }
-    listed?;
+    engine.committer.skipped.note_told(memory.end_seq(), listed?.retained_from);
     let bytes: u64 = made.tables.iter().map(|table| table.bytes).sum();
     engine.recorder.flushes.add(1);
     engine.recorder.flush_bytes_written.add(bytes);

@@ -12,8 +12,8 @@ use crate::flush;
 use crate::manifest::{Change, Version};
 use crate::reapply::{Progress, Reapplier};
 use crate::tree::{KeyspaceState, State};
+use crate::types::KeyspaceId;
 use crate::types::file_name::{self, FileKind};
-use crate::types::{KeyspaceId, SeqGaps};
 use crate::wal::{BatchSink, LogPlace};
 
 /// Takes batches out of the log into memtables, and flushes those that are full.
@@ -22,7 +22,6 @@ pub(super) struct Replayer<'a> {
     state: State,
     pub(super) log: Reapplier<'a>,
     made: Vec<Change>,
-    seq_gaps: &'a SeqGaps,
 }
 
 impl<'a> Replayer<'a> {
@@ -32,12 +31,13 @@ impl<'a> Replayer<'a> {
             state: State::default().following(version, None, &opening.graveyard),
             log: Reapplier::new(version),
             made: Vec::new(),
-            seq_gaps: &version.seq_gaps,
         }
     }
 
+    /// What is to be written down, and how far commits had got.
     pub(super) fn finish(self) -> (Vec<Change>, Progress) {
-        (self.made, self.log.progress)
+        let leaps = self.log.leaps.into_iter().map(|(after, until)| Change::SeqGap { after, until });
+        (self.made.into_iter().chain(leaps).collect(), self.log.progress)
     }
 
     async fn flush(&mut self, id: KeyspaceId) -> Result<()> {
@@ -49,7 +49,7 @@ impl<'a> Replayer<'a> {
         let keyspace: Arc<KeyspaceState> = keyspace;
         let progress = &mut self.log.progress;
         let last = progress.last_seq;
-        let kept_from = self.seq_gaps.back(last, self.opening.options.retain_commits);
+        let kept_from = self.log.seq_gaps.back(last, self.opening.options.retain_commits);
         let kept_from = kept_from.max(progress.retained_from);
         progress.retained_from = kept_from;
         let readers = Readers::new(Vec::new(), last, kept_from);

@@ -1,18 +1,19 @@
-//! Sequences that no commit has: what was reserved for commits that a reader may have seen, and a crash has taken.
+//! Sequences that no commit has: what was reserved for commits that a reader may have seen, and a crash has taken; and
+//! what was given to commits that failed, for no sequence is given twice.
 //!
 //! ```text
 //! commits      … 6 7 8              1009 1010            after 8, until 1008: an opening found 8 to be the newest
 //! the last 4         7 8            1009 1010            and 1008 to be reserved, so it went on with 1009
 //! ```
 //! Whoever counts commits back from one must leap over them. They are pruned with the versions before them, so there are
-//! at most as many as unclean ends within what is retained; of more than [`GAPS_MAX`] the oldest are forgotten, which
-//! retains a little less.
+//! at most as many as unclean ends and refused groups within what is retained. Of more than [`GAPS_MAX`] the oldest two
+//! become one, as if there were no commits between them: that retains a little more, and never less than was asked for.
 
 use std::collections::BTreeMap;
 
 use super::Seq;
 
-/// More gaps are not remembered.
+/// More gaps are not told apart.
 pub const GAPS_MAX: usize = 4096;
 
 /// Gaps in the order of commits, apart from each other.
@@ -44,8 +45,13 @@ impl SeqGaps {
             _ => {}
         }
         self.gaps.insert(after, until);
-        if self.gaps.len() > GAPS_MAX {
-            let _ = self.gaps.pop_first();
+        if self.gaps.len() > GAPS_MAX
+            && let Some((after, _)) = self.gaps.pop_first()
+            && let Some(second) = self.gaps.first_entry()
+        {
+            let until = *second.get();
+            second.remove();
+            self.gaps.insert(after, until);
         }
         Ok(())
     }
@@ -99,6 +105,25 @@ mod tests {
             let newest = *exist.last().unwrap();
             let expected = exist[exist.len().saturating_sub(1 + usize::from(commits))];
             gaps.back(Seq::new(newest), commits.into()) == Seq::new(expected)
+        }
+    }
+
+    #[test]
+    fn of_too_many_the_oldest_are_told_apart_no_more_and_nothing_less_is_retained() {
+        let (mut gaps, mut exist) = (SeqGaps::default(), Vec::new());
+        let count = GAPS_MAX as u64 + 500;
+        for n in 0..count {
+            exist.push(3 * n + 1);
+            gaps.note(Seq::new(3 * n + 1), Seq::new(3 * n + 3)).unwrap();
+        }
+        exist.push(3 * count + 1);
+        assert_eq!(gaps.iter().count(), GAPS_MAX);
+        assert_eq!(gaps.iter().next().unwrap(), (Seq::new(1), Seq::new(3 * 501)));
+        for back in 0..=exist.len() {
+            let exact = exist[(exist.len() - 1).saturating_sub(back)];
+            let told = gaps.back(Seq::new(3 * count + 1), back as u64).get();
+            assert!(told <= exact, "{back} back: {told}, not {exact}");
+            assert!(told == exact || back > GAPS_MAX - 2, "{back} back: {told}, not {exact}");
         }
     }
 

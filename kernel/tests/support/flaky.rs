@@ -1,10 +1,11 @@
-//! A world that passes everything on to another one, but lets reads of some files fail for a while.
+//! A world that passes everything on to another one, but lets reads of some files, and syncs of some directories, fail or
+//! take long for a while.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use holdfast::env::{
     Advice, BoxFuture, Buf, DirEntry, DirLock, Disk, Env, File, FreeSpace, Io, IoError, IoErrorKind,
@@ -18,6 +19,23 @@ pub struct Reads {
     /// So many reads in a row will fail, as far as they are left.
     pub failing: AtomicU32,
     pub failed: AtomicU32,
+    /// What begins now, a read or a sync of a directory, is answered so much later than it was done.
+    pub late_ns: AtomicU64,
+}
+
+impl Reads {
+    fn late<T: Send + 'static>(&self, env: &Arc<dyn Env>, done: Io<T>) -> Io<T> {
+        let late_ns = self.late_ns.load(Ordering::Relaxed);
+        if late_ns == 0 {
+            return done;
+        }
+        let env = env.clone();
+        Io::waiting(async move {
+            let answer = done.await;
+            env.sleep_until(env.now().after(late_ns)).await;
+            answer
+        })
+    }
 }
 
 /// See the module's header.
@@ -33,6 +51,7 @@ struct FlakyDisk {
 }
 
 struct FlakyFile {
+    env: Arc<dyn Env>,
     inner: Arc<dyn File>,
     path: std::path::PathBuf,
     reads: Arc<Reads>,
@@ -68,14 +87,17 @@ impl FlakyFile {
 
 impl File for FlakyFile {
     fn read_at(&self, offset: u64, buf: Buf) -> Io<(IoResult<usize>, Buf)> {
-        if self.fails() { Io::ready((Err(self.error(offset)), buf)) } else { self.inner.read_at(offset, buf) }
+        match self.fails() {
+            true => Io::ready((Err(self.error(offset)), buf)),
+            false => self.reads.late(&self.env, self.inner.read_at(offset, buf)),
+        }
     }
 
     fn read_many(&self, reads: Vec<(u64, Buf)>) -> Io<Vec<(IoResult<usize>, Buf)>> {
         if self.fails() {
             return Io::ready(reads.into_iter().map(|(at, buf)| (Err(self.error(at)), buf)).collect());
         }
-        self.inner.read_many(reads)
+        self.reads.late(&self.env, self.inner.read_many(reads))
     }
 
     fn write_at(&self, offset: u64, buf: Buf) -> Io<(IoResult<usize>, Buf)> {
@@ -129,10 +151,10 @@ impl Disk for FlakyDisk {
         if !path.to_string_lossy().ends_with(self.suffix) {
             return opening;
         }
-        let (path, reads) = (path.to_path_buf(), self.reads.clone());
+        let (env, path, reads) = (self.inner.clone(), path.to_path_buf(), self.reads.clone());
         Io::waiting(async move {
             let inner = opening.await?;
-            let file: Arc<dyn File> = Arc::new(FlakyFile { inner, path, reads });
+            let file: Arc<dyn File> = Arc::new(FlakyFile { env, inner, path, reads });
             Ok(file)
         })
     }
@@ -166,7 +188,11 @@ impl Disk for FlakyDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> Io<IoResult<()>> {
-        self.inner.disk().sync_dir(path)
+        let synced = self.inner.disk().sync_dir(path);
+        match path.to_string_lossy().ends_with(self.suffix) {
+            true => self.reads.late(&self.inner, synced),
+            false => synced,
+        }
     }
 
     fn lock(&self, dir: &Path, name: &str, kind: LockKind) -> Io<IoResult<Box<dyn DirLock>>> {

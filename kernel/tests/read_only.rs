@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
 
 mod support {
+    pub mod flaky;
     pub mod settings;
+    pub mod unwritable;
 }
 
 use std::path::Path;
@@ -17,7 +19,9 @@ use holdfast::{
     Scan, Seq, WriteBatch,
 };
 use holdfast_sim::Process;
+use support::flaky::Flaky;
 use support::settings::{options, tiny};
+use support::unwritable::Unwritable;
 
 const DIR: &str = "/db";
 
@@ -154,8 +158,10 @@ fn closed_or_killed_it_shows_everything_and_writes_nothing() {
             let before = process.disk().snapshot().hash();
             let env = process.env();
             let looked = process.run(async move {
+                let (env, refused) = Unwritable::over(env);
                 let view = Db::open_read_only_in(env, DIR, existing()).await?;
                 assert_eq!(check(&view).await?, 250);
+                assert_eq!(refused.load(Ordering::Relaxed), 0, "nothing was tried that writes");
                 assert_eq!(view.refresh().await?, Seq::new(250));
                 let names: Vec<String> = view.keyspaces().into_iter().map(|keyspace| keyspace.name).collect();
                 assert_eq!(names, ["default", "left", "right"]);
@@ -283,6 +289,171 @@ fn rot_at_the_tail_is_corruption_and_a_torn_group_is_not() {
     });
 }
 
+/// A sector that is half written becomes whole within the time that any write takes; the looks meanwhile say the same.
+#[test]
+fn what_heals_within_the_time_of_a_write_is_no_damage() {
+    holdfast_sim::run(26, |world| async move {
+        let process = world.process("db");
+        let env = process.env();
+        let filled = process.run(async move {
+            let db = create(env).await?;
+            for n in 1..=30 {
+                commit(&db, n, Durability::Sync).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        filled.await.unwrap().unwrap();
+        process.restart();
+        let disk = process.disk();
+        for (name, at) in [(".manifest", 4096 + 100), (".log", 4096 + 100), ("CURRENT", 20)] {
+            let entries = disk.list(DIR).into_iter().map(|entry| format!("{DIR}/{}", entry.name));
+            let path =
+                entries.filter(|path| path.ends_with(name)).find(|path| disk.read_file(path).len() > at);
+            let path = path.unwrap();
+            disk.flip_bit(&path, at as u64, 1);
+            let env = process.env();
+            let looking =
+                process.spawn("look", async move { Db::open_read_only_in(env, DIR, existing()).await });
+            world.sleep(80_000_000).await;
+            disk.flip_bit(&path, at as u64, 1);
+            let view = looking.await.unwrap().unwrap_or_else(|error| panic!("{path} healed: {error}"));
+            assert_eq!(view.last_seq(), Seq::new(30), "{path}");
+            drop(view);
+            // What does not heal is named.
+            disk.flip_bit(&path, at as u64, 1);
+            let named = look(&process, existing()).await.map(drop);
+            assert!(
+                matches!(&named, Err(Error::Corrupt { file, .. }) if *file == Path::new(&path)),
+                "{named:?}"
+            );
+            disk.flip_bit(&path, at as u64, 1);
+        }
+    });
+}
+
+#[test]
+fn another_database_in_the_same_directory_is_not_taken_for_the_same() {
+    holdfast_sim::run(28, |world| async move {
+        let process = world.process("db");
+        let env = process.env();
+        let made = process.run(async move {
+            let db = create(env.clone()).await?;
+            for n in 1..=20 {
+                commit(&db, n, Durability::Sync).await?;
+            }
+            db.close().await?;
+            let view = Db::open_read_only_in(env.clone(), DIR, existing()).await?;
+            let other = Db::open_in(env, "/other", options()).await?;
+            other.create_keyspace("left", tiny()).await?;
+            other.create_keyspace("right", tiny()).await?;
+            for n in 1..=40 {
+                commit(&other, n, Durability::Sync).await?;
+            }
+            other.close().await?;
+            Ok::<_, Error>(view)
+        });
+        let view = made.await.unwrap().unwrap();
+        let disk = process.disk();
+        for entry in disk.list(DIR) {
+            disk.remove_file(format!("{DIR}/{}", entry.name));
+        }
+        for entry in disk.list("/other") {
+            let bytes = disk.read_file(format!("/other/{}", entry.name));
+            disk.write_file(format!("{DIR}/{}", entry.name), &bytes);
+        }
+        let judged = process.run(async move {
+            let refreshed = view.refresh().await;
+            assert!(matches!(&refreshed, Err(Error::Stale(what)) if what.contains("/db")), "{refreshed:?}");
+            assert_eq!(check(&view).await?, 20, "the view stays as it was");
+            Ok::<_, Error>(())
+        });
+        judged.await.unwrap().unwrap();
+        let fresh = look(&process, existing()).await.unwrap();
+        assert_eq!(fresh.last_seq(), Seq::new(40));
+    });
+}
+
+/// The answers of the disk to one refresh come late; others that begin meanwhile are quick, and see more.
+#[test]
+fn of_refreshes_side_by_side_none_takes_the_view_back() {
+    for seed in 0..4 {
+        holdfast_sim::run(seed, move |world| async move {
+            let (writing, reading) = (world.process("writer"), world.process_on("reader", "writer"));
+            let env = writing.env();
+            let made = writing.run(async move {
+                let db = create(env).await?;
+                commit(&db, 1, Durability::Flush).await?;
+                Ok::<_, Error>(db)
+            });
+            let db = made.await.unwrap().unwrap();
+            let (env, reads) = Flaky::over(reading.env(), ".log");
+            let view = reading.run(async move { Db::open_read_only_in(env, DIR, existing()).await });
+            let view = view.await.unwrap().unwrap();
+            let refresh = |view: &ReadOnlyDb| {
+                let view = view.clone();
+                reading.spawn("refresh", async move { view.refresh().await })
+            };
+            reads.late_ns.store(50_000_000, Ordering::Relaxed);
+            let late = refresh(&view);
+            world.sleep(20_000_000).await;
+            reads.late_ns.store(0, Ordering::Relaxed);
+            let mut quick = Vec::new();
+            for n in 2..=40 {
+                let db = db.clone();
+                writing.run(async move { commit(&db, n, Durability::Flush).await }).await.unwrap().unwrap();
+                quick.push(refresh(&view));
+                world.sleep(2_000_000).await;
+            }
+            let mut shown = vec![late.await.unwrap().unwrap()];
+            for quick in quick {
+                shown.push(quick.await.unwrap().unwrap());
+            }
+            assert!(
+                shown.is_sorted(),
+                "seed {seed}: one after another, in the order of their calls: {shown:?}"
+            );
+            assert_eq!((shown.last(), view.last_seq()), (Some(&Seq::new(40)), Seq::new(40)), "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_missing_table_is_noticed_whether_it_would_be_opened_or_not() {
+    holdfast_sim::run(30, |world| async move {
+        let process = world.process("db");
+        let env = process.env();
+        let made = process.run(async move {
+            let db = Db::open_in(env, DIR, options()).await?;
+            let lazy = KeyspaceOptions { level0_tables: 64, ..tiny() };
+            let keyspace = db.create_keyspace("many", lazy).await?;
+            for n in 0..40u64 {
+                keyspace.put(format!("{n:03}"), n.to_le_bytes()).await?;
+                db.flush().await?;
+            }
+            db.close().await
+        });
+        made.await.unwrap().unwrap();
+        let disk = process.disk();
+        let names = disk.list(DIR).into_iter().map(|entry| entry.name);
+        let tables: Vec<String> =
+            names.filter(|name| name.ends_with(".table")).map(|name| format!("{DIR}/{name}")).collect();
+        assert_eq!(tables.len(), 40);
+        for path in tables {
+            let bytes = disk.read_file(&path);
+            disk.remove_file(&path);
+            for limit in [16, 512] {
+                let looked = look(&process, Options { open_files_max: limit, ..existing() }).await.map(drop);
+                assert!(
+                    matches!(&looked, Err(Error::Corrupt { file, .. }) if *file == Path::new(&path)),
+                    "{path} is missing, and {limit} may be open: {looked:?}"
+                );
+            }
+            disk.write_file(&path, &bytes);
+        }
+        look(&process, existing()).await.unwrap();
+    });
+}
+
 #[test]
 fn a_log_that_needs_too_much_memory_is_refused_by_name() {
     holdfast_sim::run(27, |world| async move {
@@ -355,8 +526,14 @@ fn on_a_real_disk_beside_the_writer_and_without_the_right_to_write() {
         let mut permissions = std::fs::metadata(&dir).unwrap().permissions();
         permissions.set_readonly(true);
         std::fs::set_permissions(&dir, permissions.clone()).unwrap();
-        let view = Db::open_read_only(&dir, existing()).await.unwrap();
+        // The root user may write all the same, so the world refuses it too: that holds for everybody.
+        let (env, refused) = Unwritable::over(LinuxEnv::new());
+        let view = Db::open_read_only_in(env.clone(), &dir, existing()).await.unwrap();
         assert_eq!(check(&view).await.unwrap(), 300);
+        assert_eq!(view.refresh().await.unwrap(), Seq::new(300));
+        assert_eq!(refused.load(Ordering::Relaxed), 0, "a reader does not even try to write");
+        assert!(Db::open_in(env, &dir, existing()).await.is_err(), "but a writer cannot do without");
+        assert!(refused.load(Ordering::Relaxed) > 0);
         assert_eq!(names(), before);
         #[expect(clippy::permissions_set_readonly_false, reason = "the directory is removed next")]
         permissions.set_readonly(false);

@@ -396,6 +396,58 @@ fn released_segments_are_used_anew_unless_a_second_name_pins_them() {
     assert!(matches!(closed, WalError::Failed(Error::Closed)));
 }
 
+/// A second name, as a backup by hand or `cp -l` gives, means that somebody relies on the bytes: neither a segment that
+/// had it when it was released nor one that got it while it waited is ever written again.
+#[test]
+fn a_segment_with_a_second_name_is_let_go_and_never_written_again() {
+    for pin_before_release in [true, false] {
+        let mut log = Log::start(4096);
+        let mut pinned: Vec<(FileNo, std::path::PathBuf, Vec<u8>)> = Vec::new();
+        let mut at_once = 0;
+        for round in 0u64..60 {
+            log.append(vec![round as u8; 12_000], Durability::Sync).unwrap();
+            assert!(
+                pinned.iter().all(|(_, path, _)| path != log.wal.path()),
+                "{:?} is in use",
+                log.wal.path()
+            );
+            if round % 4 != 3 {
+                continue;
+            }
+            log.log_start = run(log.wal.seal()).unwrap();
+            log.promised.clear();
+            log.synced = 0;
+            for step in [true, false] {
+                if step == pin_before_release && round == 43 {
+                    for index in 0..log.segments.len() {
+                        let path = log.file(index);
+                        if path != log.wal.path() {
+                            log.world.set_links(&path, 2);
+                            pinned.push((log.segments[index].0, path.clone(), log.world.bytes(&path)));
+                        }
+                    }
+                }
+                if !step {
+                    continue;
+                }
+                for released in run(log.wal.release_before(log.log_start)) {
+                    if let Some(at) = pinned.iter().position(|(no, _, _)| *no == released.no) {
+                        let (_, path, bytes) = pinned.swap_remove(at);
+                        assert!(log.world.bytes(&path) == bytes, "{} was written again", path.display());
+                        at_once += u64::from(round == 43);
+                    }
+                    log.segments.retain(|(no, _)| *no != released.no);
+                    run(log.maker.remove(&released));
+                }
+            }
+            assert!(round != 43 || !pinned.is_empty() || at_once > 0, "something was pinned");
+        }
+        assert_eq!(at_once > 0, pin_before_release, "what was pinned before its release is not kept waiting");
+        assert!(pinned.is_empty(), "all were let go: {pinned:?}");
+        log.check(log.world.kill());
+    }
+}
+
 #[test]
 fn without_room_nothing_is_written_and_later_all_goes_on() {
     let mut log = Log::start(512);

@@ -494,3 +494,42 @@ fn refused_commits_use_up_nothing_of_the_past() {
         });
     }
 }
+
+/// What a flush or a shrink lets go of the log is all that told of some commits: how many there were, and when.
+#[test]
+fn commits_and_their_time_outlive_the_log_that_told_of_them() {
+    simulate(12, |_, process| async move {
+        let (last_seq, time) = within(&process, |env| async move {
+            let db = Db::open_in(env.clone(), DIR, small_options()).await.unwrap();
+            add(&db, 0..20).await.unwrap();
+            db.flush().await.unwrap();
+            let Found::Database(told) = load(&*env, Path::new(DIR)).await.unwrap() else {
+                unreachable!("it is one")
+            };
+            let time = told.version.last_timestamp;
+            assert!(time.get() > 0, "the flush told the time");
+            let dropped = db.create_keyspace("dropped", small_keyspace()).await.unwrap();
+            let mut last_seq = db.last_seq();
+            for number in 0..5u64 {
+                last_seq = dropped.put(number.to_be_bytes(), b"acknowledged").await.unwrap();
+            }
+            db.drop_keyspace(&dropped).await.unwrap();
+            db.compact().await.unwrap();
+            (last_seq, time)
+        })
+        .await;
+        process.kill();
+        process.restart();
+        within(&process, move |env| async move {
+            let Found::Database(told) = load(&*env, Path::new(DIR)).await.unwrap() else {
+                unreachable!("it is one")
+            };
+            assert!(told.version.last_timestamp > time, "the shrink told the time");
+            let demanding = Options { at_least: last_seq.get(), ..small_options() };
+            let db = Db::open_in(env, DIR, demanding).await.unwrap();
+            assert_eq!((db.last_seq(), count(&db).await.unwrap()), (last_seq, 20));
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}

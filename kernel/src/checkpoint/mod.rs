@@ -36,8 +36,8 @@
 //! - Commits in the copy are durable in the original too, so it never holds what a crash takes from the original; but
 //!   beside another process it holds what could be read, as the look does.
 //! - Damage in a table is never copied in silence: it ends the copy, and the error names the original's file.
-//! - A failure removes what was made, `CURRENT` last, and nothing that another copy made. A dropped future or a crash leaves a directory that says what
-//!   it is and is never opened.
+//! - A failure removes what was made, `CURRENT` last, and nothing that another copy made. A dropped future or a crash
+//!   leaves a directory that says what it is and is never opened.
 
 mod copying;
 mod target;

@@ -18,7 +18,7 @@ use crate::clock::HybridClock;
 use crate::conflict::{Clash, RecentWrites};
 use crate::error::{Conflict, Error, Result};
 use crate::events::{SlowLimit, Timed, Where};
-use crate::manifest::Change;
+use crate::manifest::{Change, Version};
 use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::record::{Frame, FrameKind};
@@ -500,10 +500,16 @@ impl Desk {
         let state = committer.published.load();
         let pinned = state.keyspaces.values().filter_map(|keyspace| keyspace.pinned_lsn()).min();
         let start = pinned.unwrap_or(self.wal.end_lsn());
-        let version = committer
-            .door
-            .change_with(move |version| Ok(vec![Change::LogStart { lsn: start.max(version.log_start) }]))
-            .await?;
+        // The log that is let go may have told of commits to a keyspace that was dropped since: no table tells of them.
+        let (last_seq, last_timestamp) = (committer.durable_seq(), self.clock.last());
+        let decide = move |version: &Version| {
+            Ok(vec![
+                Change::LogStart { lsn: start.max(version.log_start) },
+                Change::LastSeq(last_seq.max(version.last_seq)),
+                Change::LastTimestamp(last_timestamp.max(version.last_timestamp)),
+            ])
+        };
+        let version = committer.door.change_with(decide).await?;
         let mut released = self.wal.release_before(version.log_start).await;
         released.extend(self.wal.release_spares());
         committer.segments.bury(released);

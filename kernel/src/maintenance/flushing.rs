@@ -109,6 +109,8 @@ async fn flush_one(
     changes.push(Change::LogStart { lsn: start });
     // The log that told of these commits may go, and compaction may drop every entry that bears their numbers.
     changes.push(Change::LastSeq(memory.end_seq()));
+    // A later one than theirs does no harm.
+    changes.push(Change::LastTimestamp(engine.committer.last_timestamp()));
     // Its leaps in the numbers go with the log.
     changes.extend(engine.committer.skipped.untold(memory.end_seq()));
     changes.push(Change::RetainedFrom(readers.kept_from()));

@@ -434,6 +434,7 @@ pub(crate) async fn list_tables(
             let still_news = |change| match change {
                 Change::LogStart { lsn } => Some(Change::LogStart { lsn: lsn.max(version.log_start) }),
                 Change::LastSeq(seq) if seq <= version.last_seq => None,
+                Change::LastTimestamp(at) if at <= version.last_timestamp => None,
                 change => Some(change),
             };
             Ok(asked.into_iter().filter_map(still_news).collect())

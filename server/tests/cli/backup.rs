@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{holdfast, image, line, run};
+use crate::support::{holdfast, image, line, run, with_signals};
 use tempfile::tempdir;
 
 /// A database that another process keeps open, until its standard input is closed.
@@ -61,7 +61,7 @@ fn beside_a_writer_the_numbers_of_commits_and_the_past_are_kept() {
 
 /// Begins a backup and does `what` to its process once it has begun to write tables. What it said, if that was in time.
 fn disturbed(dir: &Path, name: &str, what: impl FnOnce(&Child)) -> Option<String> {
-    let mut backup = holdfast(dir)
+    let mut backup = with_signals(dir, "--default-signal=INT,TERM")
         .args(["backup", "db", name])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{holdfast, line};
+use crate::support::{holdfast, line, with_signals};
 use tempfile::tempdir;
 
 const ROWS: u32 = 300_000;
@@ -15,13 +15,6 @@ fn fill(dir: &Path) {
         (0..ROWS).map(|n| format!("{{\"key\":\"{n:06}\",\"value\":\"some text\"}}\n")).collect();
     std::fs::write(dir.join("in.jsonl"), text).unwrap();
     line(dir, "import db in.jsonl").good();
-}
-
-/// The binary, with the signals as `env` is told to set them, whatever this process was started with.
-fn with_signals(dir: &Path, signals: &str) -> Command {
-    let mut command = Command::new("env");
-    command.args([signals, env!("CARGO_BIN_EXE_holdfast")]).current_dir(dir).stdin(Stdio::null());
-    command
 }
 
 /// Exports to `out.jsonl` and sends the signal as soon as the file has been begun.

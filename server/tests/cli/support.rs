@@ -53,6 +53,15 @@ pub fn holdfast(dir: &Path) -> Command {
     command
 }
 
+/// The same, with the signals as `env` is told to set them. What a shell starts in the background ignores SIGINT, and so
+/// does what the tests start then.
+pub fn with_signals(dir: &Path, signals: &str) -> Command {
+    let mut command = Command::new("env");
+    command.args([signals, env!("CARGO_BIN_EXE_holdfast")]);
+    command.current_dir(dir).stdin(Stdio::null()).env_remove("HOLDFAST_LOG");
+    command
+}
+
 /// Runs it with these arguments.
 pub fn run<A: AsRef<OsStr>>(dir: &Path, arguments: impl IntoIterator<Item = A>) -> Run {
     Run::of(holdfast(dir).args(arguments).output().unwrap())

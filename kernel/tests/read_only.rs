@@ -45,6 +45,20 @@ async fn commit(db: &Db, n: u64, durability: Durability) -> Result<Seq> {
     db.write(batch, durability).await
 }
 
+/// Thirty durable commits, and a process that ends without closing.
+async fn leave_thirty(process: &Process) {
+    let env = process.env();
+    let filled = process.run(async move {
+        let db = create(env).await?;
+        for n in 1..=30 {
+            commit(&db, n, Durability::Sync).await?;
+        }
+        Ok::<_, Error>(())
+    });
+    filled.await.unwrap().unwrap();
+    process.restart();
+}
+
 /// Everything the view shows is exactly what `last_seq` commits make. `None` if a table went away.
 async fn check(view: &ReadOnlyDb) -> Result<u64> {
     let n = view.last_seq().get();
@@ -245,16 +259,7 @@ fn tables_that_went_away_make_a_view_stale_and_a_refresh_heals_it() {
 fn rot_at_the_tail_is_corruption_and_a_torn_group_is_not() {
     holdfast_sim::run(25, |world| async move {
         let process = world.process("db");
-        let env = process.env();
-        let filled = process.run(async move {
-            let db = create(env).await?;
-            for n in 1..=30 {
-                commit(&db, n, Durability::Sync).await?;
-            }
-            Ok::<_, Error>(())
-        });
-        filled.await.unwrap().unwrap();
-        process.restart();
+        leave_thirty(&process).await;
         let disk = process.disk();
         let logs: Vec<String> =
             disk.list(DIR).into_iter().map(|e| e.name).filter(|n| n.ends_with(".log")).collect();
@@ -294,16 +299,7 @@ fn rot_at_the_tail_is_corruption_and_a_torn_group_is_not() {
 fn what_heals_within_the_time_of_a_write_is_no_damage() {
     holdfast_sim::run(26, |world| async move {
         let process = world.process("db");
-        let env = process.env();
-        let filled = process.run(async move {
-            let db = create(env).await?;
-            for n in 1..=30 {
-                commit(&db, n, Durability::Sync).await?;
-            }
-            Ok::<_, Error>(())
-        });
-        filled.await.unwrap().unwrap();
-        process.restart();
+        leave_thirty(&process).await;
         let disk = process.disk();
         for (name, at) in [(".manifest", 4096 + 100), (".log", 4096 + 100), ("CURRENT", 20)] {
             let entries = disk.list(DIR).into_iter().map(|entry| format!("{DIR}/{}", entry.name));

@@ -25,6 +25,7 @@ pub const MARKS: &[&str] = &[
     "compaction_drops_version",
     "compaction_input_corrupt",
     "creation_was_finished",
+    "log_group_unknown",
     "log_header_refused",
     "log_hole_vouched",
     "log_recycled",

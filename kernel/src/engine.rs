@@ -195,7 +195,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Conflict` if `check` says so; `Invalid` if a keyspace is gone; `DiskFull`, `TooManyFiles`, `Busy`, `Io`, `Closed`:
-    /// it was not written and never will be. `Stopped`: it may appear, whole, at the next opening.
+    /// it was not written and never will be. `CommitUnknown`, `Stopped`: it may appear, whole, at the next opening.
     pub async fn commit(
         &self,
         batch: WriteBatch,

@@ -30,6 +30,19 @@ pub enum Error {
     #[error("disk full: {0}; free some space and try again")]
     DiskFull(IoError),
 
+    /// The disk turned out to be full while a commit was made durable, so it may have landed. Only where writes are
+    /// copied or allocated late (btrfs, quotas, network disks) does this happen, and only to the commits under way when
+    /// the disk fills; those that follow are given [`Error::DiskFull`].
+    ///
+    /// No reader of this opening sees the commit, and the next commit that succeeds in it, or a
+    /// [`Db::sync`](crate::Db::sync), settles that it never happened: so to try it again until it succeeds does it once.
+    /// Should the process end before that, the commit may be there at the next opening, whole: look for what it wrote
+    /// before it is done again, if doing it twice would do harm.
+    #[error(
+        "disk full in the middle of a commit: {0}; free some space and try again: once that succeeds, it was done once"
+    )]
+    CommitUnknown(IoError),
+
     /// The process ran out of file descriptors. Nothing was written, nor will it be: raise the limit, or lower
     /// `open_files_max`.
     #[error("too many open files: {0}; raise `ulimit -n` or lower the option open_files_max")]
@@ -158,7 +171,11 @@ impl Error {
     /// True if the same call may succeed when simply repeated.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Conflict(_) | Self::Busy(_) | Self::DiskFull(_) | Self::TooManyFiles(_) => true,
+            Self::Conflict(_)
+            | Self::Busy(_)
+            | Self::DiskFull(_)
+            | Self::CommitUnknown(_)
+            | Self::TooManyFiles(_) => true,
             Self::Io(error) => error.kind == IoErrorKind::Transient,
             _ => false,
         }

@@ -164,6 +164,9 @@ impl Failure {
             }
             Self::Kernel(holdfast::Error::Io(error)) => next_step_of_database(error.kind),
             Self::Kernel(holdfast::Error::DiskFull(_)) => Some("what was acknowledged is kept"),
+            Self::Kernel(holdfast::Error::CommitUnknown(_)) => {
+                Some("free some space, look for what it wrote, and run it again if that is missing")
+            }
             Self::Kernel(holdfast::Error::Stale(_)) => {
                 Some("another process rewrites the database meanwhile; run it again")
             }
@@ -252,6 +255,10 @@ fn of_a_command(error: &holdfast::Error) -> String {
             format!("sequence {asked} is no longer kept; the oldest readable is {oldest}")
         }
         Error::TooManyFiles(error) => format!("too many open files: {error}"),
+        Error::CommitUnknown(error) => format!(
+            "disk full in the middle of a commit: {error}; it may be there, whole, at the next opening; what was \
+             acknowledged is kept"
+        ),
         Error::Stopped(what) => format!("writes stopped: {what}; every acknowledged commit is kept"),
         Error::Invalid(what) => {
             format!("invalid: {}", in_words(what.strip_suffix("; refresh to see later ones").unwrap_or(what)))

@@ -187,6 +187,8 @@ impl Desk {
                 match &error {
                     Error::DiskFull(_) => mark!("commit_disk_full"),
                     Error::Stopped(why) => committer.gate.stop(why),
+                    // The log knows what it may have left behind, and goes on beyond it before the next commit.
+                    Error::CommitUnknown(_) => {}
                     // No segment could be made: nothing was written, the next commit tries again.
                     _ => {}
                 }

@@ -25,8 +25,9 @@ impl OutcomeToken {
     /// back or dropped, or its commit's future was dropped before it was queued. O(1).
     ///
     /// # Errors
-    /// What the commit was refused with: nothing was written then, nor will it be. Only after `Stopped` is it uncertain,
-    /// and stays so for this opening: at the next one the commit is there, whole, or it is not; look for what it wrote.
+    /// What the commit was refused with: nothing was written then, nor will it be. Only after `Stopped` and
+    /// `CommitUnknown` is it uncertain: at the next opening the commit is there, whole, or it is not; look for what it
+    /// wrote. A later commit that succeeds in this opening settles `CommitUnknown`: it never happened.
     pub async fn wait(self) -> Result<Option<Seq>> {
         let unknown = || Err(Error::Stopped("the database was dropped in the middle of a commit".into()));
         self.told.await.unwrap_or_else(|_| unknown())

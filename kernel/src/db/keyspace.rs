@@ -80,8 +80,8 @@ impl Keyspace {
     ///
     /// # Errors
     /// `Invalid` over a limit or if the keyspace was dropped; `DiskFull`, `TooManyFiles`, `Busy`, `Io`, `Closed`. In all of
-    /// these nothing was written, nor will it be. [`Stopped`](Error::Stopped): this write may appear, whole, at the next
-    /// opening.
+    /// these nothing was written, nor will it be. [`CommitUnknown`](Error::CommitUnknown), [`Stopped`](Error::Stopped):
+    /// this write may appear, whole, at the next opening.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Seq> {
         let mut batch = WriteBatch::new();
         batch.put(self.id, key.as_ref(), value.as_ref())?;

@@ -205,10 +205,11 @@ impl Db {
     /// Commits a batch as one: all of it or nothing, over all its keyspaces. It is checked against nobody.
     ///
     /// # Errors
-    /// `Invalid` if it names an unknown keyspace, is of another database, or is over `transaction_bytes_max`; `DiskFull`, `TooManyFiles`, `Busy`,
-    /// `Io`, `Closed`. In all of these nothing was written, nor will it be. [`Stopped`](Error::Stopped): the batch may
-    /// appear, whole, at the next opening. Whoever needs to learn the outcome after losing this future takes a
-    /// [`Txn`] and its [`outcome_token`](Txn::outcome_token).
+    /// `Invalid` if it names an unknown keyspace, is of another database, or is over `transaction_bytes_max`; `DiskFull`,
+    /// `TooManyFiles`, `Busy`, `Io`, `Closed`. In all of these nothing was written, nor will it be.
+    /// [`CommitUnknown`](Error::CommitUnknown), [`Stopped`](Error::Stopped): the batch may appear, whole, at the next
+    /// opening. Whoever needs to learn the outcome after losing this future takes a [`Txn`] and its
+    /// [`outcome_token`](Txn::outcome_token).
     pub async fn write(&self, mut batch: WriteBatch, durability: Durability) -> Result<Seq> {
         let here = self.database_id();
         if let Some(made_for) = batch.database().filter(|made_for| *made_for != here) {

@@ -132,7 +132,8 @@ impl Txn {
     /// # Errors
     /// `Conflict` if another was first: run the whole transaction again. `Invalid` if a keyspace was dropped; `DiskFull`,
     /// `TooManyFiles`, `Busy`, `Io`, `Closed`. In all of these nothing was written, nor will it be.
-    /// [`Stopped`](crate::Error::Stopped): the transaction may appear, whole, at the next opening; its token says the same.
+    /// [`CommitUnknown`](crate::Error::CommitUnknown), [`Stopped`](crate::Error::Stopped): the transaction may appear,
+    /// whole, at the next opening; its token says the same.
     pub async fn commit(self) -> Result<Seq> {
         self.transaction.commit(&self.shared.engine).await
     }

@@ -31,6 +31,7 @@ mod header;
 mod replay;
 mod segment;
 mod spares;
+mod succession;
 mod writer;
 
 #[cfg(any(test, fuzzing))]

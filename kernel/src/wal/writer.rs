@@ -6,11 +6,6 @@
 //! (an append that would exceed it is synced instead, about 0.4 ms a mebibyte); the other choice, stopping, would
 //! break the promise that writes resume by themselves once there is room.
 //!
-//! Where a file system copies on write (btrfs), every write needs room, zeros written ahead or not, the header of the
-//! next segment too. So a segment that has ended may have no successor yet, or one whose header is still owed: then
-//! each operation first tries to go on, and says `DiskFull`, or asks for a segment, until it can. Nothing else is
-//! written meanwhile, so it does not matter whether a header that was refused is there.
-//!
 //! Written anew, such frames stand at greater positions than [`Appended`] said. That changes no comparison with
 //! [`Wal::durable_lsn`] (both only grow), but it means: the boundary of a freeze must be the position that
 //! [`Wal::seal`] returned, for what stands before a seal is durable and does not move.
@@ -23,12 +18,12 @@ use super::header::{Predecessor, SegmentState};
 use super::segment::{InUse, Released, Segment, SegmentSize};
 use super::spares::{FIRST_BYTES, Spares};
 use crate::check::mark;
-use crate::env::{Buf, Env, File, IoError, IoErrorKind};
+use crate::env::{Buf, Env, File, IoError};
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::record::{
-    EncodedFrames, Frame, FrameKind, GroupEncoder, GroupLayout, HEADER_REGION, SECTOR, SectorUse,
-    WRITE_CHUNK, encode_frames, read_full, write_full,
+    EncodedFrames, Frame, FrameKind, GroupEncoder, GroupLayout, HEADER_REGION, SectorUse, WRITE_CHUNK,
+    encode_frames, write_full,
 };
 use crate::types::Lsn;
 
@@ -55,6 +50,8 @@ pub enum WalError {
     /// the manifest, [`Spares::offer`] it, and ask again. If it cannot be made, its error is the answer.
     NeedsSegment(SegmentSize),
     /// [`Error::DiskFull`]: the frames are not in the log and will not appear in it; the log goes on.
+    /// [`Error::CommitUnknown`], of [`Wal::append`] only: they may appear, whole, at the next opening, unless an
+    /// operation that needs the log succeeds before; the log goes on.
     /// [`Error::Stopped`]: the frames may or may not appear, whole; the log takes no more in this opening.
     Failed(Error),
 }
@@ -87,29 +84,29 @@ pub struct WalStart {
 /// The writer. Every future it gives must be driven to its end: if one is dropped midway it is unknown what the
 /// device did, and the log stops.
 pub struct Wal {
-    env: Arc<dyn Env>,
-    spares: Arc<Spares>,
-    epoch: u32,
-    current: InUse,
+    pub(super) env: Arc<dyn Env>,
+    pub(super) spares: Arc<Spares>,
+    pub(super) epoch: u32,
+    pub(super) current: InUse,
     /// Ended segments and where they ended, oldest first.
-    older: VecDeque<(InUse, Lsn)>,
+    pub(super) older: VecDeque<(InUse, Lsn)>,
     /// Waiting segments that got a second name, so that they cannot be used.
-    unusable: Vec<Released>,
+    pub(super) unusable: Vec<Released>,
     /// Where the next group goes.
-    end: Lsn,
+    pub(super) end: Lsn,
     /// Every byte of the log below is durable.
-    durable: Lsn,
+    pub(super) durable: Lsn,
     /// Where the first acknowledged frame that is not durable was to go; `None` if all are durable.
     waiting_from: Option<Lsn>,
     buffered: EncodedFrames,
-    unsynced: EncodedFrames,
+    pub(super) unsynced: EncodedFrames,
     /// True if nothing stands between the last seal, or the segment's start, and `end`.
-    sealed: bool,
+    pub(super) sealed: bool,
     /// True once nothing may be written to the current segment any more. It ends where it is durable, and what is
     /// unsynced is to be written anew behind the successor's header.
-    ended: bool,
+    pub(super) ended: bool,
     /// The segment to go on in, if its header was refused for want of room.
-    successor: Option<Segment>,
+    pub(super) successor: Option<Segment>,
     /// Set while an operation is under way; found set by the next one if its future was dropped.
     under_way: bool,
     stopped: Option<Error>,
@@ -118,7 +115,7 @@ pub struct Wal {
 }
 
 /// A group that did not become what it should.
-enum Failure {
+pub(super) enum Failure {
     /// Not all of it was written.
     Write(IoError),
     /// It was written, perhaps whole, and is not known to be durable.
@@ -342,10 +339,6 @@ impl Wal {
         released
     }
 
-    async fn has_one_name(&self, segment: &Segment) -> bool {
-        self.env.disk().metadata(&segment.path).await.is_ok_and(|metadata| metadata.links == 1)
-    }
-
     fn begin(&mut self) -> WalResult<()> {
         if self.under_way {
             self.stop("an operation of the log was abandoned midway".to_string());
@@ -357,7 +350,7 @@ impl Wal {
         Ok(())
     }
 
-    fn stop(&mut self, why: String) -> WalError {
+    pub(super) fn stop(&mut self, why: String) -> WalError {
         let reason = self.stopped.get_or_insert(Error::Stopped(why)).clone();
         tracing::error!(%reason, "the log takes no more writes");
         WalError::Failed(reason)
@@ -368,7 +361,7 @@ impl Wal {
     }
 
     /// A waiting segment may want wider groups than the current one, so its room is counted generously.
-    fn room_elsewhere(bytes: u64) -> u64 {
+    pub(super) fn room_elsewhere(bytes: u64) -> u64 {
         bytes.next_multiple_of(HEADER_REGION as u64) + SEAL_ROOM
     }
 
@@ -390,12 +383,13 @@ impl Wal {
     }
 
     async fn write_group_here(&mut self, frames: &[Frame<'_>], sync: bool) -> WalResult<Appended> {
+        let holds_commits = frames.iter().any(|frame| frame.kind == FrameKind::Batch);
         let buffered = std::mem::take(&mut self.buffered);
         let outcome = self.write(&buffered, frames, sync).await;
         self.buffered = buffered;
         let start = match outcome {
             Ok(start) => start,
-            Err(failure) => return Err(self.failed(failure).await),
+            Err(failure) => return Err(self.failed(failure, holds_commits).await),
         };
         if sync {
             self.unsynced.clear();
@@ -411,7 +405,7 @@ impl Wal {
 
     /// Writes one group at the end and gives its start. On failure `end` stays, and nothing may be written there
     /// in this segment any more.
-    async fn write(
+    pub(super) async fn write(
         &mut self,
         encoded: &EncodedFrames,
         frames: &[Frame<'_>],
@@ -432,11 +426,8 @@ impl Wal {
             let len = chunk.len() as u64;
             let (outcome, back) = write_full(file.as_ref(), &segment.path, offset, chunk).await;
             if let Err(error) = outcome {
-                let perhaps_there = match dsync {
-                    Some(file) if is_full(&error) => may_stand(file.as_ref(), offset, &back).await,
-                    _ => false,
-                };
-                return Err(if perhaps_there { Failure::Sync(error) } else { Failure::Write(error) });
+                // A write that is durable on return may have landed, and have failed in its sync.
+                return Err(if dsync.is_some() { Failure::Sync(error) } else { Failure::Write(error) });
             }
             chunk = back;
             offset += len;
@@ -453,9 +444,9 @@ impl Wal {
         Ok(start)
     }
 
-    async fn sync_current(&mut self) -> WalResult<()> {
+    pub(super) async fn sync_current(&mut self) -> WalResult<()> {
         if let Err(error) = self.current.segment.plain.sync_data().await {
-            return Err(self.failed(Failure::Sync(error)).await);
+            return Err(self.failed(Failure::Sync(error), false).await);
         }
         self.durable = self.end;
         self.unsynced.clear();
@@ -463,140 +454,9 @@ impl Wal {
         Ok(())
     }
 
-    /// Goes on in a waiting segment that has `room`.
-    async fn rotate(&mut self, room: u64) -> WalResult<()> {
-        // Everything below the end that the successor will name must be durable first.
-        if self.durable < self.end {
-            self.sync_current().await?;
-        }
-        match self.take_spare(room).await {
-            Some(segment) => self.switch_to(segment).await,
-            None => Err(WalError::NeedsSegment(self.spares.size_for(room))),
-        }
-    }
-
-    fn note_nothing_unsynced(&mut self) {
+    pub(super) fn note_nothing_unsynced(&mut self) {
         if self.buffered.is_empty() {
             self.waiting_from = None;
         }
     }
-
-    async fn take_spare(&mut self, room: u64) -> Option<Segment> {
-        while let Some(segment) = self.spares.take(room) {
-            // A backup may have given it a second name since it was released.
-            if self.has_one_name(&segment).await {
-                return Some(segment);
-            }
-            self.unusable.push(segment.released());
-        }
-        None
-    }
-
-    /// Ends the current segment at the last durable position, and goes on in `segment`.
-    async fn switch_to(&mut self, segment: Segment) -> WalResult<()> {
-        let ended = self.durable;
-        let base = self.current.limit();
-        let predecessor = Predecessor { id: self.current.of.id, epoch: self.epoch, end: ended };
-        let state = SegmentState::InUse { epoch: self.epoch, base, predecessor: Some(predecessor) };
-        if let Err(error) = segment.write_header(state).await {
-            // The header may be there or not, so no other segment can follow the current one.
-            if is_full(&error) {
-                mark!("log_header_refused");
-                (self.ended, self.successor) = (true, Some(segment));
-                return Err(WalError::Failed(Error::DiskFull(error)));
-            }
-            mark!("log_write_failed");
-            return Err(self.stop(error.to_string()));
-        }
-        let of = SectorUse { id: segment.id, epoch: self.epoch, base };
-        let before = std::mem::replace(&mut self.current, InUse { segment, of });
-        tracing::debug!(file = %self.path().display(), base = base.get(), "the log goes on in the next segment");
-        self.older.push_back((before, ended));
-        self.spares.note_used();
-        (self.end, self.durable, self.sealed, self.ended) = (base, base, true, false);
-        Ok(())
-    }
-
-    /// After a segment has ended early: goes on in its successor, and writes anew there what was acknowledged and is
-    /// not durable.
-    async fn go_on(&mut self) -> WalResult<()> {
-        if !self.ended {
-            return Ok(());
-        }
-        let bytes = GroupLayout::new(&self.unsynced, &[], HEADER_REGION as u64).bytes();
-        let room = Self::room_elsewhere(bytes);
-        let segment = match self.successor.take() {
-            Some(segment) => segment,
-            None => match self.take_spare(room).await {
-                Some(segment) => segment,
-                None => return Err(WalError::NeedsSegment(self.spares.size_for(room))),
-            },
-        };
-        self.switch_to(segment).await?;
-        if !self.unsynced.is_empty() {
-            let unsynced = std::mem::take(&mut self.unsynced);
-            let outcome = self.write(&unsynced, &[], true).await;
-            self.unsynced = unsynced;
-            match outcome {
-                Ok(_) => self.unsynced.clear(),
-                Err(Failure::Write(again) | Failure::Sync(again)) if is_full(&again) => {
-                    mark!("log_segment_abandoned");
-                    self.ended = true;
-                    return Err(WalError::Failed(Error::DiskFull(again)));
-                }
-                Err(Failure::Write(again) | Failure::Sync(again)) => {
-                    mark!("log_write_failed");
-                    return Err(self.stop(again.to_string()));
-                }
-            }
-        }
-        self.note_nothing_unsynced();
-        Ok(())
-    }
-
-    async fn failed(&mut self, failure: Failure) -> WalError {
-        let (Failure::Write(error) | Failure::Sync(error)) = &failure;
-        if is_full(error) {
-            return self.abandon_segment(&failure).await;
-        }
-        match &failure {
-            Failure::Write(_) => mark!("log_write_failed"),
-            Failure::Sync(_) => mark!("log_sync_failed"),
-        }
-        self.stop(error.to_string())
-    }
-
-    /// The disk was full after all: what was written since the last sync is not there. Ends the segment where it was
-    /// durable, and tries to go on.
-    ///
-    /// Once the successor's header is durable the failed group is dead. Without it a group of which a write was
-    /// refused is not whole, so it is dead too; but one that was written, and refused only by the sync, be it the sync
-    /// in a durable write, could appear after a crash, and then its commit cannot be answered `DiskFull`.
-    async fn abandon_segment(&mut self, failure: &Failure) -> WalError {
-        mark!("log_segment_abandoned");
-        self.ended = true;
-        let abandoned = self.current.of.id;
-        if let Err(WalError::Failed(stopped @ Error::Stopped(_))) = self.go_on().await {
-            return WalError::Failed(stopped);
-        }
-        match failure {
-            Failure::Sync(error) if self.current.of.id == abandoned => {
-                self.stop(format!("{error}, and no segment is left to go on in"))
-            }
-            Failure::Write(error) | Failure::Sync(error) => WalError::Failed(Error::DiskFull(error.clone())),
-        }
-    }
-}
-
-/// Whether a group may be there although its write was refused: a write that is durable on return may land, and then find
-/// no room in its sync. Without its first sector no opening takes it for a group, so that one is looked at; taking every
-/// such refusal for a landed write would stop the log on each full disk where writes are copied.
-async fn may_stand(file: &dyn File, offset: u64, written: &Buf) -> bool {
-    let len = file.alignment().max(SECTOR);
-    let (outcome, found) = read_full(file, offset, len, Buf::default()).await;
-    outcome.is_err() || found.get(..SECTOR) == written.get(..SECTOR)
-}
-
-fn is_full(error: &IoError) -> bool {
-    matches!(error.kind, IoErrorKind::Full | IoErrorKind::Quota)
 }

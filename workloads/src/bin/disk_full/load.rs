@@ -24,6 +24,8 @@ pub struct Load {
     /// Acknowledged numbers, and how often the value was written.
     pub kept: BTreeMap<u64, u64>,
     next: u64,
+    /// Commits refused so late that they may have landed; the next that succeeds makes them never have happened.
+    pub unknown: u64,
 }
 
 impl Load {
@@ -38,16 +40,16 @@ impl Load {
             Ok((db, keyspace))
         });
         let (db, keyspace) = opened.map_err(|error: Error| format!("opening: {error}"))?;
-        Ok(Self { db, keyspace, dir: dir.to_path_buf(), options, kept: BTreeMap::new(), next: 0 })
+        Ok(Self { db, keyspace, dir: dir.to_path_buf(), options, kept: BTreeMap::new(), next: 0, unknown: 0 })
     }
 
     /// The same, closed and opened again.
     pub fn reopen(self) -> Result<Self, String> {
-        let (dir, options, kept, next) =
-            (self.dir.clone(), self.options.clone(), self.kept.clone(), self.next);
+        let (dir, options, kept) = (self.dir.clone(), self.options.clone(), self.kept.clone());
+        let (next, unknown) = (self.next, self.unknown);
         self.close()?;
         let opened = Self::open(&dir, options)?;
-        Ok(Self { kept, next, ..opened })
+        Ok(Self { kept, next, unknown, ..opened })
     }
 
     /// Closes the database; a last flush that finds no room is no failure.
@@ -98,7 +100,8 @@ impl Load {
                     refused_in_a_row = 0;
                 }
                 // The disk is full when it stays full for a while: compaction may have given some room back.
-                Err(Error::DiskFull(_)) => {
+                Err(error @ (Error::DiskFull(_) | Error::CommitUnknown(_))) => {
+                    self.unknown += u64::from(matches!(error, Error::CommitUnknown(_)));
                     refused_in_a_row += 1;
                     if refused_in_a_row >= 40 {
                         return Ok(written);
@@ -129,7 +132,7 @@ impl Load {
                     );
                     return Ok(());
                 }
-                Err(Error::DiskFull(_)) if began.elapsed() < patience => {
+                Err(Error::DiskFull(_) | Error::CommitUnknown(_)) if began.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => return Err(format!("{when} writes did not resume: {error}")),
@@ -150,7 +153,7 @@ impl Load {
             loop {
                 match block_on(self.db.write(batch.clone(), Durability::Sync)) {
                     Ok(_) => break,
-                    Err(Error::DiskFull(_)) if began.elapsed() < PATIENCE => {
+                    Err(Error::DiskFull(_) | Error::CommitUnknown(_)) if began.elapsed() < PATIENCE => {
                         std::thread::sleep(Duration::from_millis(5));
                     }
                     Err(error) => return Err(format!("removing keys: {error}")),

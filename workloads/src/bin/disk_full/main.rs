@@ -6,8 +6,9 @@
 //!
 //! What is judged, on each disk:
 //! - a database with default options opens, works, closes and opens again;
-//! - a commit that finds no room says `DiskFull`, and nothing of it is ever visible; everything acknowledged is read
-//!   while the disk is full;
+//! - a commit that finds no room says `DiskFull`, or `CommitUnknown` if it met the full disk in its sync; nothing of it
+//!   is visible, not after reopening either once a later one succeeded; everything acknowledged is read while the disk
+//!   is full;
 //! - once space appears (a file removed; keys removed and compacted; inodes freed), commits succeed again within a
 //!   second (a target) or at all (a wrong answer if not), in the same opening. Removing keys frees space only where
 //!   compaction has room for what stays of the tables it merges, so a fifth of the disk is given back before;
@@ -294,6 +295,7 @@ fn out_of_bytes(
         format!("only {more} of {} records found room where {written} had been", written / 4)
     });
     load.verify("after keys were removed", report)?;
+    report.figure("commits answered CommitUnknown", load.unknown as f64, "");
     let load = load.reopen()?;
     load.verify("reopened", report)?;
     load.close()?;

@@ -5,6 +5,7 @@
 
 mod support {
     pub mod flaky;
+    pub mod other_disk;
     pub mod settings;
 }
 

@@ -11,6 +11,7 @@ mod sizes;
 #[path = "../support"]
 mod support {
     pub mod flaky;
+    pub mod other_disk;
     pub mod scene;
 }
 

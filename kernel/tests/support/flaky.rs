@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use holdfast::env::{
-    Advice, BoxFuture, Buf, DirEntry, DirLock, Disk, Env, File, FreeSpace, Io, IoError, IoErrorKind,
-    IoResult, LockKind, Metadata, Nanos, OpenOptions, SpawnRefused, Task, TaskClass,
+    Advice, Buf, DirEntry, DirLock, Disk, Env, File, FreeSpace, Io, IoError, IoErrorKind, IoResult, LockKind,
+    Metadata, OpenOptions,
 };
-use holdfast::types::Timestamp;
+
+use super::other_disk::OtherDisk;
 
 /// What the reads of a flaky world share with the test.
 #[derive(Default)]
@@ -41,11 +42,6 @@ impl Reads {
 /// See the module's header.
 pub struct Flaky {
     inner: Arc<dyn Env>,
-    disk: FlakyDisk,
-}
-
-struct FlakyDisk {
-    inner: Arc<dyn Env>,
     suffix: &'static str,
     reads: Arc<Reads>,
 }
@@ -61,8 +57,8 @@ impl Flaky {
     /// Reads of files whose names end in `suffix` fail with `Transient` while `reads` says so.
     pub fn over(inner: Arc<dyn Env>, suffix: &'static str) -> (Arc<dyn Env>, Arc<Reads>) {
         let reads = Arc::new(Reads::default());
-        let disk = FlakyDisk { inner: inner.clone(), suffix, reads: reads.clone() };
-        (Arc::new(Self { inner, disk }), reads)
+        let disk = Self { inner: inner.clone(), suffix, reads: reads.clone() };
+        (Arc::new(OtherDisk { under: inner, disk }), reads)
     }
 }
 
@@ -145,7 +141,7 @@ impl File for FlakyFile {
     }
 }
 
-impl Disk for FlakyDisk {
+impl Disk for Flaky {
     fn open(&self, path: &Path, options: OpenOptions) -> Io<IoResult<Arc<dyn File>>> {
         let opening = self.inner.disk().open(path, options);
         if !path.to_string_lossy().ends_with(self.suffix) {
@@ -201,44 +197,5 @@ impl Disk for FlakyDisk {
 
     fn free_space(&self, path: &Path) -> Io<IoResult<FreeSpace>> {
         self.inner.disk().free_space(path)
-    }
-}
-
-impl Env for Flaky {
-    fn disk(&self) -> &dyn Disk {
-        &self.disk
-    }
-
-    fn now(&self) -> Nanos {
-        self.inner.now()
-    }
-
-    fn wall_now(&self) -> Timestamp {
-        self.inner.wall_now()
-    }
-
-    fn sleep_until(&self, deadline: Nanos) -> Io<()> {
-        self.inner.sleep_until(deadline)
-    }
-
-    fn random_u64(&self) -> u64 {
-        self.inner.random_u64()
-    }
-
-    fn rare(&self, name: &'static str) -> bool {
-        self.inner.rare(name)
-    }
-
-    fn spawn(
-        &self,
-        name: &'static str,
-        class: TaskClass,
-        future: BoxFuture<'static, ()>,
-    ) -> Result<Arc<dyn Task>, SpawnRefused> {
-        self.inner.spawn(name, class, future)
-    }
-
-    fn slice(&self, cost: u64) -> Io<()> {
-        self.inner.slice(cost)
     }
 }

@@ -8,18 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast::env::{
-    Access, BoxFuture, DirEntry, DirLock, Disk, Env, File, FreeSpace, Io, IoError, IoErrorKind, IoResult,
-    LockKind, Metadata, Nanos, OpenOptions, SpawnRefused, Task, TaskClass,
+    Access, DirEntry, DirLock, Disk, Env, File, FreeSpace, Io, IoError, IoErrorKind, IoResult, LockKind,
+    Metadata, OpenOptions,
 };
-use holdfast::types::Timestamp;
+
+use super::other_disk::OtherDisk;
 
 /// See the module's header. Files are opened for reading only, so nothing can be written through them.
 pub struct Unwritable {
-    under: Arc<dyn Env>,
-    disk: UnwritableDisk,
-}
-
-struct UnwritableDisk {
     under: Arc<dyn Env>,
     refused: Arc<AtomicU64>,
 }
@@ -28,12 +24,10 @@ impl Unwritable {
     /// The world, and how many calls it has refused.
     pub fn over(under: Arc<dyn Env>) -> (Arc<dyn Env>, Arc<AtomicU64>) {
         let refused = Arc::<AtomicU64>::default();
-        let disk = UnwritableDisk { under: under.clone(), refused: refused.clone() };
-        (Arc::new(Self { under, disk }), refused)
+        let disk = Self { under: under.clone(), refused: refused.clone() };
+        (Arc::new(OtherDisk { under, disk }), refused)
     }
-}
 
-impl UnwritableDisk {
     fn refuse<T>(&self, operation: &'static str, path: &Path) -> Io<IoResult<T>> {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let (kind, path) = (IoErrorKind::Permission, path.to_path_buf());
@@ -47,7 +41,7 @@ impl UnwritableDisk {
     }
 }
 
-impl Disk for UnwritableDisk {
+impl Disk for Unwritable {
     fn open(&self, path: &Path, options: OpenOptions) -> Io<IoResult<Arc<dyn File>>> {
         match options.create_new || options.access == Access::ReadWrite {
             true => self.refuse("open for writing", path),
@@ -93,44 +87,5 @@ impl Disk for UnwritableDisk {
 
     fn free_space(&self, path: &Path) -> Io<IoResult<FreeSpace>> {
         self.under.disk().free_space(path)
-    }
-}
-
-impl Env for Unwritable {
-    fn disk(&self) -> &dyn Disk {
-        &self.disk
-    }
-
-    fn now(&self) -> Nanos {
-        self.under.now()
-    }
-
-    fn wall_now(&self) -> Timestamp {
-        self.under.wall_now()
-    }
-
-    fn sleep_until(&self, deadline: Nanos) -> Io<()> {
-        self.under.sleep_until(deadline)
-    }
-
-    fn random_u64(&self) -> u64 {
-        self.under.random_u64()
-    }
-
-    fn rare(&self, name: &'static str) -> bool {
-        self.under.rare(name)
-    }
-
-    fn spawn(
-        &self,
-        name: &'static str,
-        class: TaskClass,
-        future: BoxFuture<'static, ()>,
-    ) -> Result<Arc<dyn Task>, SpawnRefused> {
-        self.under.spawn(name, class, future)
-    }
-
-    fn slice(&self, cost: u64) -> Io<()> {
-        self.under.slice(cost)
     }
 }

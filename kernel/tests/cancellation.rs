@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use holdfast::env::{BoxFuture, Env};
-use holdfast::{Db, Durability, Error, Keyspace, Options, Result, Scan, TransactionOptions, WriteBatch};
+use holdfast::{
+    Cursor, Db, Durability, Error, Keyspace, Options, Result, Scan, TransactionOptions, WriteBatch,
+};
 use holdfast_sim::{Process, SimOptions, World};
 use support::scene::{DIR, small_keyspace, small_options, within};
 
@@ -336,6 +338,100 @@ fn every_call_dropped_at_every_await_beside_other_committers() {
     for operation in OPERATIONS {
         let polls = every_poll(operation, true);
         println!("{}: {polls} polls", operation.name);
+    }
+}
+
+/// Polls `future` a number of times; `None` if that was not enough, and then it is dropped.
+async fn within_polls<T>(polls: u32, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// What a walk goes over, some in each block.
+const ROWS: u64 = 1500;
+
+type Row = (Vec<u8>, Vec<u8>);
+
+async fn row(cursor: &mut Cursor) -> Result<Option<Row>> {
+    Ok(cursor.next().await?.map(|entry| (entry.key.to_vec(), entry.value.to_vec())))
+}
+
+/// Walks with one cursor, and drops each of its steps after some polls before it is taken to its end. Gives how many
+/// were dropped.
+fn a_walk_dropped_at_each_step(polls: u32, scan: fn() -> Scan, in_transaction: bool) -> u64 {
+    holdfast_sim::run(options_of_run(u64::from(polls)), move |world: World| async move {
+        let process = world.process("db");
+        within(&process, move |env| async move {
+            let stage = Stage::open(env.clone()).await.unwrap();
+            let mut batch = WriteBatch::new();
+            for n in 0..ROWS {
+                batch.put(stage.first.id(), &n.to_be_bytes(), &[n as u8; 200]).unwrap();
+            }
+            stage.db.write(batch, Durability::Sync).await.unwrap();
+            stage.db.compact().await.unwrap();
+            stage.db.close().await.unwrap();
+            // Nothing is cached. One key has more versions than a walk steps over.
+            let stage = Stage::open(env.clone()).await.unwrap();
+            let past = stage.db.snapshot();
+            for n in 0..40u64 {
+                stage.first.put(7u64.to_be_bytes(), n.to_be_bytes()).await.unwrap();
+            }
+            let mut txn = stage.db.begin(TransactionOptions::default());
+            txn.put(&stage.first, 8u64.to_be_bytes(), "own").unwrap();
+            txn.delete(&stage.first, 9u64.to_be_bytes()).unwrap();
+            let cursor = |again: bool| {
+                let (txn, past, first) = (&txn, &past, &stage.first);
+                async move {
+                    let scan = scan().limit(if again { u64::MAX } else { 1_000_000 });
+                    if in_transaction { txn.scan(first, scan).await } else { past.scan(first, scan).await }
+                }
+            };
+            let (mut rows, mut dropped) = (Vec::new(), 0);
+            let mut walked = cursor(false).await.unwrap();
+            loop {
+                let found = match within_polls(polls, row(&mut walked)).await {
+                    Some(found) => found,
+                    None => {
+                        dropped += 1;
+                        row(&mut walked).await
+                    }
+                };
+                let Some(found) = found.unwrap() else { break };
+                rows.push(found);
+            }
+            let expected = cursor(true).await.unwrap().collect().await.unwrap();
+            assert!(expected.len() as u64 >= ROWS - 5, "{} rows", expected.len());
+            assert_eq!(rows, expected, "a walk whose steps were dropped after {polls} polls");
+            dropped
+        })
+        .await
+    })
+    .result
+}
+
+#[test]
+fn a_walk_goes_on_where_a_dropped_step_began() {
+    let scans: [fn() -> Scan; 4] = [
+        Scan::all,
+        || Scan::all().reverse(),
+        || Scan::range(2u64.to_be_bytes()..(ROWS - 2).to_be_bytes()),
+        || Scan::range(2u64.to_be_bytes()..(ROWS - 2).to_be_bytes()).reverse(),
+    ];
+    for scan in scans {
+        for in_transaction in [false, true] {
+            let dropped: Vec<u64> =
+                (1..6).map(|polls| a_walk_dropped_at_each_step(polls, scan, in_transaction)).collect();
+            assert!(dropped[0] > 10, "only {dropped:?} steps had to wait");
+        }
     }
 }
 

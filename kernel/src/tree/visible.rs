@@ -9,6 +9,9 @@
 //! ```
 //! Forward, the first entry of a key with `Seq` ≤ the reader's is its newest visible one; backward it is the last.
 //! Every range tombstone the reader may see, from any source, hides older entries.
+//!
+//! A step that was abandoned midway, because its future was dropped, leaves the sources anywhere; the next step then seeks
+//! anew from the last key that was decided, so nothing is passed over.
 
 use std::ops::{Bound, Range};
 use std::sync::Arc;
@@ -131,13 +134,26 @@ pub(crate) struct VisibleIter {
     range: KeyRange,
     seq: Seq,
     direction: Direction,
-    started: bool,
-    /// The key that was decided last.
+    /// The key at hand.
     key: Vec<u8>,
-    /// Forward: true if further entries of `key` are to be passed over.
-    decided: bool,
+    place: Place,
+    /// Set while a source is moved by a future; found set by the next step if that was dropped.
+    under_way: bool,
     /// Backward: the value of `key`. Forward, `merge` still stands on it.
     value: Option<Value>,
+}
+
+/// Where a walk is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing was sought yet.
+    Before,
+    /// The sources were sought, and there is no key at hand yet.
+    Started,
+    /// Backward: not all versions of the key at hand were looked at.
+    Deciding,
+    /// The key at hand was shown or is hidden; what is left of its versions is to be passed over.
+    Decided,
 }
 
 /// How far a walk came without reading another block.
@@ -196,9 +212,9 @@ impl VisibleIter {
             range,
             seq,
             direction,
-            started: false,
             key: Vec::new(),
-            decided: false,
+            place: Place::Before,
+            under_way: false,
             value: None,
         })
     }
@@ -213,7 +229,7 @@ impl VisibleIter {
         self.direction
     }
 
-    /// To the next visible entry; false at the end of the range.
+    /// To the next visible entry; false at the end of the range. If its future is dropped, nothing is passed over.
     ///
     /// # Errors
     /// Corruption or a failed read of a table in the way.
@@ -221,16 +237,23 @@ impl VisibleIter {
         if self.direction == Direction::Backward {
             return self.next_backward().await;
         }
-        if !self.started {
+        if self.under_way || self.place == Place::Before {
+            self.under_way = true;
             self.start_forward().await?;
+            self.under_way = false;
         }
         loop {
-            match self.walk_forward()? {
-                Walked::Found => return Ok(true),
-                Walked::End => return Ok(false),
+            let walked = self.walk_forward()?;
+            self.under_way = true;
+            match walked {
+                Walked::Found | Walked::End => {
+                    self.under_way = false;
+                    return Ok(matches!(walked, Walked::Found));
+                }
                 Walked::NeedsBlock => self.merge.advance().await?,
                 Walked::Crowded => self.merge.leap(&self.key).await?,
             }
+            self.under_way = false;
         }
     }
 
@@ -258,17 +281,20 @@ impl VisibleIter {
         value.expect("asked only after next() gave true")
     }
 
+    /// Seeks behind the key at hand, or to the start of the range.
     async fn start_forward(&mut self) -> Result<()> {
-        self.started = true;
         match &self.range.start {
-            Bound::Unbounded => self.merge.seek_first().await,
-            Bound::Included(start) => self.merge.seek(start, Seq::LIMIT).await,
+            _ if self.place == Place::Decided => return self.merge.seek(&self.key, Seq::ZERO).await,
+            Bound::Unbounded => self.merge.seek_first().await?,
+            Bound::Included(start) => self.merge.seek(start, Seq::LIMIT).await?,
             Bound::Excluded(start) => {
                 self.key.clone_from(start);
-                self.decided = true;
-                self.merge.seek(start, Seq::ZERO).await
+                self.place = Place::Decided;
+                return self.merge.seek(start, Seq::ZERO).await;
             }
         }
+        self.place = Place::Started;
+        Ok(())
     }
 
     /// Of each key in turn, the first entry that the reader may see decides. Without a future, for most steps stay in
@@ -277,7 +303,7 @@ impl VisibleIter {
     fn walk_forward(&mut self) -> Result<Walked> {
         let mut passed = 0;
         while let Some(entry) = self.merge.entry() {
-            if self.decided && entry.key == self.key {
+            if self.place == Place::Decided && entry.key == self.key {
                 if passed == STEPS_BEFORE_LEAP && entry.seq > Seq::ZERO {
                     return Ok(Walked::Crowded);
                 }
@@ -287,7 +313,7 @@ impl VisibleIter {
             } else if entry.seq <= self.seq {
                 self.key.clear();
                 self.key.extend_from_slice(entry.key);
-                (self.decided, passed) = (true, 0);
+                (self.place, passed) = (Place::Decided, 0);
                 if entry.kind == OpKind::Put && !self.is_hidden(entry.seq) {
                     return Ok(Walked::Found);
                 }
@@ -299,48 +325,77 @@ impl VisibleIter {
         Ok(Walked::End)
     }
 
+    /// Seeks before the key at hand, to it if it is not decided, or to the end of the range.
     async fn start_backward(&mut self) -> Result<()> {
-        self.started = true;
-        match &self.range.end {
-            Bound::Unbounded => self.merge.seek_last().await,
-            Bound::Excluded(end) => self.merge.seek_before(end).await,
-            Bound::Included(end) => {
-                // The least key after `end`.
-                let mut after = end.clone();
-                after.push(0);
-                self.merge.seek_before(&after).await
-            }
+        match (self.place, &self.range.end) {
+            (Place::Deciding, _) => self.seek_back_to(&self.key.clone()).await,
+            (Place::Decided, _) => self.merge.seek_before(&self.key).await,
+            (_, Bound::Unbounded) => self.merge.seek_last().await,
+            (_, Bound::Excluded(end)) => self.merge.seek_before(end).await,
+            (_, Bound::Included(end)) => self.seek_back_to(&end.clone()).await,
+        }?;
+        if self.place == Place::Before {
+            self.place = Place::Started;
         }
+        Ok(())
+    }
+
+    /// To the last entry whose key is not after `key`.
+    async fn seek_back_to(&mut self, key: &[u8]) -> Result<()> {
+        let least_after = [key, &[0]].concat();
+        self.merge.seek_before(&least_after).await
     }
 
     async fn next_backward(&mut self) -> Result<bool> {
         self.value = None;
-        if !self.started {
+        if std::mem::replace(&mut self.under_way, true) || self.place == Place::Before {
             self.start_backward().await?;
         }
-        while let Some(entry) = self.merge.entry() {
+        let mut found = false;
+        while let Some(entry) = self.merge.entry().filter(|_| !found) {
             if self.range.starts_after(entry.key) {
                 break;
             }
             self.key.clear();
             self.key.extend_from_slice(entry.key);
-            // Oldest first: the last version that is not in the future decides.
-            let mut newest = None;
-            while let Some(entry) = self.merge.entry().filter(|entry| entry.key == self.key) {
-                if entry.seq <= self.seq {
-                    let value = if entry.kind == OpKind::Put { self.merge.pinned_value() } else { None };
-                    newest = Some((entry.seq, value));
-                }
-                self.merge.advance().await?;
-            }
-            if let Some((written, Some(value))) = newest
+            self.place = Place::Deciding;
+            if let Some((written, Some(value))) = self.newest_going_back().await?
                 && !self.is_hidden(written)
             {
                 self.value = Some(value);
-                return Ok(true);
+                found = true;
             }
+            self.place = Place::Decided;
         }
-        Ok(false)
+        self.under_way = false;
+        Ok(found)
+    }
+
+    /// The newest version of the key at hand that the reader may see, with its value if it is a put. Goes on to the
+    /// key before.
+    async fn newest_going_back(&mut self) -> Result<Option<(Seq, Option<Value>)>> {
+        // Oldest first: the last version that is not in the future decides.
+        let mut newest = None;
+        for _ in 0..STEPS_BEFORE_LEAP {
+            match self.merge.entry().filter(|entry| entry.key == self.key) {
+                None => return Ok(newest),
+                Some(entry) if entry.seq <= self.seq => newest = Some((entry.seq, self.put_value())),
+                Some(_) => {}
+            }
+            self.merge.advance().await?;
+        }
+        // Many versions: the one is sought from the other side, and then the key before.
+        self.merge.seek(&self.key, self.seq).await?;
+        let entry = self.merge.entry().filter(|entry| entry.key == self.key);
+        newest = entry.map(|entry| (entry.seq, self.put_value()));
+        self.merge.seek_before(&self.key).await?;
+        Ok(newest)
+    }
+
+    /// The value that `merge` stands on, `None` for a delete.
+    fn put_value(&self) -> Option<Value> {
+        let is_put = self.merge.entry().is_some_and(|entry| entry.kind == OpKind::Put);
+        if is_put { self.merge.pinned_value() } else { None }
     }
 
     #[inline]

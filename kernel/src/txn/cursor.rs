@@ -81,7 +81,7 @@ impl Cursor {
     }
 
     /// The next entry, `None` at the end of the range or of the limit. Amortised O(log sources) and no copy of the
-    /// value.
+    /// value. The future may be dropped, as `select!` and timeouts do: then the next call goes on where this one began.
     ///
     /// # Errors
     /// Corruption or a failed read of a table in the way; in a serializable transaction, what [`Txn::get`] gives if

@@ -10,8 +10,8 @@
 //! Invariants:
 //! - Bytes that could be read are not trusted to be durable: everything replayed is written anew and synced before
 //!   the switch, and no commit is accepted before the switch.
-//! - Until the switch nothing that existed is overwritten, renamed, truncated or deleted, but what no manifest names and
-//!   a nearly full disk cannot spare; so recovery may be cut off anywhere, any number of times, and the next one starts
+//! - Until the switch nothing that existed is overwritten, renamed, truncated or deleted, but tables that no edit of the
+//!   manifest ever named, where a nearly full disk cannot spare them; so recovery may be cut off anywhere, any number of times, and the next one starts
 //!   from the same files.
 //! - The logical state (keys, versions, `Seq`) is the same by every path.
 //! - Numbers found in the directory are never given again, orphans included; but one that is out of the manifest's reach

@@ -1,22 +1,22 @@
 //! Room for an opening. It writes anew what the log holds, and on a full disk that may be more than there is.
 
-use std::collections::BTreeSet;
-
 use super::Opening;
 use crate::check::mark;
 use crate::env::IoError;
 use crate::error::Error;
 use crate::maintenance::Reserve;
 use crate::manifest::Version;
-use crate::types::FileNo;
 use crate::types::file_name::{self, FileKind};
 
 /// A disk with less free than this many times the reserve is nearly full.
 const TIGHT_RESERVES: u64 = 8;
 
 impl Opening {
-    /// On a nearly full disk gives the reserve free, and removes the tables that the manifest does not name: those at
-    /// which a flush, a compaction or an opening was when the process ended. Nothing depends on its success.
+    /// On a nearly full disk gives the reserve free, and removes the tables that no edit of the manifest ever named: those
+    /// at which a flush, a compaction or an opening was when the process ended. Nothing depends on its success.
+    ///
+    /// An edit that could be read need not be durable. So a table that the manifest lets go may be one that it still
+    /// names after a power loss, and stays until the switch; but a number from `next_file_no` on stands in no edit.
     pub(super) async fn make_room_if_tight(&self, version: &Version) {
         let enough = self.options.reserve_bytes.saturating_mul(TIGHT_RESERVES);
         let reserve = Reserve::new(&self.dir, self.options.reserve_bytes);
@@ -25,13 +25,10 @@ impl Opening {
             return;
         }
         reserve.release(&*self.env).await;
-        let tables =
-            version.keyspaces.values().flat_map(|keyspace| keyspace.tables()).map(|(_, table)| table.no);
-        let listed: BTreeSet<FileNo> = tables.collect();
         let found = self.disk().list(&self.dir).await.unwrap_or_default();
         for entry in found.iter().filter(|entry| !entry.is_dir) {
             let Some((FileKind::Table, no)) = file_name::parse(&entry.name) else { continue };
-            if !listed.contains(&no) && file_name::is_within_reach(no, version.next_file_no) {
+            if no >= version.next_file_no && file_name::is_within_reach(no, version.next_file_no) {
                 mark!("recovery_orphan_removed_early");
                 drop(self.disk().remove(&self.dir.join(&entry.name)).await);
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use holdfast::env::Env;
 use holdfast::{Db, Error, Options, Scan};
+use holdfast_sim::Crash;
 
 use super::noise;
 use crate::support::scene::{DIR, simulate, within};
@@ -68,4 +69,62 @@ fn an_opening_that_finds_no_room_leaves_none_of_its_work_and_says_what_it_needs(
         .await;
         assert!(!disk.exists(format!("{DIR}/0000000099.table")));
     });
+}
+
+/// The process dies at the `call`-th disk call of a compaction; the next opening finds the disk nearly full, and the power
+/// goes at its `at`-th call. False if the compaction was done before.
+fn dies_in_a_compaction_and_in_a_nearly_full_opening(call: u64, at: u64) -> bool {
+    simulate(1000 * call + at, move |_, process| async move {
+        let db = within(&process, |env| async move {
+            let db = open(env).await.unwrap();
+            let keyspace = db.default_keyspace().unwrap();
+            for round in 0..3 {
+                for number in 0..VALUES / 2 {
+                    keyspace.put(number.to_be_bytes(), noise(2_000, number + round)).await.unwrap();
+                }
+                db.flush().await.unwrap();
+            }
+            db
+        })
+        .await;
+        process.crash_at(process.io_calls() + call, Crash::Kill);
+        let compacted = process.run(async move { db.compact().await }).await;
+        if compacted.is_ok() {
+            return false;
+        }
+        process.restart();
+        let disk = process.disk();
+        disk.set_capacity(u64::MAX >> 1, 1000);
+        let taken = (u64::MAX >> 1) - disk.free_space().bytes;
+        disk.set_capacity(taken + (300 << 10), 1000);
+        process.crash_at(process.io_calls() + at, Crash::PowerLoss);
+        let env = process.env();
+        if process.run(async move { open(env).await.map(drop) }).await.is_ok() {
+            process.cancel_crash();
+            process.power_loss();
+        }
+        process.restart();
+        disk.set_capacity(u64::MAX >> 1, 1000);
+        within(&process, |env| async move {
+            let db = open(env)
+                .await
+                .unwrap_or_else(|error| panic!("killed at {call}, power lost at {at}: {error}"));
+            let keyspace = db.default_keyspace().unwrap();
+            let all = keyspace.scan(Scan::all()).await.unwrap().collect().await.unwrap();
+            let expected =
+                (0..VALUES / 2).map(|number| (number.to_be_bytes().to_vec(), noise(2_000, number + 2)));
+            assert!(all.into_iter().eq(expected), "killed at {call}, power lost at {at}");
+            db.close().await.unwrap();
+        })
+        .await;
+        true
+    })
+}
+
+#[test]
+fn an_opening_on_a_nearly_full_disk_removes_nothing_that_a_power_loss_may_name_again() {
+    for at in [4, 8, 12, 20, 30] {
+        let calls = (1..).find(|call| !dies_in_a_compaction_and_in_a_nearly_full_opening(*call, at)).unwrap();
+        assert!(calls > 20, "the compaction had only {calls} calls");
+    }
 }

@@ -6,16 +6,23 @@
 //! 1981; ranges as in FoundationDB's resolvers.)
 //!
 //! Batches are indexed only when a transaction first needs them: a load of blind writes costs one push a commit.
+//! Deleted ranges stand in sets made for searching, each more than twice as large as the next, so that a check costs
+//! O(log² n) however many they are (see `memtable::ranges`, which does the same for many threads).
+//!
 //! Commits are forgotten from the oldest on, once every live transaction began at or after them, or when the window
 //! outgrows its bytes; a transaction older than the window conflicts, for nobody can tell any more.
 //!
 //! Invariants: `floor` ≤ every remembered `Seq`; everything committed after `floor` is remembered.
 
+mod deleted;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::types::{KeyspaceId, OpKind, Seq, WriteBatch};
+use deleted::DeletedRanges;
+
+use crate::types::{KeyspaceId, OpKind, RangeTombstone, Seq, WriteBatch};
 
 /// A range with owned bounds.
 pub(crate) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -49,17 +56,11 @@ struct Recent {
     bytes: u64,
 }
 
-struct DeletedRange {
-    start: Vec<u8>,
-    end: Vec<u8>,
-    by: Seq,
-}
-
 #[derive(Default)]
 struct KeyspaceIndex {
     /// Newest commit that wrote each key.
     points: BTreeMap<Box<[u8]>, Seq>,
-    ranges: Vec<DeletedRange>,
+    deleted: DeletedRanges,
 }
 
 /// The window of remembered commits.
@@ -185,13 +186,11 @@ impl RecentWrites {
                 self.added_since_sweep += 1;
                 match op.kind {
                     OpKind::Put | OpKind::Delete => drop(index.points.insert(op.key.into(), recent.seq)),
-                    OpKind::DeleteRange => {
-                        index.ranges.push(DeletedRange {
-                            start: op.key.into(),
-                            end: op.value.into(),
-                            by: recent.seq,
-                        });
-                    }
+                    OpKind::DeleteRange => index.deleted.add(RangeTombstone {
+                        start: op.key.into(),
+                        end: op.value.into(),
+                        seq: recent.seq,
+                    }),
                 }
             }
         }
@@ -207,8 +206,8 @@ impl RecentWrites {
         self.entries_after_sweep = 0;
         for index in self.index.values_mut() {
             index.points.retain(|_, by| *by > floor);
-            index.ranges.retain(|range| range.by > floor);
-            self.entries_after_sweep += index.points.len() + index.ranges.len();
+            index.deleted.forget_through(floor);
+            self.entries_after_sweep += index.points.len() + index.deleted.len();
         }
         self.added_since_sweep = 0;
     }
@@ -218,11 +217,10 @@ impl RecentWrites {
         if let Some(&by) = index.points.get(key).filter(|by| **by > read_seq) {
             return Err(Clash::Key { keyspace, key: key.to_vec(), by });
         }
-        let hit = index
-            .ranges
-            .iter()
-            .find(|range| range.by > read_seq && *range.start <= *key && *key < *range.end);
-        hit.map_or(Ok(()), |range| Err(Clash::Key { keyspace, key: key.to_vec(), by: range.by }))
+        match index.deleted.newest_over(key).filter(|by| *by > read_seq) {
+            Some(by) => Err(Clash::Key { keyspace, key: key.to_vec(), by }),
+            None => Ok(()),
+        }
     }
 
     fn check_range(
@@ -238,8 +236,10 @@ impl RecentWrites {
         if let Some((_, &by)) = index.points.range::<[u8], _>(range).find(|(_, by)| **by > read_seq) {
             return Err(Clash::Range { keyspace, by });
         }
-        let hit = index.ranges.iter().find(|deleted| deleted.by > read_seq && touches(deleted, range));
-        hit.map_or(Ok(()), |deleted| Err(Clash::Range { keyspace, by: deleted.by }))
+        match index.deleted.newest_touching(range).filter(|by| *by > read_seq) {
+            Some(by) => Err(Clash::Range { keyspace, by }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -251,21 +251,6 @@ fn is_empty(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
         | (Bound::Excluded(start), Bound::Excluded(end)) => start >= end,
         _ => false,
     }
-}
-
-fn touches(deleted: &DeletedRange, range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
-    let starts_in_time = match range.1 {
-        Bound::Unbounded => true,
-        Bound::Included(end) => *deleted.start <= *end,
-        Bound::Excluded(end) => *deleted.start < *end,
-    };
-    let ends_late_enough = match range.0 {
-        Bound::Unbounded => true,
-        // An excluded start still shares every key after it, of which there is always one before `deleted.end`
-        // unless that is the start's direct successor; calling that a touch is safe.
-        Bound::Included(start) | Bound::Excluded(start) => *deleted.end > *start,
-    };
-    starts_in_time && ends_late_enough
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@
 //! Each new set takes in the sets before it that are not twice as large, so that there are O(log n) of them and each
 //! range has been built into O(log n) sets, however adding and reading take turns (the logarithmic method of Bentley
 //! and Saxe, 1980).
+//!
+//! A set is built without the lock, and takes its place if nobody was quicker. So nobody waits for the builder, who may
+//! be a background task that gets no processor; two who ask at once may both do the work.
 
 use std::sync::Arc;
 
@@ -19,11 +22,23 @@ const RANGE_OVERHEAD: u64 = 400;
 /// Ranges that are looked at one by one before a set is worth it.
 const TAIL_MAX: usize = 32;
 
+#[derive(Default)]
 struct State {
     /// Each more than twice as large as the next.
     sets: Vec<Arc<RangeTombstones>>,
-    /// What came since the last set was made.
+    /// What came since the last set was made and is about to be built into one, part by part.
+    sealed: Vec<Arc<Vec<RangeTombstone>>>,
+    /// What came after that.
     tail: Vec<RangeTombstone>,
+    /// How often `sets` was exchanged.
+    generation: u64,
+}
+
+impl State {
+    /// What stands in no set.
+    fn new_ones(&self) -> impl Iterator<Item = &RangeTombstone> {
+        self.sealed.iter().flat_map(|part| part.iter()).chain(&self.tail)
+    }
 }
 
 /// See the module's header.
@@ -37,11 +52,7 @@ pub(super) struct Ranges {
 impl Ranges {
     /// None.
     pub fn new() -> Self {
-        Self {
-            count: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            state: RwLock::new(State { sets: Vec::new(), tail: Vec::new() }),
-        }
+        Self { count: AtomicU64::new(0), bytes: AtomicU64::new(0), state: RwLock::new(State::default()) }
     }
 
     /// How many were added.
@@ -76,9 +87,9 @@ impl Ranges {
         };
         {
             let state = self.state.read();
-            if state.tail.len() <= TAIL_MAX {
-                let in_tail = state.tail.iter().filter(|range| range.seq <= read_seq && range.contains(key));
-                return in_tail.map(|range| range.seq).max().max(in_sets(&state.sets));
+            if state.new_ones().nth(TAIL_MAX).is_none() {
+                let covering = state.new_ones().filter(|range| range.seq <= read_seq && range.contains(key));
+                return covering.map(|range| range.seq).max().max(in_sets(&state.sets));
             }
         }
         in_sets(&self.sets())
@@ -91,18 +102,37 @@ impl Ranges {
         }
         {
             let state = self.state.read();
-            if state.tail.is_empty() {
+            if state.sealed.is_empty() && state.tail.is_empty() {
                 return state.sets.clone();
             }
         }
-        let mut state = self.state.write();
-        let mut new = std::mem::take(&mut state.tail);
-        while let Some(set) = state.sets.pop_if(|set| set.len() <= 2 * new.len()) {
+        let (mut sets, new, generation) = {
+            let mut state = self.state.write();
+            if !state.tail.is_empty() {
+                let part = std::mem::take(&mut state.tail);
+                state.sealed.push(Arc::new(part));
+            }
+            (state.sets.clone(), state.sealed.clone(), state.generation)
+        };
+        let parts = new.len();
+        let mut new: Vec<RangeTombstone> = new.iter().flat_map(|part| part.iter().cloned()).collect();
+        while let Some(set) = sets.pop_if(|set| set.len() <= 2 * new.len()) {
             new.extend_from_slice(set.list());
         }
         if !new.is_empty() {
-            state.sets.push(Arc::new(RangeTombstones::new(new)));
+            sets.push(Arc::new(RangeTombstones::new(new)));
         }
-        state.sets.clone()
+        let replaced = {
+            let mut state = self.state.write();
+            if state.generation != generation {
+                return sets;
+            }
+            state.generation += 1;
+            let built: Vec<_> = state.sealed.drain(..parts).collect();
+            (built, std::mem::replace(&mut state.sets, sets.clone()))
+        };
+        // Perhaps large, so not under the lock.
+        drop(replaced);
+        sets
     }
 }

@@ -61,9 +61,10 @@ pub struct Global {
     /// How values are typed and shown.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t)]
     pub value_format: Notation,
-    /// Keep the versions of this many latest commits readable by --at; an opening with fewer lets the others go.
-    #[arg(long, global = true, value_name = "N", default_value = "1000", hide_short_help = true)]
-    pub retain_commits: u64,
+    /// Keep the versions of this many latest commits readable by --at; an opening with fewer lets the others go
+    /// [default: 1000 for commands that write, and those that read let nothing go].
+    #[arg(long, global = true, value_name = "N", hide_short_help = true)]
+    pub retain_commits: Option<u64>,
     /// Show what the kernel reports of its work, on standard error: this level and all above it. Default is warn; off
     /// for the tour, which tears logs on purpose.
     #[arg(

@@ -45,9 +45,25 @@ pub enum View<'a> {
     PastBeside(ReadOnlySnapshot, ReadOnlyKeyspace),
 }
 
-/// The settings with which a command opens a database.
+/// How many commits are kept readable by a command that writes, if it is not told.
+const RETAIN_COMMITS: u64 = 1000;
+/// The most that the kernel can be asked for: who only reads lets go of nothing that others keep.
+const RETAIN_ALL: u64 = 1 << 40;
+
+/// The settings with which a command opens a database to write.
 pub fn options(global: &Global, create: bool) -> Options {
-    Options { create_if_missing: create, retain_commits: global.retain_commits, ..Options::default() }
+    Options { create_if_missing: create, retain_commits: retained(global), ..Options::default() }
+}
+
+/// How many commits a command that writes keeps readable.
+pub fn retained(global: &Global) -> u64 {
+    global.retain_commits.unwrap_or(RETAIN_COMMITS)
+}
+
+/// The settings with which a command opens a database to read.
+fn options_to_read(global: &Global) -> Options {
+    let retain_commits = global.retain_commits.unwrap_or(RETAIN_ALL);
+    Options { create_if_missing: false, retain_commits, ..Options::default() }
 }
 
 /// Opens for writing, and says so if it is another user's. With `create` it is made if it is not there.
@@ -70,7 +86,7 @@ pub fn open_to_read(database: &Database, global: &Global) -> Result<Store, Failu
     if OtherOwner::of(&database.path).is_some() {
         return open_to_watch(database, global);
     }
-    match Db::open(&database.path, options(global, false)) {
+    match Db::open(&database.path, options_to_read(global)) {
         Err(Error::Locked(_)) => open_to_watch(database, global),
         Err(Error::Io(error)) if error.kind == IoErrorKind::Permission => open_to_watch(database, global),
         Err(Error::DiskFull(error)) => {
@@ -89,7 +105,7 @@ pub fn open_to_read(database: &Database, global: &Global) -> Result<Store, Failu
 /// What the kernel says.
 pub fn open_to_look(database: &Database, global: &Global) -> Result<Store, Failure> {
     // What a look refuses, such as a log too long for it, or damage, the opening mends or reports.
-    if let Ok(look) = Db::open_read_only(&database.path, options(global, false))
+    if let Ok(look) = Db::open_read_only(&database.path, options_to_read(global))
         && look.keyspaces().iter().all(|info| info.memtable_entries == 0)
     {
         return Ok(Store::Beside(look));
@@ -108,7 +124,7 @@ pub fn open_to_look(database: &Database, global: &Global) -> Result<Store, Failu
 /// # Errors
 /// What the kernel says.
 pub fn open_to_watch(database: &Database, global: &Global) -> Result<Store, Failure> {
-    let look = Db::open_read_only(&database.path, options(global, false));
+    let look = Db::open_read_only(&database.path, options_to_read(global));
     Ok(Store::Beside(look.map_err(|error| unseen(database, error))?))
 }
 

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Bytes;
 use crate::stderr;
-use crate::store::open_to_write;
+use crate::store::{open_to_write, retained};
 
 pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
     let db = open_to_write(database, global, false)?;
@@ -24,7 +24,7 @@ pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) ->
     db.close()?;
     let bytes = directory_bytes(&database.path)?;
     let elapsed = started.elapsed();
-    let retained = global.retain_commits;
+    let retained = retained(global);
     let past = match retained {
         0 => String::new(),
         _ => format!(", with the past of the latest {} commits", HumanCount(retained)),

@@ -61,6 +61,40 @@ fn a_crash_is_recovered_by_the_first_that_reads() {
     }
 }
 
+/// Who opens after a crash decides what of the past is kept; a command that reads lets nothing go.
+#[test]
+fn a_reading_command_keeps_the_past_that_another_kept() {
+    const COMMITS: usize = 1100;
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let mut shell = holdfast(dir);
+    let mut shell = shell
+        .args(["shell", "db", "--retain-commits", "100000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = shell.stdin.take().unwrap();
+    let mut answers = BufReader::new(shell.stdout.take().unwrap()).lines();
+    let puts: String = (1..=COMMITS).map(|n| format!("put k {n}\n")).collect();
+    let writer = std::thread::spawn(move || {
+        input.write_all(puts.as_bytes()).unwrap();
+        input
+    });
+    assert!(answers.by_ref().take(COMMITS).all(|answer| answer.unwrap().starts_with("commit ")));
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    drop(writer.join());
+    assert_eq!(line(dir, "get db k").good(), format!("{COMMITS}\n"));
+    assert_eq!(line(dir, "get db k --at 1").good(), "1\n");
+    assert_eq!(line(dir, "get db k --at 1 --retain-commits 100000").good(), "1\n");
+    line(dir, "put db k last").good();
+    assert!(
+        line(dir, "get db k --at 1").refused(1).contains("no longer kept"),
+        "a command that writes keeps 1000"
+    );
+}
+
 #[test]
 fn a_database_of_another_user_is_read_without_a_trace() {
     const OTHER: u32 = 54_321;

@@ -226,7 +226,11 @@ impl Engine {
     /// Holds a writer back while flush and compaction are behind.
     async fn admit(&self) -> Result<()> {
         match self.throttle.get() {
-            Pressure::None => Ok(()),
+            Pressure::None => {
+                // A verdict of the leader eases writers without telling.
+                self.urgency.writers(false);
+                Ok(())
+            }
             Pressure::Slow(delay_us) => {
                 mark!("write_slowed");
                 self.urgency.writers(true);

@@ -20,8 +20,8 @@ pub(crate) struct Segments {
     spares: Arc<Spares>,
     door: Arc<Door>,
     numbers: Arc<FileNumbers>,
-    /// Made, but the manifest had no room to list it, and may have listed it all the same.
-    unlisted: Mutex<Option<Segment>>,
+    /// Made, but the manifest had no room to list them, and may have listed them all the same.
+    unlisted: Mutex<Vec<Segment>>,
     /// Let go by the writer; not yet taken out of the manifest.
     released: Mutex<Vec<Released>>,
 }
@@ -40,7 +40,7 @@ impl Segments {
             spares,
             door,
             numbers,
-            unlisted: Mutex::new(None),
+            unlisted: Mutex::new(Vec::new()),
             released: Mutex::new(Vec::new()),
         })
     }
@@ -55,7 +55,7 @@ impl Segments {
     /// # Errors
     /// `DiskFull`, `TooManyFiles`, `Stopped`: nothing was made.
     pub async fn make(&self, size: SegmentSize) -> Result<()> {
-        let kept = self.unlisted.lock().take().filter(|segment| segment.capacity() >= size.least);
+        let kept = self.take_unlisted(size.least);
         let segment = match kept {
             Some(segment) => segment,
             None => self.maker.make(self.numbers.take(), FileId::new(self.env.random_u64()), size).await?,
@@ -73,11 +73,17 @@ impl Segments {
                     drop(segment);
                     self.maker.remove(&Released { no, id }).await;
                 } else {
-                    *self.unlisted.lock() = Some(segment);
+                    self.unlisted.lock().push(segment);
                 }
                 Err(error)
             }
         }
+    }
+
+    fn take_unlisted(&self, least: u64) -> Option<Segment> {
+        let mut unlisted = self.unlisted.lock();
+        let at = unlisted.iter().position(|segment| segment.capacity() >= least)?;
+        Some(unlisted.swap_remove(at))
     }
 
     /// Takes what the writer let go.

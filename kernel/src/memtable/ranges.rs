@@ -13,8 +13,8 @@
 
 use std::sync::Arc;
 
-use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Bug, RwLock, planted};
 use crate::types::{RangeTombstone, RangeTombstones, Seq};
 
 /// Memory that one range is taken to need beside its keys: its slots in a list and a tree, allocation headers.
@@ -124,7 +124,7 @@ impl Ranges {
         }
         let replaced = {
             let mut state = self.state.write();
-            if state.generation != generation {
+            if state.generation != generation && !planted(Bug::RangeSetsExchangedBlindly) {
                 return sets;
             }
             state.generation += 1;

@@ -23,6 +23,8 @@ pub enum Bug {
     SkiplistFollowRelaxed,
     /// A new chunk is put in force without publishing its header.
     ArenaChunkRelaxed,
+    /// A set of deleted ranges takes its place though another was quicker.
+    RangeSetsExchangedBlindly,
     /// A ticket dropped after leadership was assigned to it keeps the leadership.
     QueueLeadershipDropped,
     /// Leadership is offered to a waiter that has gone away.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use holdfast::loom_exports::{Memtable, MemtableIter};
-use holdfast::types::{OpKind, Seq};
+use holdfast::types::{OpKind, RangeTombstone, Seq};
 use holdfast_loom_tests::model;
 use loom::thread;
 
@@ -143,3 +143,44 @@ model!(large_entries_get_chunks_of_their_own, || {
         memtable.get(b"a", Seq::MAX).unwrap().2 == LARGE && memtable.get(b"b", Seq::MAX).unwrap().2 == LARGE
     );
 });
+
+fn delete(memtable: &Memtable, key: u8, seq: u64) {
+    let (start, end) = ([key], [key + 1]);
+    memtable.add_range_tombstone(RangeTombstone {
+        start: start[..].into(),
+        end: end[..].into(),
+        seq: Seq::new(seq),
+    });
+}
+
+/// The commits of all deleted ranges that a reader is given now.
+fn deleted(memtable: &Memtable) -> Vec<u64> {
+    let sets = memtable.range_tombstones();
+    let mut seqs: Vec<u64> = sets.iter().flat_map(|set| set.list()).map(|range| range.seq.get()).collect();
+    seqs.sort_unstable();
+    seqs
+}
+
+/// One adds a range and asks for all, while another builds a set of what was there before.
+fn add_and_build() {
+    let memtable = Memtable::new(LOW);
+    delete(&memtable, 1, 1);
+    let building = {
+        let memtable = memtable.clone();
+        thread::spawn(move || {
+            let found = deleted(&memtable);
+            assert!(found == [1] || found == [1, 2], "{found:?}");
+        })
+    };
+    delete(&memtable, 2, 2);
+    assert_eq!(deleted(&memtable), [1, 2]);
+    assert_eq!(memtable.newest_range_tombstone(&[2], Seq::MAX), Some(Seq::new(2)));
+    building.join().unwrap();
+    assert_eq!(deleted(&memtable), [1, 2]);
+}
+
+model!(
+    two_build_sets_of_deleted_ranges,
+    add_and_build,
+    catches RangeSetsExchangedBlindly: "range end index"
+);

@@ -31,8 +31,8 @@ pub enum Error {
     DiskFull(IoError),
 
     /// The disk turned out to be full while a commit was made durable, so it may have landed. Only where writes are
-    /// copied or allocated late (btrfs, quotas, network disks) does this happen, and only to the commits under way when
-    /// the disk fills; those that follow are given [`Error::DiskFull`].
+    /// copied or allocated late (btrfs, quotas, network disks) does this happen; elsewhere a commit that finds no room is
+    /// given [`Error::DiskFull`].
     ///
     /// No reader of this opening sees the commit, and the next commit that succeeds in it, or a
     /// [`Db::sync`](crate::Db::sync), settles that it never happened: so to try it again until it succeeds does it once.

@@ -194,6 +194,7 @@ impl RecentWrites {
                 }
             }
         }
+        self.index.values_mut().for_each(|index| index.deleted.build());
         self.indexed = self.window.len();
         if self.added_since_sweep > self.entries_after_sweep.max(1024) {
             self.sweep();

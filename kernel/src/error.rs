@@ -36,8 +36,9 @@ pub enum Error {
     ///
     /// No reader of this opening sees the commit, and the next commit that succeeds in it, or a
     /// [`Db::sync`](crate::Db::sync), settles that it never happened: so to try it again until it succeeds does it once.
-    /// Should the process end before that, the commit may be there at the next opening, whole: look for what it wrote
-    /// before it is done again, if doing it twice would do harm.
+    /// Should this opening end before that, the commit may be there at the next, whole: look for what it wrote before it
+    /// is done again, if doing it twice would do harm. Until it is settled, which is tried as long as the database is
+    /// open, a [`ReadOnlyDb`](crate::ReadOnlyDb) of another process may show it.
     #[error(
         "disk full in the middle of a commit: {0}; free some space and try again: once that succeeds, it was done once"
     )]

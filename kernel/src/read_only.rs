@@ -8,7 +8,8 @@
 //! The same code as recovery's reads manifest, log and batches; what recovery would write is left out. The result is
 //! one state: everything acknowledged before the look began, whole transactions, in the order of commit. It may show a
 //! commit an instant before its own writer acknowledges it; should the writer's disk fail in that instant, the commit
-//! may be gone from a later view, as it may after a crash.
+//! may be gone from a later view, as it may after a crash. One that was answered [`Error::CommitUnknown`] is shown until
+//! the writer's disk has room again.
 //!
 //! **The writer moves meanwhile.** Files are read one after another, so a look may meet a manifest that was replaced,
 //! a segment that was released, removed or recycled, a table that was compacted away, or a sector at the moving

@@ -280,12 +280,12 @@ impl Opening {
             let (file, offset) = (self.name_of(FileKind::Manifest, loaded.no), loaded.unused_from);
             tracing::warn!(file, offset, "the manifest's tail is torn: an edit was under way");
         }
-        let version = loaded.version;
+        let version = &loaded.version;
         self.begin_numbers(version.next_file_no).await?;
-        check_tables(self.disk(), &self.dir, &version).await?;
-        self.make_room_if_tight(&version).await;
-        let mut replayer = Replayer::new(&self, &version);
-        let replayed = match self.replay(&version, &mut replayer).await {
+        check_tables(self.disk(), &self.dir, version).await?;
+        self.make_room_if_tight(&loaded).await;
+        let mut replayer = Replayer::new(&self, version);
+        let replayed = match self.replay(version, &mut replayer).await {
             Ok(replayed) => replayed,
             // An opening that is refused leaves nothing behind.
             Err(refused) => {
@@ -300,8 +300,8 @@ impl Opening {
             tracing::warn!(file, offset, "the log's tail is torn: a write was under way");
         }
         tracing::info!(batches = replayed.batches, end = replayed.end.get(), torn = ?replayed.torn, "log replayed");
-        let log = next_log(&version, &replayed)?;
-        self.switch(loaded.database, &version, changes, log, progress).await
+        let log = next_log(version, &replayed)?;
+        self.switch(loaded.database, version, changes, log, progress).await
     }
 
     /// Brings what the log holds into tables.

@@ -34,7 +34,7 @@ struct Log {
     /// Bodies in the order given, and whether each was acknowledged with `Sync` or made durable since.
     promised: Vec<(Vec<u8>, Lsn)>,
     synced: usize,
-    /// What may stand, whole, behind all that was promised, until the next append succeeds.
+    /// The last that may stand, whole, behind all that was promised, until the next append succeeds.
     unknown: Option<Vec<u8>>,
 }
 
@@ -94,8 +94,8 @@ impl Log {
                 Ok(appended) => break appended,
                 Err(WalError::NeedsSegment(size)) => self.make(size)?,
                 Err(WalError::Failed(error)) => {
+                    // One before it is dead: the log went on to write this one.
                     if matches!(error, Error::CommitUnknown(_)) {
-                        assert!(self.unknown.is_none(), "the log first goes on in the next segment");
                         self.unknown = Some(body);
                     }
                     return Err(error);

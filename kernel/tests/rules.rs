@@ -360,12 +360,12 @@ fn a_full_disk_where_writes_are_copied_refuses_writes_and_resumes() {
 /// When the process ends that met a full disk in the sync of a durable write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ends {
-    /// At once.
-    WhenRefused,
+    /// When the commit was refused.
+    AtOnce,
     /// When the commit was tried again, and was refused again, while the disk is full.
-    WhenRefusedAgain,
+    RefusedAgain,
     /// When there was room again, and another commit was acknowledged in its place.
-    WhenWritesResumed,
+    Resumed,
 }
 
 /// Writes pairs while the disk finds no room in the sync of durable writes, from the k-th such call on. Gives the answer
@@ -392,11 +392,11 @@ fn refused_in_the_sync(call: u64, ends: Ends) -> Option<(Error, u64)> {
                 acknowledged,
                 "a refused commit is not visible"
             );
-            if ends == Ends::WhenRefusedAgain {
+            if ends == Ends::RefusedAgain {
                 let again = put_pair(&db, acknowledged).await.expect_err("there is no room");
                 assert!(matches!(again, Error::DiskFull(_)), "nothing was written of a later one: {again}");
             }
-            if ends == Ends::WhenWritesResumed {
+            if ends == Ends::Resumed {
                 disk.clear_faults();
                 let default = db.default_keyspace().expect("it is there");
                 default.put("resumed", "").await.expect("there is room again");
@@ -422,7 +422,7 @@ fn refused_in_the_sync(call: u64, ends: Ends) -> Option<(Error, u64)> {
 /// `DiskFull`: it never appears. `CommitUnknown`: it may appear, whole, unless another commit succeeded before.
 #[test]
 fn a_commit_that_a_full_disk_refused_appears_only_if_it_is_said_to_be_unknown() {
-    for ends in [Ends::WhenRefused, Ends::WhenRefusedAgain, Ends::WhenWritesResumed] {
+    for ends in [Ends::AtOnce, Ends::RefusedAgain, Ends::Resumed] {
         let (mut certain, mut unknown, mut appeared, mut calls) = (0, 0, 0, 0);
         while let Some((refused, found)) = refused_in_the_sync(calls + 1, ends) {
             calls += 1;
@@ -432,10 +432,7 @@ fn a_commit_that_a_full_disk_refused_appears_only_if_it_is_said_to_be_unknown() 
                     certain += 1;
                 }
                 Error::CommitUnknown(_) => {
-                    assert!(
-                        found <= u64::from(ends != Ends::WhenWritesResumed),
-                        "call {calls}: {found} appeared"
-                    );
+                    assert!(found <= u64::from(ends != Ends::Resumed), "call {calls}: {found} appeared");
                     unknown += 1;
                     appeared += found;
                 }
@@ -444,7 +441,7 @@ fn a_commit_that_a_full_disk_refused_appears_only_if_it_is_said_to_be_unknown() 
         }
         assert!(calls > 20, "only {calls} calls were refused");
         assert!(certain > 1 && unknown > 1, "of {calls} refusals {certain} were certain, {unknown} were not");
-        assert!(appeared > 1 || ends == Ends::WhenWritesResumed, "only {appeared} of {unknown} appeared");
+        assert!(appeared > 1 || ends == Ends::Resumed, "only {appeared} of {unknown} appeared");
     }
 }
 

@@ -188,13 +188,21 @@ impl Desk {
                     Error::DiskFull(_) => mark!("commit_disk_full"),
                     Error::Stopped(why) => committer.gate.stop(why),
                     // The log knows what it may have left behind, and goes on beyond it before the next commit.
-                    Error::CommitUnknown(_) => {}
+                    Error::CommitUnknown(_) => self.ask_to_go_on(committer),
                     // No segment could be made: nothing was written, the next commit tries again.
                     _ => {}
                 }
                 accepted.into_iter().for_each(|accepted| settle(accepted.pending, Err(error.clone())));
             }
         }
+    }
+
+    /// Readers beside the writer see a group that may stand whole, so that state ends as soon as there is room, and not
+    /// with the next commit only: the keeper tries until the log is sealed.
+    fn ask_to_go_on(&mut self, committer: &Committer) {
+        self.sealed_at = None;
+        committer.sealed.store(false, Ordering::Release);
+        committer.log_changed.notify_one();
     }
 
     /// Tells how far a crash takes nothing. That comes in leaps, for a sync makes all of the log durable.

@@ -79,9 +79,13 @@ pub(super) struct DeletedRanges {
 }
 
 impl DeletedRanges {
-    /// Adds one. Amortised O(log² n).
+    /// Adds one; [`DeletedRanges::build`] after many.
     pub fn add(&mut self, range: RangeTombstone) {
         self.tail.push(range);
+    }
+
+    /// Makes what was added ready for searching, all of it at once. Amortised O(log² n) for each.
+    pub fn build(&mut self) {
         if self.tail.len() > TAIL_MAX {
             let mut new = std::mem::take(&mut self.tail);
             while let Some(set) = self.sets.pop_if(|set| set.tombstones.len() <= 2 * new.len()) {
@@ -96,17 +100,21 @@ impl DeletedRanges {
         self.tail.len() + self.sets.iter().map(|set| set.tombstones.len()).sum::<usize>()
     }
 
-    /// Drops those of commits up to `floor`. O(n log n).
+    /// Drops those of commits up to `floor`, but for what stands in sets of which most is left. O(n), and what is left of
+    /// the other sets is built anew.
     pub fn forget_through(&mut self, floor: Seq) {
-        let sets = std::mem::take(&mut self.sets);
-        let all = sets.iter().flat_map(|set| set.tombstones.list()).chain(&self.tail);
-        let left: Vec<RangeTombstone> = all.filter(|tombstone| tombstone.seq > floor).cloned().collect();
-        self.tail.clear();
-        if left.len() > TAIL_MAX {
-            self.sets.push(Set::new(left));
-        } else {
-            self.tail = left;
-        }
+        let is_left = |range: &&RangeTombstone| range.seq > floor;
+        self.tail.retain(|range| range.seq > floor);
+        let tail = &mut self.tail;
+        self.sets.retain(|set| {
+            let list = set.tombstones.list();
+            let stays = 2 * list.iter().filter(is_left).count() > list.len();
+            if !stays {
+                tail.extend(list.iter().filter(is_left).cloned());
+            }
+            stays
+        });
+        self.build();
     }
 
     /// The newest commit that deleted a range over `key`. O(log² n).
@@ -167,20 +175,25 @@ mod tests {
                 }
             };
             add(&deleted, &mut ranges, &mut list);
+            ranges.build();
             let floor = Seq::new(u64::from(floor));
             ranges.forget_through(floor);
             list.retain(|range| range.seq > floor);
             for _ in 0..3 {
                 add(&more, &mut ranges, &mut list);
+                ranges.build();
             }
             assert!(ranges.sets.windows(2).all(|pair| pair[0].tombstones.len() > 2 * pair[1].tombstones.len()));
             asked.iter().all(|(a, b, from, to)| {
                 let (low, high) = ([*a.min(b)], [*a.max(b)]);
+                // What is forgotten may still be named; nobody asks for it.
+                let later = |found: Option<Seq>| found.filter(|seq| *seq > floor);
                 let over = list.iter().filter(|range| range.contains(&low)).map(|range| range.seq).max();
                 let asked = (bound(*from, &low), bound(*to, &high));
                 let touching = list.iter().filter(|range| touches(range, asked)).map(|range| range.seq).max();
                 let is_empty = low == high && (from % 3 == 2 || to % 3 == 2) && from % 3 > 0 && to % 3 > 0;
-                ranges.newest_over(&low) == over && (is_empty || ranges.newest_touching(asked) == touching)
+                later(ranges.newest_over(&low)) == later(over)
+                    && (is_empty || later(ranges.newest_touching(asked)) == later(touching))
             })
         }
     }

@@ -112,8 +112,8 @@ impl ReadOnlyDb {
     ///
     /// What is in view is copied as long as its tables last. Should the writer delete one that was not open, the backup
     /// goes on with the state of now, as [`ReadOnlyDb::refresh`] would show it; this view stays where it is. So the
-    /// backup is at [`ReadOnlyDb::last_seq`] or later, and its `seq` says where. As with a view, a commit in it may be
-    /// one that the writer was about to make durable.
+    /// backup is at [`ReadOnlyDb::last_seq`] or later, and its `seq` says where. As with a view, the last commit in it may
+    /// be one that the writer was about to make durable, or was answered [`CommitUnknown`](Error::CommitUnknown) for.
     ///
     /// # Errors
     /// In each case but `Stopped` what was made so far is removed.

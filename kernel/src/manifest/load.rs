@@ -11,12 +11,13 @@
     clippy::arithmetic_side_effects
 )]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::creation::refuse_if_finished;
 use super::current::{Current, CurrentState, InForce};
 use super::file::ManifestFile;
-use super::{Edit, Version};
+use super::{Change, Edit, Version};
 use crate::check::mark;
 use crate::env::{Env, IoErrorKind};
 use crate::error::{Error, Result};
@@ -28,6 +29,7 @@ use crate::types::{FileId, FileNo, Lsn, file_name};
 
 /// What is in a directory.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one is made in an opening, and taken apart at once")]
 pub enum Found {
     /// No file of ours, or no directory.
     Nothing,
@@ -55,6 +57,25 @@ pub struct Loaded {
     pub unused_from: u64,
     /// True if an edit was being written when the writer died. It was not acknowledged.
     pub torn: bool,
+    /// The numbers of tables that it knows nothing of.
+    pub never_named: NeverNamed,
+}
+
+/// Which tables no edit ever named, in this manifest or one before it: those that a flush, a compaction or an opening was at.
+/// An edit that could be read need not be durable, so a table that one of them lets go may be named again after a power loss.
+#[derive(Clone, Debug, Default)]
+pub struct NeverNamed {
+    /// No manifest before this one knows a number from here on.
+    from: FileNo,
+    /// Named here, in edits behind the snapshot.
+    named: BTreeSet<FileNo>,
+}
+
+impl NeverNamed {
+    /// True if no edit ever named the table `no`.
+    pub fn contains(&self, no: FileNo) -> bool {
+        no >= self.from && !self.named.contains(&no)
+    }
 }
 
 /// Reads `CURRENT` and the manifest it names.
@@ -85,11 +106,11 @@ pub async fn load(env: &dyn Env, dir: &Path) -> Result<Found> {
     };
     let file = ManifestFile::open(env, dir, database, in_force.no, in_force.id).await?;
     let surveyed = survey(env, &file, in_force).await?;
-    let (version, edits_end) = replay(env, &file, surveyed.end).await?;
+    let (version, never_named, edits_end) = replay(env, &file, surveyed.end).await?;
     // On the seal behind the last edit nothing depends but the evidence that the edit was there.
     let unused_from = file.offset(edits_end);
     let (no, id, torn) = (in_force.no, in_force.id, surveyed.torn);
-    Ok(Found::Database(Loaded { database, no, id, version, unused_from, torn }))
+    Ok(Found::Database(Loaded { database, no, id, version, unused_from, torn, never_named }))
 }
 
 /// An unfinished checkpoint or backup holds half of somebody's data: it is neither a database nor nothing.
@@ -141,9 +162,10 @@ async fn survey(env: &dyn Env, file: &ManifestFile, in_force: InForce) -> Result
     Ok(surveyed)
 }
 
-/// The state after the edits below `end`, and where the last of them ends.
-async fn replay(env: &dyn Env, file: &ManifestFile, end: Lsn) -> Result<(Version, Lsn)> {
+/// The state after the edits below `end`, what they never named, and where the last of them ends.
+async fn replay(env: &dyn Env, file: &ManifestFile, end: Lsn) -> Result<(Version, NeverNamed, Lsn)> {
     let mut version = Version::default();
+    let mut never_named = NeverNamed::default();
     let mut edits = 0u64;
     let mut edits_end = Lsn::ZERO;
     let mut decoder = FrameDecoder::new();
@@ -167,6 +189,14 @@ async fn replay(env: &dyn Env, file: &ManifestFile, end: Lsn) -> Result<(Version
                 }
                 let edit = Edit::decode(frame.body)?;
                 version = version.apply(&edit).map_err(|refused| Halt::Refused(refused.to_string()))?;
+                if edits == 0 {
+                    never_named.from = version.next_file_no;
+                }
+                for change in &edit.changes {
+                    if let Change::AddTable { table, .. } = change {
+                        never_named.named.insert(table.no);
+                    }
+                }
                 edits = edits.saturating_add(1);
                 Ok(())
             };
@@ -179,7 +209,7 @@ async fn replay(env: &dyn Env, file: &ManifestFile, end: Lsn) -> Result<(Version
     if edits == 0 {
         return Err(Error::corrupt_at(&file.path, file.offset(Lsn::ZERO), "the manifest holds no snapshot"));
     }
-    Ok((version, edits_end))
+    Ok((version, never_named, edits_end))
 }
 
 /// Why an edit was not taken.

@@ -5,7 +5,7 @@ use crate::check::mark;
 use crate::env::IoError;
 use crate::error::Error;
 use crate::maintenance::Reserve;
-use crate::manifest::Version;
+use crate::manifest::Loaded;
 use crate::types::file_name::{self, FileKind};
 
 /// A disk with less free than this many times the reserve is nearly full.
@@ -14,10 +14,7 @@ const TIGHT_RESERVES: u64 = 8;
 impl Opening {
     /// On a nearly full disk gives the reserve free, and removes the tables that no edit of the manifest ever named: those
     /// at which a flush, a compaction or an opening was when the process ended. Nothing depends on its success.
-    ///
-    /// An edit that could be read need not be durable. So a table that the manifest lets go may be one that it still
-    /// names after a power loss, and stays until the switch; but a number from `next_file_no` on stands in no edit.
-    pub(super) async fn make_room_if_tight(&self, version: &Version) {
+    pub(super) async fn make_room_if_tight(&self, loaded: &Loaded) {
         let enough = self.options.reserve_bytes.saturating_mul(TIGHT_RESERVES);
         let reserve = Reserve::new(&self.dir, self.options.reserve_bytes);
         reserve.look(self.disk()).await;
@@ -28,7 +25,8 @@ impl Opening {
         let found = self.disk().list(&self.dir).await.unwrap_or_default();
         for entry in found.iter().filter(|entry| !entry.is_dir) {
             let Some((FileKind::Table, no)) = file_name::parse(&entry.name) else { continue };
-            if no >= version.next_file_no && file_name::is_within_reach(no, version.next_file_no) {
+            if loaded.never_named.contains(no) && file_name::is_within_reach(no, loaded.version.next_file_no)
+            {
                 mark!("recovery_orphan_removed_early");
                 drop(self.disk().remove(&self.dir.join(&entry.name)).await);
             }

@@ -384,6 +384,9 @@ impl VisibleIter {
             }
             self.merge.advance().await?;
         }
+        if self.merge.entry().is_none_or(|entry| entry.key != self.key) {
+            return Ok(newest);
+        }
         // Many versions: the one is sought from the other side, and then the key before.
         self.merge.seek(&self.key, self.seq).await?;
         let entry = self.merge.entry().filter(|entry| entry.key == self.key);

@@ -129,7 +129,7 @@ impl Cursor {
         }
     }
 
-    /// Everything that is left, copied out.
+    /// Everything that is left, copied out. If the future is dropped, so is what it had taken.
     ///
     /// # Errors
     /// As [`Cursor::next`].
@@ -141,7 +141,7 @@ impl Cursor {
         Ok(all)
     }
 
-    /// Counts what is left without keeping it.
+    /// Counts what is left without keeping it. If the future is dropped, what it had counted is gone from the cursor.
     ///
     /// # Errors
     /// As [`Cursor::next`].

@@ -8,6 +8,7 @@ use holdfast::{
     Db, Durability, Error, KeyspaceOptions, Options, ReadOnlyDb, ReadOnlyKeyspace, ReadOnlySnapshot, Result,
     Scan, Seq,
 };
+use holdfast_sim::{FaultClass, Trigger};
 
 use super::{DIR, check, commit, create, existing, look};
 use crate::support::flaky::Flaky;
@@ -360,4 +361,54 @@ fn a_look_beside_the_writer_reads_every_past_that_the_writer_keeps() {
         let (read, refused) = outcome.result;
         assert!(read > 100 && refused > 10, "{read} read, {refused} refused");
     }
+}
+
+/// A commit that met a full disk in its sync may stand whole in the log. A look shows it as long as nobody can know
+/// better; once there is room it is gone, though nobody writes.
+fn a_commit_of_unknown_outcome(seed: u64) -> bool {
+    holdfast_sim::run(seed, |world| async move {
+        let (writing, reading) = (world.process("writer"), world.process_on("reader", "writer"));
+        let (env, disk) = (writing.env(), writing.disk());
+        disk.set_full_in_sync(true);
+        let db = writing.run(create(env)).await.unwrap().unwrap();
+        let (db, refused) = {
+            let disk = disk.clone();
+            let run = writing.run(async move {
+                commit(&db, 1, Durability::Sync).await.unwrap();
+                disk.inject(FaultClass::NoSpace, Trigger::From(1));
+                let refused = commit(&db, 2, Durability::Sync).await.unwrap_err();
+                (db, refused)
+            });
+            run.await.unwrap()
+        };
+        assert!(matches!(refused, Error::CommitUnknown(_)), "{refused}");
+        let view = look(&reading, existing()).await.unwrap();
+        let last_seq = |view: &ReadOnlyDb| view.last_seq().get();
+        let stands = last_seq(&view) == 2;
+        world.sleep(3_000_000_000).await;
+        let look_again = |view: ReadOnlyDb| reading.run(async move { view.refresh().await.map(|_| view) });
+        let view = look_again(view).await.unwrap().unwrap();
+        // The header that would end it may have landed, refused as it was.
+        assert!(last_seq(&view) == 1 || stands);
+        disk.clear_faults();
+        world.sleep(3_000_000_000).await;
+        let view = look_again(view).await.unwrap().unwrap();
+        assert_eq!(last_seq(&view), 1, "it never happened");
+        let checked = writing.run(async move {
+            // The sequence of the one that never happened is not given again.
+            assert_eq!(commit(&db, 2, Durability::Sync).await.unwrap(), Seq::new(3));
+            db.close().await
+        });
+        checked.await.unwrap().unwrap();
+        let view = look_again(view).await.unwrap().unwrap();
+        assert_eq!(last_seq(&view), 3);
+        stands
+    })
+    .result
+}
+
+#[test]
+fn a_commit_of_unknown_outcome_is_shown_until_there_is_room() {
+    let stood = (0..8).filter(|seed| a_commit_of_unknown_outcome(*seed)).count();
+    assert!(stood > 1, "only {stood} of 8 stood there whole");
 }

@@ -237,15 +237,23 @@ fn for_deletes(
     None
 }
 
-/// True if some level below `output_level`, or a table beside the job in it, may hold an older entry of a key in
-/// `start..=end` (`None`: no bound).
-pub(crate) fn anything_below(
-    keyspace: &KeyspaceState,
-    output_level: usize,
-    start: &[u8],
-    end: Option<&[u8]>,
-) -> bool {
-    keyspace.levels[output_level + 1..].iter().any(|run| {
+/// True if an older entry of a key in `start..=end` (`None`: no bound) than those of `job` may lie below its outputs.
+///
+/// Of the output level nothing beside the job is asked: the job holds all its tables between the first and the last of
+/// its keys.
+pub(crate) fn anything_below(keyspace: &KeyspaceState, job: &Job, start: &[u8], end: Option<&[u8]>) -> bool {
+    // The end of a deleted range is no key of it.
+    let begins = |table: &TableHandle| {
+        let smallest = &*table.meta().smallest;
+        smallest <= start || end.is_none_or(|end| smallest < end)
+    };
+    debug_assert!(
+        keyspace.levels[job.output_level].iter().all(|table| {
+            table.ends_before(start) || !begins(table) || job.inputs().any(|input| Arc::ptr_eq(input, table))
+        }),
+        "a table of the output level holds keys of the job and is not in it"
+    );
+    keyspace.levels[job.output_level + 1..].iter().any(|run| {
         let at = run.partition_point(|table| table.ends_before(start));
         run.get(at).is_some_and(|table| end.is_none_or(|end| *table.meta().smallest <= *end))
     })

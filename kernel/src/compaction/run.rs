@@ -43,8 +43,7 @@ pub(crate) async fn run(
         sources.push(run_source(&job.lower, tables));
     }
     let options = &keyspace.options;
-    let below =
-        &|start: &[u8], end: Option<&[u8]>| pick::anything_below(keyspace, job.output_level, start, end);
+    let below = &|start: &[u8], end: Option<&[u8]>| pick::anything_below(keyspace, job, start, end);
     let mut grandparents = Grandparents::new(keyspace, job.output_level);
     let plan = Plan {
         build: BuildOptions::at_level(

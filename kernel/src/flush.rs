@@ -31,6 +31,7 @@ pub(crate) async fn run(
         tombstones: rewrite::gather(memory.table.range_tombstones().iter().map(|set| &**set)),
         // A delete hides what lies in the levels, whatever those hold by the time the flush is done.
         anything_below: &|_, _| true,
+        cut_at: &[],
         cut_before: &mut rewrite::never_cut,
     };
     let merge = Merge::new(vec![Source::Memtable(memory.table.iter())]);

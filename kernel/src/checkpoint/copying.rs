@@ -195,6 +195,7 @@ impl<'a> Copying<'a> {
             readers,
             tombstones: RangeTombstones::new(tombstones.collect()),
             anything_below: &|_, _| true,
+            cut_at: &[],
             cut_before: &mut rewrite::never_cut,
         };
         let sources = keyspace.memories().map(|memory| Source::Memtable(memory.table.iter_until(seq)));

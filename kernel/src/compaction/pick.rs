@@ -8,9 +8,13 @@
 //!
 //! Reasons, in order of urgency: too many tables in level 0, a level over its target, a table rich in deletes,
 //! a bottom table with deletes or old versions that no reader needs any more.
+//!
+//! A damaged table is in no job. Below level 0 a job is one table with what it overlaps one level deeper, so a damaged
+//! one holds back what overlaps it and nothing else; what becomes of level 0 is said in [`level0`](super::level0).
 
 use std::sync::Arc;
 
+use super::level0;
 use super::retain::Readers;
 use crate::options::LEVELS;
 use crate::tree::{KeyspaceState, TableHandle};
@@ -38,6 +42,8 @@ pub(crate) struct Job {
     pub upper: Vec<Arc<TableHandle>>,
     /// Of `output_level`, sorted.
     pub lower: Vec<Arc<TableHandle>>,
+    /// Keys at which outputs end, ascending. If the output level is 0 they end nowhere else.
+    pub cuts: Vec<Vec<u8>>,
 }
 
 impl Job {
@@ -113,7 +119,7 @@ pub(crate) fn pick(
             break;
         }
         let job = if level == 0 {
-            from_level0(keyspace, targets.base, Reason::Level0Tables, &idle)
+            level0::job(keyspace, targets.base, Reason::Level0Tables, &idle)
         } else {
             from_run(keyspace, level, &cursor[level], Reason::LevelSize, &idle)
         };
@@ -132,7 +138,7 @@ pub(crate) fn push_down(
 ) -> Option<Job> {
     let idle = |table: &Arc<TableHandle>| !busy(table) && !table.is_quarantined();
     let mut job = if level == 0 {
-        from_level0(keyspace, targets(keyspace).base, Reason::Asked, &idle)
+        level0::job(keyspace, targets(keyspace).base, Reason::Asked, &idle)
     } else {
         from_run(keyspace, level, &[], Reason::Asked, &idle)
     }?;
@@ -149,26 +155,8 @@ pub(crate) fn rewrite(keyspace: &KeyspaceState, level: usize, table: Arc<TableHa
         output_level: level,
         upper: vec![table],
         lower: Vec::new(),
+        cuts: Vec::new(),
     }
-}
-
-/// All of level 0 that is idle, oldest part first, with what it overlaps in the base.
-fn from_level0(
-    keyspace: &KeyspaceState,
-    base: usize,
-    reason: Reason,
-    idle: &dyn Fn(&Arc<TableHandle>) -> bool,
-) -> Option<Job> {
-    // Newest first: an idle suffix is the oldest part. A busy table ends it, for its data must not be overtaken.
-    let level0 = &keyspace.levels[0];
-    let first = level0.iter().rposition(|table| !idle(table)).map_or(0, |at| at + 1);
-    let upper: Vec<Arc<TableHandle>> = level0[first..].to_vec();
-    if upper.is_empty() {
-        return None;
-    }
-    // Levels between 0 and the base hold older data than level 0: they drain first.
-    let output_level = (1..base).find(|level| !keyspace.levels[*level].is_empty()).unwrap_or(base);
-    complete(keyspace, reason, 0, output_level, upper, idle)
 }
 
 fn from_run(
@@ -191,7 +179,7 @@ fn from_run(
 /// Adds the tables of the output level that lie between the first and the last key of the upper ones; `None` if one of
 /// them is not idle. Those that overlap none of the upper tables but lie between two of them are needed too: an output
 /// table may reach from one to the other, and would lie across whatever was left out.
-fn complete(
+pub(super) fn complete(
     keyspace: &KeyspaceState,
     reason: Reason,
     level: usize,
@@ -208,7 +196,16 @@ fn complete(
         })
         .cloned()
         .collect();
-    lower.iter().all(idle).then(|| Job { keyspace: keyspace.id, reason, level, output_level, upper, lower })
+    let cuts = Vec::new();
+    lower.iter().all(idle).then(|| Job {
+        keyspace: keyspace.id,
+        reason,
+        level,
+        output_level,
+        upper,
+        lower,
+        cuts,
+    })
 }
 
 fn for_deletes(
@@ -239,9 +236,13 @@ fn for_deletes(
 
 /// True if an older entry of a key in `start..=end` (`None`: no bound) than those of `job` may lie below its outputs.
 ///
-/// Of the output level nothing beside the job is asked: the job holds all its tables between the first and the last of
-/// its keys.
+/// Of an output level below 0 nothing beside the job is asked: the job holds all its tables between the first and the
+/// last of its keys. What it leaves behind in level 0 and is older shares no key with it. Outputs that stay in level 0
+/// have older tables beside them, so the answer is yes.
 pub(crate) fn anything_below(keyspace: &KeyspaceState, job: &Job, start: &[u8], end: Option<&[u8]>) -> bool {
+    if job.output_level == 0 {
+        return true;
+    }
     // The end of a deleted range is no key of it.
     let begins = |table: &TableHandle| {
         let smallest = &*table.meta().smallest;

@@ -44,6 +44,8 @@ pub(crate) struct Plan<'a> {
     pub tombstones: RangeTombstones,
     /// True if an older entry of a key in `start..=end` may lie below the output.
     pub anything_below: &'a AnythingBelow<'a>,
+    /// Keys at which the output is cut in any case, ascending.
+    pub cut_at: &'a [Vec<u8>],
     /// True if the output should be cut before this key, beside the reason of size.
     pub cut_before: &'a mut (dyn FnMut(&[u8]) -> bool + Send),
 }
@@ -99,7 +101,7 @@ struct Rewriter<'a, 'b> {
     made: Made,
 }
 
-impl Rewriter<'_, '_> {
+impl<'b> Rewriter<'_, 'b> {
     async fn run(&mut self, merge: &mut Merge) -> Result<()> {
         merge.seek_first().await?;
         let mut key = Vec::new();
@@ -109,6 +111,9 @@ impl Rewriter<'_, '_> {
             if judge.is_none() || key != entry.key {
                 key.clear();
                 key.extend_from_slice(entry.key);
+                while let Some(cut) = self.next_cut(Some(&key)) {
+                    self.finish_table(Some(cut)).await?;
+                }
                 if self.is_full() || (self.plan.cut_before)(&key) {
                     self.finish_table(Some(&key)).await?;
                 }
@@ -123,7 +128,22 @@ impl Rewriter<'_, '_> {
             }
             merge.advance().await?;
         }
+        // Deleted ranges may reach beyond the last entry.
+        while let Some(cut) = self.next_cut(None) {
+            self.finish_table(Some(cut)).await?;
+        }
         self.finish_table(None).await
+    }
+
+    /// The next of the cuts that are made in any case, if it does not stand after `key`; it counts as made.
+    fn next_cut(&mut self, key: Option<&[u8]>) -> Option<&'b [u8]> {
+        let cuts: &'b [Vec<u8>] = self.plan.cut_at;
+        let (cut, later) = cuts.split_first()?;
+        if key.is_some_and(|key| **cut > *key) {
+            return None;
+        }
+        self.plan.cut_at = later;
+        Some(cut)
     }
 
     /// Judges an entry and writes it if it stays.

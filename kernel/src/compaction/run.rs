@@ -44,6 +44,7 @@ pub(crate) async fn run(
     }
     let options = &keyspace.options;
     let below = &|start: &[u8], end: Option<&[u8]>| pick::anything_below(keyspace, job, start, end);
+    let stays = job.output_level == 0;
     let mut grandparents = Grandparents::new(keyspace, job.output_level);
     let plan = Plan {
         build: BuildOptions::at_level(
@@ -52,11 +53,12 @@ pub(crate) async fn run(
             job.output_level,
             BuildReason::Compaction,
         ),
-        table_bytes: Some(options.table_bytes),
+        table_bytes: (!stays).then_some(options.table_bytes),
         readers,
         tombstones: rewrite::gather(deleted.iter().map(|reader| reader.range_tombstones())),
         anything_below: below,
-        cut_before: &mut |key| grandparents.cut_before(key),
+        cut_at: &job.cuts,
+        cut_before: &mut |key| !stays && grandparents.cut_before(key),
     };
     rewrite::rewrite(workshop, plan, Merge::new(sources)).await
 }

@@ -360,6 +360,7 @@ impl Assembly {
             readers: &Readers::new(Vec::new(), Seq::LIMIT, Seq::LIMIT),
             tombstones: rewrite::gather(tombstones),
             anything_below: &|_, _| table_bytes.is_none(),
+            cut_at: &[],
             cut_before: &mut rewrite::never_cut,
         };
         let sources = readers.iter().map(|reader| Source::Table(Box::new(reader.iter(false)))).collect();

@@ -5,14 +5,14 @@
 //!
 //! | cause | slow | stop |
 //! |---|---|---|
-//! | tables in level 0 | 3 × `level0_tables` | 5 × |
+//! | tables in level 0 | 3 × `level0_tables` | 5 ×, and more where damaged tables hold some there |
 //! | frozen memtables of one keyspace | 2 | 4 |
 //! | memtable memory | 3/8 of `memory_limit_bytes` | 1/2 |
 //! | memory for everything but the block cache, which gives way | 3/4 of `memory_limit_bytes` | all of it |
 //!
 //! Slowing is linear: from 50 µs a commit at the first mark to 2 ms just before the second.
 
-use super::state::State;
+use super::state::{KeyspaceState, State};
 use crate::cache::Budget;
 use crate::sync::Notify;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +22,10 @@ const DELAY_US_MAX: u64 = 2000;
 const FROZEN_SLOW: u64 = 2;
 const FROZEN_STOP: u64 = 4;
 const STOP: u64 = u64::MAX;
+
+/// How many tables in a row can be such that each is more than twice as large as all before it: sums of bytes that
+/// triple end at 2^64.
+const GATHERED_MAX: u64 = 41;
 
 /// What a state asks of writers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,11 +42,22 @@ pub(crate) fn pressure(state: &State, budget: &Budget) -> Pressure {
     let level0 = state.keyspaces.values().map(|keyspace| {
         let trigger = u64::from(keyspace.options.level0_tables);
         let level0 = between(keyspace.levels[0].len() as u64, 3 * trigger, 5 * trigger);
-        // A damaged table in level 0 can never leave it; stopping for it would be for ever.
-        let blocked = keyspace.levels[0].iter().any(|table| table.is_quarantined());
-        if blocked && level0 == Pressure::Stop { Pressure::Slow(DELAY_US_MAX) } else { level0 }
+        let stops = level0 == Pressure::Stop
+            && keyspace.levels[0].len() as u64 >= 5 * trigger + held_by_damage_max(keyspace);
+        if level0 == Pressure::Stop && !stops { Pressure::Slow(DELAY_US_MAX) } else { level0 }
     });
     level0.fold(memory_pressure(state, budget), max)
+}
+
+/// How many tables of level 0 may be there because of damaged ones while no compaction is due. Writers that stopped for
+/// these would stop for ever; beyond them there is always a job that makes level 0 shorter.
+fn held_by_damage_max(keyspace: &KeyspaceState) -> u64 {
+    if !keyspace.tables().any(|table| table.is_quarantined()) {
+        return 0;
+    }
+    let damaged = keyspace.levels[0].iter().filter(|table| table.is_quarantined()).count() as u64;
+    // Damaged tables part level 0 into rows of neighbours; each counts with one of them.
+    (damaged + 1) * (u64::from(keyspace.options.level0_tables) + 10 + GATHERED_MAX)
 }
 
 /// The same without what compaction alone can ease: for a disk that has no room for a compaction. More tables in level

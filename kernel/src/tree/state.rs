@@ -3,13 +3,13 @@
 //! ```text
 //! newest  active memtable     takes the commits
 //!         frozen memtables    wait for their flush, newest first
-//!         level 0             one table a flush, newest first, ranges overlap
+//!         level 0             tables of flushes, newest first, ranges overlap
 //!         level 1 … 6         sorted runs, ranges disjoint
 //! oldest
 //! ```
 //! Invariant: of two entries of one key, the one that stands higher in this picture is the newer. A flush takes the
-//! oldest frozen memtable, a compaction takes the oldest tables of a level, so the order is never broken. A search
-//! may stop at the first entry that it may see.
+//! oldest frozen memtable, and a compaction leaves nothing that is older than what it takes down in the place that it
+//! takes it from, so the order is never broken. A search may stop at the first entry that it may see.
 //!
 //! A state changes by copy: [`State::with_keyspace`] and friends give a new value, and one pointer swap publishes it.
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{
-    Crew, Reaction, Working, is_certainly_not_made, list_tables, pause_unless_stopped, react, remove_tables,
+    Crew, RETRY_NS, Reaction, Working, is_certainly_not_made, list_tables, pause_unless_stopped, react,
+    remove_tables,
 };
 use crate::check::{Phase, mark};
 use crate::compaction::pick::{self, Job, LAST_LEVEL};
@@ -21,6 +22,9 @@ use crate::sync::oneshot;
 use crate::tree::{KeyspaceState, State, TableHandle};
 use crate::types::file_name::{self, FileKind};
 use crate::types::{FileNo, KeyspaceId};
+
+/// A table that so many jobs could not read is as good as damaged.
+const UNREADABLE_MAX: u32 = 3;
 
 /// Where jobs of a keyspace go on, per level.
 type Cursor = [Vec<u8>; LEVELS];
@@ -227,9 +231,16 @@ fn count(engine: &Engine, job: &Job, made: Option<&Made>) {
 
 async fn after_failure(engine: &Arc<Engine>, crew: &Crew, job: &Job, error: &Error) -> Reaction {
     if let Some(table) = damaged(job, error) {
+        // What the disk cannot read now it may read later; what it read and is wrong stays so.
+        if matches!(error, Error::Io(_)) && table.note_unreadable() < UNREADABLE_MAX {
+            tracing::warn!(%error, table = table.meta().no.get(), "a table could not be read; compaction tries again");
+            return Reaction::Retry(RETRY_NS);
+        }
         mark!("compaction_input_corrupt");
         tracing::error!(%error, table = table.meta().no.get(), "a damaged table is left out of compaction from now on");
         table.quarantine();
+        // Writers that wait for a job which is never done go on.
+        engine.judge_pressure();
         return Reaction::GiveUp;
     }
     let reaction = react(engine, crew, "compaction", error).await;
@@ -281,7 +292,8 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
     failure.map_or(Ok(()), Err)
 }
 
-/// Runs a job of a full compaction; a damaged input is left out and remembered, everything else ends it.
+/// Runs a job of a full compaction; one whose input cannot be read is tried again. A damaged input is left out and
+/// remembered, everything else ends it.
 async fn run_asked(
     engine: &Arc<Engine>,
     crew: &Crew,
@@ -289,15 +301,20 @@ async fn run_asked(
     job: &Job,
     failure: &mut Option<Error>,
 ) -> Result<()> {
-    let outcome = run_job(engine, crew, keyspace, job).await;
-    engine.judge_pressure();
-    crew.progress.notify_all();
-    match outcome {
-        Err(error) if damaged(job, &error).is_some() => {
-            after_failure(engine, crew, job, &error).await;
-            failure.get_or_insert(error);
-            Ok(())
+    loop {
+        let outcome = run_job(engine, crew, keyspace, job).await;
+        engine.judge_pressure();
+        crew.progress.notify_all();
+        match outcome {
+            Err(error) if damaged(job, &error).is_some() => {
+                if let Reaction::Retry(pause_ns) = after_failure(engine, crew, job, &error).await {
+                    pause_unless_stopped(engine, crew, pause_ns).await;
+                    continue;
+                }
+                failure.get_or_insert(error);
+                return Ok(());
+            }
+            outcome => return outcome,
         }
-        outcome => outcome,
     }
 }

@@ -15,7 +15,7 @@ use crate::check::mark;
 use crate::env::{Env, File, IoErrorKind, OpenOptions};
 use crate::error::{Error, Result};
 use crate::events::{SlowLimit, Timed, Where};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, Notify};
 use crate::table::{TableMeta, TableReader};
 use crate::types::FileNo;
@@ -62,6 +62,8 @@ pub(crate) struct TableHandle {
     used_at: AtomicU64,
     obsolete: AtomicBool,
     quarantined: AtomicBool,
+    /// Jobs that the disk refused to read it for.
+    unreadable: AtomicU32,
     graveyard: Arc<Graveyard>,
 }
 
@@ -73,6 +75,7 @@ impl TableHandle {
             used_at: AtomicU64::new(0),
             obsolete: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),
+            unreadable: AtomicU32::new(0),
             graveyard,
         })
     }
@@ -91,7 +94,12 @@ impl TableHandle {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    /// A block of it was found corrupt: compaction leaves it and its range alone from now on.
+    /// Counts a job that failed because the disk could not read it; gives how many there were.
+    pub fn note_unreadable(&self) -> u32 {
+        self.unreadable.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+    }
+
+    /// It was found corrupt, or unreadable again and again: compaction leaves it and its range alone from now on.
     pub fn quarantine(&self) {
         self.quarantined.store(true, Ordering::Release);
     }

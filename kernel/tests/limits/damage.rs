@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast::env::Env;
-use holdfast::{Db, Durability, Keyspace, KeyspaceOptions, Options, WriteBatch};
-use holdfast_sim::Process;
+use holdfast::{Db, Durability, Error, Keyspace, KeyspaceOptions, Options, WriteBatch};
+use holdfast_sim::{FaultClass, Process, Trigger};
 
 use super::noise;
 use crate::support::scene::{DIR, simulate, small_keyspace, small_options, within};
@@ -185,6 +185,54 @@ fn a_damaged_table_of_a_deeper_level_holds_back_its_range_only() {
             db.close().await.unwrap();
             let (db, keyspace) = open(env).await;
             check(&keyspace, &expected).await;
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_medium_error_that_passes_takes_no_table_out_of_compaction() {
+    simulate(26, |_, process| async move {
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env).await;
+            for round in 0..3u64 {
+                for n in 0..40u64 {
+                    keyspace.put(n.to_be_bytes(), noise(200, round * 100 + n + 1)).await.unwrap();
+                }
+                db.flush().await.unwrap();
+            }
+            db.close().await.unwrap();
+        })
+        .await;
+        let oldest = tables(&process)[0].clone();
+        process.disk().inject_on(FaultClass::ReadError, &oldest, Trigger::Once(1));
+        within(&process, move |env| async move {
+            let (db, keyspace) = open(env).await;
+            for n in 0..40u64 {
+                keyspace.put(n.to_be_bytes(), noise(200, 1000 + n)).await.unwrap();
+            }
+            db.flush().await.unwrap();
+            db.wait_idle().await.unwrap();
+            assert_eq!(level0(&db).0, 0, "everything goes down once the error has passed");
+            db.close().await.unwrap();
+        })
+        .await;
+        process.disk().clear_faults();
+        // One that stays is an answer of `compact`, and the table is left out.
+        let only = tables(&process).pop().unwrap();
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env).await;
+            keyspace.put(20u64.to_be_bytes(), "new").await.unwrap();
+            db.flush().await.unwrap();
+            db.close().await.unwrap();
+        })
+        .await;
+        process.disk().inject_on(FaultClass::ReadError, &only, Trigger::From(1));
+        within(&process, move |env| async move {
+            let (db, _) = open(env).await;
+            let compacted = db.compact().await;
+            assert!(matches!(&compacted, Err(Error::Io(io)) if io.path.ends_with(&only)), "{compacted:?}");
             db.close().await.unwrap();
         })
         .await;

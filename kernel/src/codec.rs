@@ -200,11 +200,74 @@ impl Checksum {
     }
 }
 
+/// What so many further bytes make of a checksum, whatever the bytes are:
+/// `checksum(a, b) == Shift::by(b.len()).apply(checksum(a)) ^ checksum(b)`.
+///
+/// So the checksum of any part of a stretch follows from the checksums of the stretch up to its two ends. A shift is a
+/// power of x modulo the polynomial of the CRC, as in zlib's `crc32_combine_op`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shift(u32);
+
+impl Shift {
+    /// The polynomial x⁰: numbers of this kind have their highest power in the lowest bit.
+    const ONE: u32 = 1 << 31;
+    const POLYNOMIAL: u32 = 0xedb8_8320;
+
+    /// By `len` bytes. About 32 products for each bit that is set.
+    pub(crate) fn by(len: u64) -> Self {
+        // x to the 8th, which is squared for each bit of the length.
+        let mut square = Self::ONE >> 8;
+        let mut power = Self::ONE;
+        let mut rest = len;
+        while rest > 0 {
+            if rest & 1 == 1 {
+                power = Self::product(power, square);
+            }
+            square = Self::product(square, square);
+            rest >>= 1;
+        }
+        Self(power)
+    }
+
+    /// The part of the longer checksum that the shorter one accounts for.
+    pub(crate) fn apply(self, sum: u32) -> u32 {
+        Self::product(self.0, sum)
+    }
+
+    fn product(left: u32, mut right: u32) -> u32 {
+        let mut product = 0;
+        let mut rest = left;
+        while rest != 0 {
+            // All ones where the highest bit is set: which bits are set is as good as random, so nothing branches on it.
+            product ^= right & 0u32.wrapping_sub(rest >> 31);
+            right = (right >> 1) ^ (Self::POLYNOMIAL & 0u32.wrapping_sub(right & 1));
+            rest <<= 1;
+        }
+        product
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_shift_by_any_length_is_the_checksum_of_as_many_bytes() {
+        for len in [0, 1, 2, 3, 255, 256, 65_552, 1 << 20, (1 << 24) + 5] {
+            let zeros = vec![0; len];
+            let (short, long) = (checksum(&[b"before"]), checksum(&[b"before", &zeros]));
+            assert_eq!(Shift::by(len as u64).apply(short) ^ checksum(&[&zeros]), long, "{len}");
+        }
+        // x has the order 2^32 - 1.
+        assert_eq!(Shift::by(u64::from(u32::MAX)), Shift::by(0));
+    }
+
     quickcheck::quickcheck! {
+        fn a_part_has_the_checksum_that_follows_from_both_ends(a: Vec<u8>, b: Vec<u8>) -> bool {
+            let (start, whole) = (checksum(&[&a]), checksum(&[&a, &b]));
+            Shift::by(b.len() as u64).apply(start) ^ whole == checksum(&[&b])
+        }
+
         fn varint_round_trips_in_its_stated_length(value: u64, shift: u8) -> bool {
             let value = value >> (shift % 64);
             let mut out = Vec::new();

@@ -74,6 +74,7 @@ async fn copy(walk: &mut Salvage, output: &mut SortedOutput, lost: &mut Lost<'_>
                     }
                 }
             }
+            Salvaged::Searching => {}
             Salvaged::Tombstones(tombstones) => {
                 for tombstone in tombstones.list() {
                     output.add_range_tombstone(tombstone.clone());

@@ -24,7 +24,7 @@
     clippy::arithmetic_side_effects
 )]
 
-use super::compress::Codec;
+use super::compress::{COMPRESS_BYTES_MAX, Codec};
 use crate::codec::{BadBytes, Checksum, Reader, put_varint};
 use crate::types::FileId;
 
@@ -117,14 +117,11 @@ pub(super) struct Frame<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// Length of the frame that the head in front of `bytes` announces; says nothing of its truth.
+/// Length of the frame that the head in front of `bytes` announces, if no later check would refuse the head by itself.
+/// Says nothing of its truth.
 pub(super) fn announced_len(bytes: &[u8]) -> Option<u64> {
-    let mut reader = Reader::new(bytes);
-    let [role, codec, kind, flags] = reader.take(4, "").ok()?.try_into().ok()?;
-    let known = Role::from_u8(role).is_some() && Codec::from_u8(codec).is_some();
-    let payload_len = reader.u32("").ok()?;
-    (known && kind == CHECKSUM_KIND_CRC32 && flags == 0)
-        .then_some(u64::from(payload_len).saturating_add(FRAME_HEAD_BYTES as u64))
+    let head = FrameHead::decode(bytes.first_chunk()?);
+    head.is_possible().then_some(head.payload_len().saturating_add(FRAME_HEAD_BYTES as u64))
 }
 
 impl<'a> Frame<'a> {
@@ -168,6 +165,21 @@ impl FrameHead {
     /// Length of the payload that it announces.
     pub(super) fn payload_len(&self) -> u64 {
         u64::from(self.payload_len)
+    }
+
+    /// The checksum that it states.
+    pub(super) fn stated_sum(&self) -> u32 {
+        self.sum
+    }
+
+    /// False if the frame is refused whatever its payload and its checksum are.
+    pub(super) fn is_possible(&self) -> bool {
+        let [_, codec, ..] = self.covered;
+        let fits = Codec::from_u8(codec).is_some_and(|codec| {
+            let (payload, content) = (self.payload_len as usize, self.content_len as usize);
+            codec.can_hold(payload, content) && (codec == Codec::None || content <= COMPRESS_BYTES_MAX)
+        });
+        fits && self.judge(self.sum).is_ok()
     }
 
     /// What it says that the frame is for, if that is known.

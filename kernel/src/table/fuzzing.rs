@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::block::{EntryBlockBuilder, EntryCursor, Layout, check_order, precedes};
-use super::compress::{Codec, Compressor};
+use super::compress::{COMPRESS_BYTES_MAX, Codec, Compressor};
 use super::fields::Unreadable;
 use super::filter::{build_filter, may_contain};
 use super::footer::{FOOTER_BYTES, Footer};
@@ -218,7 +218,11 @@ pub(crate) fn check_frame(data: &[u8]) {
         Ok(frame) => frame,
         Err(bad) => return check_place(&bad, bytes.len()),
     };
-    assert_eq!(announced_len(&bytes), Some(bytes.len() as u64));
+    // What cannot be decompressed is no frame to those who search for one.
+    let content_max = if frame.codec == Codec::None { usize::MAX } else { COMPRESS_BYTES_MAX };
+    let possible =
+        frame.codec.can_hold(frame.payload.len(), frame.content_len) && frame.content_len <= content_max;
+    assert_eq!(announced_len(&bytes), possible.then_some(bytes.len() as u64));
     let content_len = frame.content_len as u32;
     let head = frame_head(ID, OFFSET, frame.role, frame.codec, content_len, frame.payload);
     assert_eq!(head, bytes[..FRAME_HEAD_BYTES]);

@@ -46,6 +46,7 @@ mod output;
 mod passage;
 mod reader;
 mod salvage;
+mod search;
 mod tombstones;
 mod verify;
 

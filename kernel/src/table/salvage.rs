@@ -1,9 +1,18 @@
 //! Takes what is whole out of a table that is damaged.
 //!
 //! Frames tell their own length and their checksum covers their place, so the file is walked from block to block
-//! without any index; after bytes that are no frame the walk looks for the next place where one begins. What is given out
-//! is therefore exactly as trustworthy as in a healthy table. What is lost is told with the keys between which it
-//! lay; an index partition that is whole tells whether a lost stretch held entries at all.
+//! without any index; after bytes that are no frame a search ([`super::search`]) finds the next place where one begins. What is
+//! given out is therefore exactly as trustworthy as in a healthy table. What is lost is told with the keys between
+//! which it lay; an index partition that is whole tells whether a lost stretch held entries at all.
+//!
+//! Invariants:
+//! - every byte of the blocks belongs to something given out or to a loss that is told;
+//! - whatever the file holds, the work grows with its length and no faster: a byte is searched at most once, and what
+//!   is read in vain besides is paid from a purse ([`IN_VAIN_SHARE`]). While that is empty, a block whose checksum
+//!   holds but whose content is no block is told as lost with all that may stand inside it;
+//! - memory is taken for one block whose checksum holds, for [`UNPROVED_BYTES_MAX`] of what may be none, and for what a
+//!   search keeps: never for a length that is merely announced;
+//! - the caller hears after each [`WINDOW_BYTES`] searched, and the world is asked for leave to go on.
 //!
 //! Range tombstones stand in one block. If it is lost, keys that it deleted would come back to life, which is for
 //! the caller to weigh: [`Salvage::tombstones_seen`] says.
@@ -27,6 +36,7 @@ use super::header::{HEADER_BYTES_MAX, Header};
 use super::input::read_exact;
 use super::meta::{Properties, TableMeta};
 use super::reader::{decode_content, decode_handle, read_frame};
+use super::search::Search;
 use super::tombstones::decode_tombstones;
 use crate::cache::{Block, Budget};
 use crate::codec::BadBytes;
@@ -36,6 +46,12 @@ use crate::types::{FileId, FileNo, KeyspaceId, OpKind, RangeTombstones, Seq, Val
 
 /// How much is read at once while looking for the next block.
 const WINDOW_BYTES: u64 = 64 << 10;
+/// A block longer than this is read into memory only after a search has found that its checksum holds.
+const UNPROVED_BYTES_MAX: u64 = 1 << 20;
+/// So many times the file's bytes may be read for blocks that turn out to be none.
+const IN_VAIN_SHARE: u64 = 4;
+/// What a disk fails to read is a multiple of this.
+const SECTOR_BYTES: u64 = FOOTER_BYTES as u64;
 
 /// An entry that was found whole.
 #[derive(Clone, Debug)]
@@ -53,6 +69,8 @@ pub(crate) enum Salvaged {
     Entries(Vec<SalvagedEntry>),
     /// All range tombstones of the table.
     Tombstones(RangeTombstones),
+    /// Nothing new, but [`Salvage::position`] has moved: the search for the next block goes on.
+    Searching,
     /// Bytes that cannot be read as blocks.
     Lost {
         offset: u64,
@@ -90,8 +108,17 @@ pub(crate) struct Salvage {
     file: Arc<dyn File>,
     path: PathBuf,
     facts: SalvagedFacts,
+    /// Behind the last block given out; or, after one that was lost, where the loss begins.
     position: u64,
     end: u64,
+    /// The search for the next block, while one is under way.
+    search: Option<Search>,
+    /// What was read last for a search, and from where.
+    window: (u64, Buf),
+    /// Up to here is read sector by sector, for somewhere before it the disk could not read.
+    unreadable_until: u64,
+    /// Bytes that may still be read in vain.
+    purse: u64,
     last_key: Option<Vec<u8>>,
     /// Lost stretches of which it is not known yet what they held.
     pending: Vec<Lost>,
@@ -141,6 +168,10 @@ impl Salvage {
             facts,
             position: header.map_or(0, |header| header.len),
             end,
+            search: None,
+            window: (0, Buf::default()),
+            unreadable_until: 0,
+            purse: end.saturating_mul(IN_VAIN_SHARE),
             last_key: None,
             pending: Vec::new(),
             ready: VecDeque::new(),
@@ -157,6 +188,11 @@ impl Salvage {
     /// What the table says of itself.
     pub(crate) fn facts(&self) -> &SalvagedFacts {
         &self.facts
+    }
+
+    /// How far the walk is in the file.
+    pub(crate) fn position(&self) -> u64 {
+        self.search.as_ref().map_or(self.position, Search::position)
     }
 
     /// The next finding; `None` at the end.
@@ -177,32 +213,117 @@ impl Salvage {
                 self.settle(None);
                 return Ok(self.ready.pop_front());
             }
-            let start = self.position;
-            match self.frame_at(start).await {
-                Some((handle, role, block)) => self.take(handle, role, block),
-                None => {
-                    let next = self.next_frame_after(start).await;
-                    let (after, len) = (self.last_key.clone(), next.saturating_sub(start));
-                    self.pending.push(Lost { offset: start, len, after, before: None });
-                    self.position = next;
+            let before = self.position();
+            let found = match self.search.take() {
+                None => self.frame_here().await,
+                Some(mut search) => {
+                    let found = self.search_on(&mut search).await;
+                    self.search = Some(search);
+                    found
                 }
+            };
+            let searched_all = self.search.as_ref().is_some_and(|search| search.position() >= self.end);
+            match found {
+                Some((handle, role, block)) => {
+                    self.search = None;
+                    self.lose_until(handle.offset);
+                    self.take(handle, role, block);
+                }
+                None if searched_all => {
+                    self.search = None;
+                    self.lose_until(self.end);
+                }
+                None if self.search.is_some() => self.ready.push_back(Salvaged::Searching),
+                None => self.search = Some(Search::new(self.facts.id, self.position, self.end)),
             }
-            self.env.slice(self.position.saturating_sub(start)).await;
+            self.env.slice(self.position().saturating_sub(before)).await;
         }
     }
 
-    /// The whole, sound frame at `offset`, if there is one.
-    async fn frame_at(&self, offset: u64) -> Option<(Handle, Role, Block)> {
+    /// The frame at the walk's position, where it stands in a file that is not damaged. `None` says that it must be
+    /// searched for, from there on.
+    async fn frame_here(&mut self) -> Option<(Handle, Role, Block)> {
+        let offset = self.position;
         let room = self.end.saturating_sub(offset);
         if room < FRAME_HEAD_BYTES as u64 {
             return None;
         }
         let head = read_exact(&*self.file, &self.path, offset, FRAME_HEAD_BYTES).await.ok()?;
-        let len = announced_len(&head).filter(|len| *len <= room)?;
-        let buf = read_exact(&*self.file, &self.path, offset, len as usize).await.ok()?;
-        let handle = Handle { offset, len };
-        let (role, block) = self.decode(buf, handle).ok()?;
-        Some((handle, role, block))
+        let len = announced_len(&head).filter(|len| *len <= room.min(UNPROVED_BYTES_MAX).min(self.purse))?;
+        self.frame_at(Handle { offset, len }).await
+    }
+
+    /// The sound frame that `handle` is, paid for if it is none.
+    async fn frame_at(&mut self, handle: Handle) -> Option<(Handle, Role, Block)> {
+        let buf = read_exact(&*self.file, &self.path, handle.offset, handle.len as usize).await;
+        match buf.ok().and_then(|buf| self.decode(buf, handle).ok()) {
+            Some((role, block)) => {
+                let full = self.end.saturating_mul(IN_VAIN_SHARE);
+                self.purse = self.purse.saturating_add(handle.len).min(full);
+                Some((handle, role, block))
+            }
+            None => {
+                self.purse = self.purse.saturating_sub(handle.len);
+                None
+            }
+        }
+    }
+
+    /// Searches one window for the next sound frame.
+    async fn search_on(&mut self, search: &mut Search) -> Option<(Handle, Role, Block)> {
+        let at = search.position();
+        let Some(window) = self.window_at(at).await else {
+            // An unreadable sector. No frame that reaches into it is whole.
+            search.begin_at(at.saturating_add(1).next_multiple_of(SECTOR_BYTES).min(self.end));
+            return None;
+        };
+        let skipped = at.saturating_sub(self.window.0) as usize;
+        let mut rest = window.get(skipped..).unwrap_or_default();
+        let mut found = None;
+        while found.is_none() {
+            let before = search.position();
+            let Some(handle) = search.feed(rest) else { break };
+            let fed = search.position().saturating_sub(before) as usize;
+            rest = rest.get(fed..).unwrap_or_default();
+            found = self.frame_at(handle).await;
+            // If its content is no block, it may be false for all its checksum, and true ones may stand inside it.
+            if found.is_none() && self.purse == 0 {
+                search.begin_at(handle.end());
+            }
+        }
+        self.window.1 = window;
+        found
+    }
+
+    /// Takes out the window in which `offset` stands, having read it if need be; `None` if it cannot be read.
+    async fn window_at(&mut self, offset: u64) -> Option<Buf> {
+        let (start, window) = std::mem::take(&mut self.window);
+        if (start..start.saturating_add(window.len() as u64)).contains(&offset) {
+            self.window.0 = start;
+            return Some(window);
+        }
+        self.window.0 = offset;
+        if offset >= self.unreadable_until {
+            let len = self.end.saturating_sub(offset).min(WINDOW_BYTES);
+            let window = read_exact(&*self.file, &self.path, offset, len as usize).await;
+            if let Ok(window) = window {
+                return Some(window);
+            }
+            self.unreadable_until = offset.saturating_add(len);
+        }
+        let sector_end = offset.saturating_add(1).next_multiple_of(SECTOR_BYTES).min(self.end);
+        let len = sector_end.saturating_sub(offset) as usize;
+        read_exact(&*self.file, &self.path, offset, len).await.ok()
+    }
+
+    /// What stands between the walk's position and `offset` is lost.
+    fn lose_until(&mut self, offset: u64) {
+        let len = offset.saturating_sub(self.position);
+        if len > 0 {
+            let after = self.last_key.clone();
+            self.pending.push(Lost { offset: self.position, len, after, before: None });
+        }
+        self.position = offset;
     }
 
     fn decode(&self, buf: Buf, handle: Handle) -> std::result::Result<(Role, Block), BadBytes> {
@@ -214,33 +335,6 @@ impl Salvage {
             check_order(block.bytes())?;
         }
         Ok((role, block))
-    }
-
-    /// The next offset at which a sound frame stands, or the end.
-    async fn next_frame_after(&self, start: u64) -> u64 {
-        let mut from = start.saturating_add(1);
-        while from < self.end {
-            let len = self.end.saturating_sub(from).min(WINDOW_BYTES);
-            let window = read_exact(&*self.file, &self.path, from, len as usize).await;
-            let window = match window {
-                Ok(window) => window,
-                // An unreadable sector: what lies behind it is tried sector by sector.
-                Err(_) => {
-                    from = from.saturating_add(1).next_multiple_of(FOOTER_BYTES as u64);
-                    continue;
-                }
-            };
-            for (at, head) in window.windows(FRAME_HEAD_BYTES).enumerate() {
-                let offset = from.saturating_add(at as u64);
-                if announced_len(head).is_some() && self.frame_at(offset).await.is_some() {
-                    return offset;
-                }
-            }
-            // The next window begins where the last head that did not fit would.
-            let step = len.saturating_sub(FRAME_HEAD_BYTES as u64).saturating_add(1);
-            from = from.saturating_add(step);
-        }
-        self.end
     }
 
     fn take(&mut self, handle: Handle, role: Role, block: Block) {

@@ -158,6 +158,7 @@ fn salvage(world: &World, model: &Model, id: Option<FileId>) -> usize {
         while let Some(found) = walk.next().await.unwrap() {
             match found {
                 Salvaged::Entries(found) => entries.extend(found),
+                Salvaged::Searching => {}
                 Salvaged::Lost { may_hold_entries, after, before, offset, len } => {
                     let file_bytes = world.memory.contents(&World::path(3)).unwrap().len() as u64;
                     assert!(offset + len <= file_bytes && (len > 0 || before.is_none()));

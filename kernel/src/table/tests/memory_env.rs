@@ -34,6 +34,8 @@ pub(super) struct Faults {
     pub(super) full_at: AtomicU64,
     /// Reads so far.
     pub(super) reads: AtomicU64,
+    /// Bytes asked to be read so far.
+    pub(super) read_bytes: AtomicU64,
     /// Largest buffer asked to be read.
     pub(super) read_max: AtomicU64,
 }
@@ -78,6 +80,7 @@ impl MemoryFile {
 
     fn read(&self, offset: u64, buf: &mut Buf) -> IoResult<usize> {
         self.faults.reads.fetch_add(1, Ordering::Relaxed);
+        self.faults.read_bytes.fetch_add(buf.len() as u64, Ordering::Relaxed);
         self.faults.read_max.fetch_max(buf.len() as u64, Ordering::Relaxed);
         let transient = &self.faults.transient_reads;
         if transient.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {

@@ -4,6 +4,7 @@ mod damage;
 mod memory_env;
 mod model;
 mod passage;
+mod salvage;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

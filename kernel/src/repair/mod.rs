@@ -18,7 +18,8 @@
 //! - nothing is created, written, renamed or locked by a new file in the original directory;
 //! - without an uncertain range over a key, what the new database says of it is what the original last acknowledged;
 //! - nothing outside the lost extents is missing (but, if the manifest is lost, what dropped keyspaces left comes back);
-//! - memory is bounded by one memtable, one block of each of 64 tables, and the largest transaction.
+//! - memory is bounded by one memtable, one block of each of 64 tables, what a search for blocks keeps (about 10 MB), and
+//!   the largest transaction.
 
 mod assemble;
 mod log;
@@ -171,7 +172,7 @@ pub async fn repair(
         now: RepairProgress { files_done: 0, files: plan.files_to_read(), bytes_done: 0 },
     };
     for table in &plan.tables {
-        tables::salvage(&plan, table, &mut assembly).await?;
+        tables::salvage(&plan, table, &mut assembly, &mut progress).await?;
         progress.file(table.bytes);
     }
     log::salvage(&plan, &mut assembly, &mut progress).await?;

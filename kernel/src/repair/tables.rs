@@ -10,16 +10,24 @@
 
 use super::assemble::{Assembly, Owner, SortedOutput, name_of};
 use super::structure::{Plan, TablePlan};
-use super::{KeyExtent, LostExtent, Mark, behind};
+use super::{KeyExtent, LostExtent, Mark, Progress, RepairProgress, behind};
 use crate::error::{Error, Result};
 use crate::table::{Salvage, Salvaged};
 use crate::types::{KEY_LEN_MAX, OpKind, RangeTombstone, Seq};
 
-/// Takes what is whole of `table`.
+/// How many bytes of a table are walked before that is told.
+const TELL_BYTES: u64 = 1 << 20;
+
+/// Takes what is whole of `table`. Tells how far it is in it, not that it is done.
 ///
 /// # Errors
 /// Only what the target's disk answers, and an original that is newer than this version.
-pub(super) async fn salvage(plan: &Plan, table: &TablePlan, assembly: &mut Assembly) -> Result<()> {
+pub(super) async fn salvage(
+    plan: &Plan,
+    table: &TablePlan,
+    assembly: &mut Assembly,
+    progress: &mut Progress<'_>,
+) -> Result<()> {
     assembly.count_table();
     let owner = table.keyspace.map_or(Owner::Stray(table.no), Owner::Keyspace);
     let mut lost = Lost { plan, table, owner, found: Vec::new() };
@@ -36,7 +44,7 @@ pub(super) async fn salvage(plan: &Plan, table: &TablePlan, assembly: &mut Assem
         }
     };
     let mut output = assembly.begin_output(owner).await?;
-    let result = copy(&mut walk, &mut output, &mut lost).await;
+    let result = copy(&mut walk, &mut output, &mut lost, progress).await;
     match result {
         Ok(()) => assembly.end_output(output).await?,
         Err(error) => {
@@ -53,8 +61,20 @@ pub(super) async fn salvage(plan: &Plan, table: &TablePlan, assembly: &mut Assem
     lost.tell(assembly)
 }
 
-async fn copy(walk: &mut Salvage, output: &mut SortedOutput, lost: &mut Lost<'_>) -> Result<()> {
+async fn copy(
+    walk: &mut Salvage,
+    output: &mut SortedOutput,
+    lost: &mut Lost<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<()> {
+    let mut told = 0;
     loop {
+        let position = walk.position();
+        if position.saturating_sub(told) >= TELL_BYTES {
+            told = position;
+            let bytes_done = progress.now.bytes_done.saturating_add(position);
+            (progress.tell)(RepairProgress { bytes_done, ..progress.now });
+        }
         let next = match walk.next().await {
             Ok(Some(next)) => next,
             Ok(None) => return Ok(()),

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support {
+    pub mod flaky;
+    pub mod other_disk;
     pub mod settings;
 }
 
@@ -13,13 +15,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use holdfast::env::Env;
+use holdfast::env::{Env, IoErrorKind};
 use holdfast::types::file_name::{self, FileKind};
 use holdfast::{
     Compression, Db, Durability, KeyspaceOptions, Options, RepairOptions, RepairReport, Scan, Structure,
     WriteBatch, repair,
 };
 use holdfast_sim::{SimDisk, World};
+use support::flaky::Flaky;
 use support::settings;
 
 type Key = (String, Vec<u8>);
@@ -339,4 +342,35 @@ fn what_cannot_be_repaired_is_refused() {
         }
         process.run(ask("/db", "/new")).await.unwrap().unwrap();
     });
+}
+
+/// A lock that was refused for another reason than its holder says nothing of a writer.
+#[test]
+fn a_source_of_which_nothing_tells_whether_it_has_a_writer_is_left_alone() {
+    use IoErrorKind::{Medium, Other, Permission, TooManyFiles, Transient, Unsupported};
+    for (kind, passes) in [
+        (TooManyFiles, false),
+        (Medium, false),
+        (Transient, false),
+        (Other, false),
+        (Permission, true),
+        (Unsupported, true),
+    ] {
+        holdfast_sim::run(1, move |world| async move {
+            let process = world.process("db");
+            let (env, reads) = Flaky::over(process.env(), "db");
+            let repaired = process
+                .run(async move {
+                    let db = Db::open_in(env.clone(), "/db", options()).await.unwrap();
+                    db.default_keyspace().unwrap().put("key", "value").await.unwrap();
+                    db.close().await.unwrap();
+                    *reads.lock_refused.lock().unwrap() = Some(kind);
+                    repair(env, "/db", "/new", RepairOptions::default(), &mut |_| {}).await
+                })
+                .await
+                .unwrap();
+            assert_eq!(repaired.is_ok(), passes, "{kind:?}: {repaired:?}");
+            assert_eq!(process.disk().exists("/new"), passes, "{kind:?}: nothing is made of it");
+        });
+    }
 }

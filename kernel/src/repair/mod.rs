@@ -152,9 +152,9 @@ impl RepairReport {
 /// Works whatever is damaged or missing. Reads each file of the original once, and writes what it takes twice.
 ///
 /// # Errors
-/// `NotFound` if `source` holds no file of a database; `Locked` if a process has it open; `Invalid` if `target` is not
-/// empty or is `source`; `NewerFormat`; `DiskFull` and `Io` for the target. After an error `target` holds files but is
-/// no database.
+/// `NotFound` if `source` holds no file of a database; `Locked` if a process has it open; `Io` or `TooManyFiles` if it
+/// cannot be told whether one has; `Invalid` if `target` is not empty or is `source`; `NewerFormat`; `DiskFull` and `Io`
+/// for the target. After an error `target` holds files but is no database.
 pub async fn repair(
     env: Arc<dyn Env>,
     source: impl AsRef<Path>,
@@ -202,20 +202,26 @@ impl Progress<'_> {
     }
 }
 
-/// Keeps writers out through a lock file that is there; none is made.
+/// Keeps writers out through a lock file that is there; none is made. Only what proves that nobody can write there, or
+/// that this user may not ask, counts as no writer.
 async fn lock_source(env: &dyn Env, source: &Path) -> Result<Option<Box<dyn DirLock>>> {
     let path = source.join(file_name::LOCK);
     match env.disk().metadata(&path).await {
         Ok(metadata) if !metadata.is_dir => {}
-        _ => return Ok(None),
+        Ok(_) => return Ok(None),
+        Err(error) if matches!(error.kind, IoErrorKind::NotFound | IoErrorKind::Permission) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
     }
     match env.disk().lock(source, file_name::LOCK, LockKind::Shared).await {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if matches!(error.kind, IoErrorKind::Locked | IoErrorKind::LockedHere) => {
             Err(Error::Locked(source.to_path_buf()))
         }
-        // A read-only copy cannot be locked and has no writer.
-        Err(_) => Ok(None),
+        // A read-only copy cannot be locked and has no writer; and some file systems have no locks.
+        Err(error) if matches!(error.kind, IoErrorKind::Permission | IoErrorKind::Unsupported) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

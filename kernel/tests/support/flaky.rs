@@ -1,11 +1,11 @@
-//! A world that passes everything on to another one, but lets reads of some files, and syncs of some directories, fail or
-//! take long for a while.
+//! A world that passes everything on to another one, but lets reads of some files, and syncs and locks of some
+//! directories, fail or take long for a while.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast::env::{
     Advice, Buf, DirEntry, DirLock, Disk, Env, File, FreeSpace, Io, IoError, IoErrorKind, IoResult, LockKind,
@@ -22,6 +22,8 @@ pub struct Reads {
     pub failed: AtomicU32,
     /// What begins now, a read or a sync of a directory, is answered so much later than it was done.
     pub late_ns: AtomicU64,
+    /// How every lock of the directory is answered, if at all.
+    pub lock_refused: Mutex<Option<IoErrorKind>>,
 }
 
 impl Reads {
@@ -192,6 +194,11 @@ impl Disk for Flaky {
     }
 
     fn lock(&self, dir: &Path, name: &str, kind: LockKind) -> Io<IoResult<Box<dyn DirLock>>> {
+        let refused = *self.reads.lock_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = refused.filter(|_| dir.to_string_lossy().ends_with(self.suffix)) {
+            let (path, detail) = (dir.join(name), "for a moment".into());
+            return Io::ready(Err(IoError { kind, operation: "lock", path, offset: None, detail }));
+        }
         self.inner.disk().lock(dir, name, kind)
     }
 

@@ -36,6 +36,10 @@ pub(crate) struct SalvagedManifest {
     pub later: Vec<Change>,
     /// Bad bytes: offset and length.
     pub bad: Vec<(u64, u64)>,
+    /// Offset behind the last edit, or seal, that can be read.
+    pub end: u64,
+    /// `CURRENT` can be read and names a later manifest, or another one of this number: this one is out of date.
+    pub superseded: bool,
 }
 
 /// Reads manifest `no` of `dir` as far as that is possible; `None` if nothing tells its identity.
@@ -57,7 +61,7 @@ pub(crate) async fn salvage(env: &dyn Env, dir: &Path, no: FileNo) -> Result<Opt
     let expected =
         header.as_ref().map_or(len, |(_, _, capacity)| capacity.saturating_add(HEADER_REGION as u64));
     let of = SectorUse { id, epoch: 0, base: Lsn::ZERO };
-    let mut walk = Walk { salvaged: SalvagedManifest::default() };
+    let mut walk = Walk { salvaged: SalvagedManifest { end: offset_of(Lsn::ZERO), ..Default::default() } };
     if header.is_none() {
         walk.salvaged.bad.push((0, HEADER_REGION as u64));
     }
@@ -75,6 +79,14 @@ pub(crate) async fn salvage(env: &dyn Env, dir: &Path, no: FileNo) -> Result<Opt
     }
     scan.finish(&mut found);
     walk.take(&mut found);
+    // As an opening does: what was durable when the manifest came into force must be there.
+    if let Some(named) = named.filter(|named| named.no == no && named.id == id) {
+        let (end, durable) = (walk.salvaged.end, offset_of(named.durable));
+        if end < durable && walk.salvaged.bad.iter().all(|(at, len)| at.saturating_add(*len) < durable) {
+            walk.salvaged.bad.push((end, durable.saturating_sub(end)));
+        }
+    }
+    walk.salvaged.superseded = named.is_some_and(|named| named.no > no || named.no == no && named.id != id);
     if len != expected {
         walk.salvaged.bad.push((len.min(expected), expected.abs_diff(len)));
     }
@@ -100,6 +112,7 @@ impl Walk {
                     self.salvaged.bad.push((offset_of(start), end.since(start)));
                 }
                 Scanned::Group { start, end, frames } => {
+                    self.salvaged.end = offset_of(end);
                     for frame in frames.into_iter().filter(|frame| frame.kind != FrameKind::Seal) {
                         let edit = match frame.kind {
                             FrameKind::Edit => Edit::decode(&frame.body).ok(),

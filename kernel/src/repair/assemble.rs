@@ -144,6 +144,11 @@ impl Assembly {
         self.marks.push(mark);
     }
 
+    /// True if every key of every keyspace is marked.
+    pub fn is_all_uncertain(&self, plan: &Plan) -> bool {
+        plan.marks.iter().chain(&self.marks).any(|mark| mark.owner.is_none())
+    }
+
     pub fn lose(&mut self, extent: LostExtent) {
         self.lost.push(extent);
     }

@@ -10,6 +10,9 @@
 //!
 //! A lost group may have held any key of any keyspace whose entries at that place are not in tables yet; the commits
 //! before and after it tell which `Seq`s it may have held.
+//!
+//! A commit to a keyspace that the manifest has not made yet proves that the manifest's newest edits are lost, as it does
+//! to an opening: the commit is taken, and everything is uncertain.
 
 #![deny(
     clippy::unwrap_used,
@@ -19,6 +22,7 @@
     clippy::arithmetic_side_effects
 )]
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,7 +36,7 @@ use crate::record::{
     FIRST_SECTOR, FrameKind, HEADER_REGION, READ_CHUNK, SECTOR, Scan, Scanned, ScannedFrame, SectorUse,
     position_of, read_leniently, sector_bytes,
 };
-use crate::types::{BatchView, FileId, Lsn, Seq, Timestamp};
+use crate::types::{BatchView, FileId, KeyspaceId, Lsn, Seq, Timestamp};
 use crate::wal::{Predecessor, SegmentState};
 
 /// Takes what counts of all segments, oldest first.
@@ -40,7 +44,8 @@ use crate::wal::{Predecessor, SegmentState};
 /// # Errors
 /// Only what the target's disk answers, and an original that cannot even be opened.
 pub(super) async fn salvage(plan: &Plan, assembly: &mut Assembly, progress: &mut Progress<'_>) -> Result<()> {
-    let mut delivery = Delivery { plan, assembly, open: Vec::new(), last: Seq::ZERO };
+    let mut delivery =
+        Delivery { plan, assembly, open: Vec::new(), last: Seq::ZERO, unknown: BTreeSet::new() };
     let mut used = Vec::new();
     let mut is_missing_one = false;
     for segment in &plan.segments {
@@ -313,6 +318,8 @@ struct Delivery<'a> {
     assembly: &'a mut Assembly,
     open: Vec<OpenLoss>,
     last: Seq,
+    /// Keyspaces that have commits and that the manifest, which seemed whole, has not made yet.
+    unknown: BTreeSet<KeyspaceId>,
 }
 
 impl Delivery<'_> {
@@ -380,13 +387,33 @@ impl Delivery<'_> {
         self.last = self.last.max(seq);
         self.assembly.note_batch(seq, timestamp);
         for op in view.iter() {
-            let known = self.plan.version.keyspaces.get(&op.keyspace);
-            let is_lost = self.plan.structure == Structure::Lost;
-            if is_lost || known.is_some_and(|keyspace| lsn >= keyspace.flushed) {
-                self.assembly.apply(op, seq);
+            if op.keyspace.get() == u32::MAX {
+                return Err(reader.bad("number of a keyspace is out of range"));
             }
+            match self.plan.version.keyspaces.get(&op.keyspace) {
+                Some(keyspace) if lsn < keyspace.flushed => continue,
+                Some(_) => {}
+                None if self.plan.was_dropped(op.keyspace) => continue,
+                None => self.note_unknown(op.keyspace, seq),
+            }
+            self.assembly.apply(op, seq);
         }
         Ok(())
+    }
+
+    /// There is a commit to a keyspace that is not in the manifest and was not dropped.
+    fn note_unknown(&mut self, id: KeyspaceId, seq: Seq) {
+        let is_told = self.unknown.is_empty() && self.assembly.is_all_uncertain(self.plan);
+        if is_told || !self.unknown.insert(id) {
+            return;
+        }
+        let (file, offset) = self.plan.manifest.clone();
+        let what = format!(
+            "the newest edits of the manifest: commit {seq} is to keyspace {id}, which no edit that is left has made"
+        );
+        let (keyspace, keys) = (None, Some(KeyExtent::all()));
+        self.assembly.lose(LostExtent { file, offset, len: 0, what, keyspace, keys, seqs: None });
+        self.assembly.mark(Mark { owner: None, keys: KeyExtent::all(), through: Seq::LIMIT });
     }
 
     /// Tells the open losses; the commit that follows them is `next`.

@@ -20,6 +20,8 @@
 //! - nothing outside the lost extents is missing (but, if the manifest is lost, what dropped keyspaces left comes back);
 //! - memory is bounded by one memtable, one block of each of 64 tables, what a search for blocks keeps (about 10 MB), and
 //!   the largest transaction.
+//! - where an edit of the manifest is lost, everything is uncertain: it may have made a keyspace, or dropped one;
+//! - memory is bounded by one memtable, one block of each of 64 tables, and the largest transaction.
 
 mod assemble;
 mod log;
@@ -176,6 +178,11 @@ pub async fn repair(
         progress.file(table.bytes);
     }
     log::salvage(&plan, &mut assembly, &mut progress).await?;
+    if assembly.is_all_uncertain(&plan) {
+        for table in &plan.newer {
+            tables::salvage(&plan, table, &mut assembly).await?;
+        }
+    }
     let report = assembly.finish(&plan, options).await?;
     tracing::info!(
         source = %source.display(),

@@ -4,8 +4,12 @@
 //! |---|---|
 //! | the manifest that `CURRENT` names | both are whole, and it misses no table while newer ones are there |
 //! | the manifest with the greatest number | whole, and every file it names is there |
-//! | its edits before the first bad byte | the files they name are exactly those that are there |
+//! | its edits before the first bad byte | the files they name are exactly those that are there; everything is uncertain |
 //! | none | every file counts by itself, and everything is uncertain: a file may be missing, or one too many there |
+//!
+//! That the files fit says nothing of an edit that made, dropped or changed a keyspace, for it touches none. So what
+//! follows from lost edits is uncertain even if they fit, and a keyspace that the manifest has not made *yet* is taken
+//! from log and tables all the same: only a number below the manifest's next one can be that of a dropped keyspace.
 //!
 //! A file is found by its identity, so that one under a wrong name is found too.
 
@@ -17,7 +21,7 @@
     clippy::arithmetic_side_effects
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,9 +81,15 @@ pub(super) struct Plan {
     pub structure: Structure,
     /// The state described; empty if lost.
     pub version: Version,
-    /// Names and options of keyspaces that anything tells of.
+    /// The manifest that tells it, and where its edits end; the directory if there is none.
+    pub manifest: (PathBuf, u64),
+    /// Names and options of keyspaces that anything tells of. No name is there twice.
     pub keyspaces: BTreeMap<KeyspaceId, (String, KeyspaceOptions)>,
+    /// Keyspaces that edits behind the lost ones dropped.
+    pub dropped: BTreeSet<KeyspaceId>,
     pub tables: Vec<TablePlan>,
+    /// Tables that were made after the last edit that can be read: they count only if edits are lost.
+    pub newer: Vec<TablePlan>,
     pub segments: Vec<SegmentPlan>,
     pub lost: Vec<LostExtent>,
     pub marks: Vec<Mark>,
@@ -96,17 +106,17 @@ impl Plan {
         let budget = Arc::new(Budget::new(BUDGET_BYTES));
         let mut witness = Witness::default();
         let structure = witness.find(&**env, source, &directory).await?;
-        let mut keyspaces = std::mem::take(&mut witness.names);
-        for keyspace in witness.version.keyspaces.values() {
-            keyspaces.insert(keyspace.id, (keyspace.name.clone(), keyspace.options.clone()));
-        }
+        let keyspaces = witness.keyspaces();
         let mut plan = Self {
             env: env.clone(),
             budget,
             structure,
             version: witness.version,
+            manifest: witness.manifest.unwrap_or_else(|| (source.to_path_buf(), 0)),
             keyspaces,
+            dropped: witness.dropped,
             tables: Vec::new(),
+            newer: Vec::new(),
             segments: Vec::new(),
             lost: witness.lost,
             marks: Vec::new(),
@@ -115,6 +125,8 @@ impl Plan {
         plan.find_segments(source, &directory, &witness.log_ids).await?;
         if structure == Structure::Lost {
             plan.version = Version { next_keyspace_id: 0, ..Version::default() };
+        }
+        if structure == Structure::Lost || witness.is_partial {
             plan.marks.push(Mark { owner: None, keys: KeyExtent::all(), through: Seq::LIMIT });
         }
         Ok(plan)
@@ -167,6 +179,22 @@ impl Plan {
                 });
             }
         }
+        let is_named = |id: FileId| self.tables.iter().any(|table| table.id == Some(id));
+        for (no, path, bytes, facts) in here {
+            let Some(facts) = facts.filter(|_| no >= self.version.next_file_no) else { continue };
+            let keyspace = facts.keyspace.filter(|id| !is_named(facts.id) && !self.was_dropped(*id));
+            if keyspace.is_some() {
+                self.newer.push(TablePlan {
+                    named: path.clone(),
+                    path: Some(path),
+                    no,
+                    id: Some(facts.id),
+                    keyspace,
+                    meta: facts.meta.map(Arc::new),
+                    bytes,
+                });
+            }
+        }
         Ok(())
     }
 
@@ -202,6 +230,13 @@ impl Plan {
             });
         }
         Ok(())
+    }
+
+    /// True if the keyspace was dropped for certain. One that is not known need not have been: the edit that made it
+    /// may be lost, unless the manifest knows that its number was given before.
+    pub fn was_dropped(&self, id: KeyspaceId) -> bool {
+        let is_past = id.get() < self.version.next_keyspace_id && !self.version.keyspaces.contains_key(&id);
+        is_past || self.dropped.contains(&id)
     }
 
     /// The name of a keyspace in the new database, and whether it is made up.
@@ -258,6 +293,12 @@ impl Directory {
 #[derive(Default)]
 struct Witness {
     version: Version,
+    /// Where it stands, and where its edits end.
+    manifest: Option<(PathBuf, u64)>,
+    /// Edits are lost, or may be: nobody knows what they said.
+    is_partial: bool,
+    /// By edits of the newest manifest behind the lost ones. Numbers are never used again, so this stays true.
+    dropped: BTreeSet<KeyspaceId>,
     names: BTreeMap<KeyspaceId, (String, KeyspaceOptions)>,
     owners: BTreeMap<FileNo, KeyspaceId>,
     log_ids: BTreeMap<FileNo, FileId>,
@@ -269,10 +310,11 @@ impl Witness {
         let problem = match manifest::load(env, source).await {
             Ok(Found::Database(loaded)) => {
                 self.version = loaded.version;
+                let path = file_name::path(source, FileKind::Manifest, loaded.no);
+                self.manifest = Some((path.clone(), loaded.unused_from));
                 if !self.is_outdated(directory) {
                     return Ok(Structure::InForce);
                 }
-                let path = file_name::path(source, FileKind::Manifest, loaded.no);
                 let what =
                     "it names tables that are missing while newer ones are there: its newest edits are lost";
                 self.lose(path, 0, 0, what.into());
@@ -289,14 +331,17 @@ impl Witness {
             Err(newer @ Error::NewerFormat { .. }) => return Err(newer),
             Err(error) => Some(error.to_string()),
         };
+        let told = self.lost.len();
         let has_manifest_problem = self.find_newest(env, source, directory).await?;
         let manifest_is_sound = !has_manifest_problem && problem.is_some();
-        if let Some(problem) = problem.filter(|_| !has_manifest_problem) {
+        if let Some(problem) = problem.filter(|_| !has_manifest_problem || self.lost.len() == told) {
             self.lose(source.join(CURRENT), 0, 512, problem);
         }
-        if manifest_is_sound && self.names_only_what_is_there(directory)
-            || self.names_exactly_what_is_there(directory)
-        {
+        let is_whole = manifest_is_sound && self.names_only_what_is_there(directory);
+        if is_whole || self.names_exactly_what_is_there(directory) {
+            // Without CURRENT a file that was made later may be that of a later manifest.
+            self.is_partial = !is_whole || self.is_older_than_a_file(directory);
+            self.version.keyspaces.retain(|id, _| !self.dropped.contains(id));
             return Ok(Structure::Newest);
         }
         self.lost.push(LostExtent {
@@ -311,10 +356,12 @@ impl Witness {
             seqs: None,
         });
         self.take_hints_of_version();
+        self.dropped.clear();
         Ok(Structure::Lost)
     }
 
-    /// Reads the manifest with the greatest number, then older ones for hints. True if the newest is bad or missing.
+    /// Reads the manifest with the greatest number, then older ones for hints; of two hints the newer counts. True if the
+    /// newest is bad, missing, or not the newest there was.
     async fn find_newest(&mut self, env: &dyn Env, source: &Path, directory: &Directory) -> Result<bool> {
         let mut numbers: Vec<FileNo> = directory.of(FileKind::Manifest).collect();
         numbers.sort_unstable();
@@ -330,21 +377,26 @@ impl Witness {
                 None => vec![(0, length(env, &path).await)],
             };
             if age == 0 {
-                is_bad = salvaged.as_ref().is_none_or(|salvaged| !salvaged.whole);
+                is_bad = salvaged.as_ref().is_none_or(|salvaged| !salvaged.whole || salvaged.superseded);
             }
             for (offset, len) in bad {
                 self.lose(path.clone(), offset, len, "edits of the manifest that cannot be read".into());
             }
             let Some(salvaged) = salvaged else { continue };
-            for change in &salvaged.later {
+            for change in salvaged.later.iter().rev() {
+                if let Change::DropKeyspace { id } = change
+                    && age == 0
+                {
+                    self.dropped.insert(*id);
+                }
+                self.take_hint(change);
+            }
+            for change in &salvaged.version.snapshot().changes {
                 self.take_hint(change);
             }
             if age == 0 {
                 self.version = salvaged.version;
-            } else {
-                for change in &salvaged.version.snapshot().changes {
-                    self.take_hint(change);
-                }
+                self.manifest = Some((path, salvaged.end));
             }
         }
         Ok(is_bad)
@@ -357,22 +409,37 @@ impl Witness {
         self.version = Version::default();
     }
 
+    /// Takes a hint, unless a newer one was taken before.
     fn take_hint(&mut self, change: &Change) {
         match change {
             Change::CreateKeyspace { id, name, options } if options.validate().is_ok() => {
-                let taken = self.names.iter().any(|(other, (used, _))| used == name && other != id);
-                if !taken {
-                    self.names.insert(*id, (name.clone(), options.clone()));
+                let is_taken = self.names.values().any(|(used, _)| used == name);
+                if !is_taken && !self.dropped.contains(id) {
+                    self.names.entry(*id).or_insert_with(|| (name.clone(), options.clone()));
                 }
             }
             Change::AddTable { keyspace, table, .. } => {
-                self.owners.insert(table.no, *keyspace);
+                self.owners.entry(table.no).or_insert(*keyspace);
             }
             Change::AddLogSegment { no, id } => {
-                self.log_ids.insert(*no, *id);
+                self.log_ids.entry(*no).or_insert(*id);
             }
             _ => {}
         }
+    }
+
+    /// Names and options of keyspaces: those of the version, and hints at what may have come after it. A hint at a name
+    /// that is in use, or at a number that the version knows to be a dropped keyspace's, is none.
+    fn keyspaces(&mut self) -> BTreeMap<KeyspaceId, (String, KeyspaceOptions)> {
+        let mut keyspaces = std::mem::take(&mut self.names);
+        let version = &self.version;
+        keyspaces.retain(|id, (name, _)| {
+            id.get() >= version.next_keyspace_id && version.keyspace_named(name).is_none()
+        });
+        for keyspace in version.keyspaces.values() {
+            keyspaces.insert(keyspace.id, (keyspace.name.clone(), keyspace.options.clone()));
+        }
+        keyspaces
     }
 
     fn named(&self) -> Vec<(FileKind, FileNo)> {
@@ -396,11 +463,24 @@ impl Witness {
         named.iter().any(is_missing) && directory.of(FileKind::Table).any(is_newer)
     }
 
+    /// A table or log segment was made after its last edit. That may be a flush which a kill interrupted.
+    fn is_older_than_a_file(&self, directory: &Directory) -> bool {
+        let mut made = directory.of(FileKind::Table).chain(directory.of(FileKind::Log));
+        made.any(|no| no >= self.version.next_file_no)
+    }
+
+    /// The tables of dropped keyspaces may be there or not.
     fn names_exactly_what_is_there(&self, directory: &Directory) -> bool {
-        let mut here: Vec<_> =
-            directory.files.iter().filter(|f| f.0 != FileKind::Manifest).copied().collect();
+        let dropped = self.version.keyspaces.values().filter(|keyspace| self.dropped.contains(&keyspace.id));
+        let gone: BTreeSet<FileNo> =
+            dropped.flat_map(|keyspace| keyspace.tables()).map(|(_, table)| table.no).collect();
+        let counts = |file: &(FileKind, FileNo)| {
+            file.0 == FileKind::Log || file.0 == FileKind::Table && !gone.contains(&file.1)
+        };
+        let mut here: Vec<_> = directory.files.iter().copied().filter(counts).collect();
         here.sort_unstable();
-        !self.version.keyspaces.is_empty() && here == self.named()
+        let named: Vec<_> = self.named().into_iter().filter(counts).collect();
+        !self.version.keyspaces.is_empty() && here == named
     }
 
     fn lose(&mut self, file: PathBuf, offset: u64, len: u64, what: String) {

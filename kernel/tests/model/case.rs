@@ -170,6 +170,9 @@ pub enum Operation {
     CrashIn(u16, bool),
 }
 
+/// Every case as it was drawn, neither shrunk nor shortened, opens the database again at least so often.
+pub const REOPENINGS_MIN: u64 = 3;
+
 /// A case.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Case {
@@ -232,11 +235,14 @@ impl Case {
         let mix = Mix::draw(&mut draw);
         let mut operations: Vec<Operation> = vec![Operation::CreateKeyspace(1), Operation::CreateKeyspace(2)];
         operations.extend((0..count).map(|_| mix.operation(&mut draw)));
-        // At least four ends of an opening, in four different places.
+        // Four ends of an opening that surely come, in four different places, so that no case has fewer than
+        // `REOPENINGS_MIN`; and one that comes in the middle of something, if the case lasts so long.
         for quarter in 1..=4 {
             let at = operations.len() * quarter / 4;
-            operations.insert(at, mix.ending(&mut draw));
+            operations.insert(at, mix.sure_ending(&mut draw));
         }
+        let at = draw.below(operations.len() as u64) as usize;
+        operations.insert(at, mix.crash_to_come(&mut draw));
         Self { seed, settings, operations: List(operations) }
     }
 
@@ -407,14 +413,26 @@ impl Mix {
     }
 
     fn ending(&self, draw: &mut Draw) -> Operation {
+        match draw.one_in(4) {
+            true => self.crash_to_come(draw),
+            false => self.sure_ending(draw),
+        }
+    }
+
+    /// Ends the opening that carries it out.
+    fn sure_ending(&self, draw: &mut Draw) -> Operation {
         let again = if draw.one_in(3) { 1 + draw.below(40) as u8 } else { 0 };
-        match draw.below(8) {
+        match draw.below(6) {
             0 => Operation::Close,
             1 => Operation::DropAll,
             2..=3 => Operation::Kill(again),
-            4..=5 => Operation::PowerLoss(again),
-            _ => Operation::CrashIn(1 + draw.below(120) as u16, draw.one_in(2)),
+            _ => Operation::PowerLoss(again),
         }
+    }
+
+    /// Ends the opening only if so many disk calls follow before it ends otherwise.
+    fn crash_to_come(&self, draw: &mut Draw) -> Operation {
+        Operation::CrashIn(1 + draw.below(120) as u16, draw.one_in(2))
     }
 }
 

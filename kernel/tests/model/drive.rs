@@ -48,9 +48,17 @@ pub struct Counts {
     pub levels: u64,
     pub conflicts: u64,
     pub commits: u64,
-    pub reopenings: u64,
+    /// The first is one of them.
+    pub openings: u64,
     pub reads: u64,
     pub operations: u64,
+}
+
+impl Counts {
+    /// Openings of what an earlier one wrote.
+    pub fn reopenings(&self) -> u64 {
+        self.openings.saturating_sub(1)
+    }
 }
 
 /// What outlives the process.
@@ -101,7 +109,7 @@ pub async fn live(place: Place, case: Arc<Case>, run: Arc<Mutex<Run>>) -> Result
     place.live_on();
     let contents = everything(&db).await?;
     lock(&run).oracle.opened(db.last_seq().get(), &contents)?;
-    lock(&run).counts.reopenings += 1;
+    lock(&run).counts.openings += 1;
     let mut session = Session::new(place, env, case.clone(), run.clone(), db);
     loop {
         let at = {

@@ -10,7 +10,7 @@ use holdfast::env::linux::block_on;
 use holdfast_sim::{Ratio, SimOptions, World};
 use quickcheck::Arbitrary;
 
-use crate::case::Case;
+use crate::case::{Case, REOPENINGS_MIN};
 use crate::drive::{Counts, Defect, Ended, Report, Run, live};
 use crate::number_from;
 use crate::place::Place;
@@ -57,7 +57,7 @@ impl fmt::Display for Means {
             ("compactions", self.compactions),
             ("levels", self.levels),
             ("conflicts", self.conflicts),
-            ("openings", self.reopenings),
+            ("reopenings", self.reopenings),
             ("crashes", self.crashes),
         ] {
             write!(f, " {name} {}.{:02}", mean / 100, mean % 100)?;
@@ -145,11 +145,11 @@ pub fn run_on_real_directory(case: &Case) -> Result<Counts, Report> {
 /// Runs all cases of a budget.
 ///
 /// # Errors
-/// The text to show for the first failure: seed, report, shrunk case.
+/// The text to show for the first failure: seed, report, shrunk case; or the seed of a case that was too tame.
 pub fn explore(budget: &Budget) -> Result<Means, String> {
     let next = AtomicU64::new(0);
     let sum = Mutex::new((0u64, Counts::default(), 0u64));
-    let failure: Mutex<Option<(Case, Report)>> = Mutex::new(None);
+    let failure: Mutex<Option<(Case, Fault)>> = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..budget.jobs.max(1) {
             scope.spawn(|| {
@@ -159,10 +159,10 @@ pub fn explore(budget: &Budget) -> Result<Means, String> {
                         return;
                     }
                     let case = Case::of_seed(budget.first_seed.wrapping_add(number));
-                    match run_case(&case, Defect::None) {
+                    match run_drawn(&case) {
                         Ok(summary) => add(&mut sum.lock().expect("no panic"), &summary),
-                        Err(report) => {
-                            failure.lock().expect("no panic").get_or_insert((case, report));
+                        Err(fault) => {
+                            failure.lock().expect("no panic").get_or_insert((case, fault));
                         }
                     }
                 }
@@ -171,7 +171,29 @@ pub fn explore(budget: &Budget) -> Result<Means, String> {
     });
     match failure.into_inner().expect("no panic") {
         None => Ok(means(&sum.into_inner().expect("no panic"))),
-        Some((case, report)) => Err(describe(&case, &report, budget.shrinks)),
+        Some((case, Fault::Violation(report))) => Err(describe(&case, &report, budget.shrinks)),
+        Some((case, Fault::Tame(reopenings))) => Err(format!(
+            "seed {} opened its database again {reopenings} times only, but every case must do so {REOPENINGS_MIN} \
+             times: mend `Case::of_seed`",
+            case.seed
+        )),
+    }
+}
+
+/// What is wrong with a case that was drawn.
+enum Fault {
+    /// The database broke a promise.
+    Violation(Report),
+    /// The case asks less of the database than it must. Nothing is gained by shrinking it.
+    Tame(u64),
+}
+
+/// Runs a case as it was drawn, which a shrunk one is not: of that nothing is asked but its violation.
+fn run_drawn(case: &Case) -> Result<Summary, Fault> {
+    let summary = run_case(case, Defect::None).map_err(Fault::Violation)?;
+    match summary.counts.reopenings() {
+        reopenings if reopenings < REOPENINGS_MIN => Err(Fault::Tame(reopenings)),
+        _ => Ok(summary),
     }
 }
 
@@ -185,7 +207,7 @@ fn add(sum: &mut (u64, Counts, u64), summary: &Summary) {
     counts.levels += more.levels;
     counts.conflicts += more.conflicts;
     counts.commits += more.commits;
-    counts.reopenings += more.reopenings;
+    counts.openings += more.openings;
     counts.reads += more.reads;
     counts.operations += more.operations;
 }
@@ -197,7 +219,8 @@ fn means((cases, counts, crashes): &(u64, Counts, u64)) -> Means {
         compactions: mean(counts.compactions),
         levels: mean(counts.levels),
         conflicts: mean(counts.conflicts),
-        reopenings: mean(counts.reopenings),
+        // The first opening of a case found nothing.
+        reopenings: mean(counts.openings.saturating_sub(*cases)),
         crashes: mean(*crashes),
         operations: mean(counts.operations),
         commits: mean(counts.commits),

@@ -1,18 +1,23 @@
 //! Holdfast beside other embedded stores: bulk load, durable commits by one and eight writers, look-ups, ranges.
 //!
 //! `ci/peers` builds and runs it. Every row runs all stores in turn, several rounds, in a rotating order, and shows
-//! the median of each and its ratio to the best. Nothing but a wrong answer fails.
+//! the median of each and its ratio to the best. Nothing but a wrong answer fails: after the timed part everything that
+//! a store holds is compared with what was written.
 
+mod contents;
 mod store;
 mod stores;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use contents::{Contents, LIMITS};
 use store::{Failure, KEY_LEN, STORES, Store};
 
 const VALUE_LEN: usize = 100;
 const BATCH: u64 = 1000;
+/// How many commit at once, row by row.
+const WRITERS: [u64; 2] = [1, 8];
 /// A row slower than this many times the best is a miss.
 const RATIO_MAX: f64 = 3.0;
 
@@ -35,7 +40,7 @@ Usage: holdfast-peers [--records N] [--commits N] [--rounds N] [--memory-mib N] 
   --rounds N      rounds, the median counts (default 3)
   --memory-mib N  memory for each store (default 256)
   --dir DIR       where the stores are made (default: the directory for temporary files)
-  --self-test     a store that drops a record must be found out";
+  --self-test     stores that lose, swap or leave out records must be found out";
 
 fn settings() -> Result<Settings, Failure> {
     let mut settings = Settings {
@@ -92,22 +97,22 @@ fn value(n: u64) -> Vec<u8> {
 /// Rates of one store, by row.
 fn measure(store: &dyn Store, settings: &Settings) -> Result<Vec<(String, f64)>, Failure> {
     let mut rows = Vec::new();
-    let mut rate = |row: String, count: u64, took: Duration| rows.push((row, count as f64 / took.as_secs_f64()));
+    let mut rate =
+        |row: String, count: u64, took: Duration| rows.push((row, count as f64 / took.as_secs_f64()));
     let began = Instant::now();
     for batch in 0..settings.records / BATCH {
         store.load(&mut (0..BATCH).map(|n| batch * BATCH + n).map(|n| (key(n), value(n))))?;
     }
     store.settle()?;
     rate("bulk load, records/s".into(), settings.records, began.elapsed());
-    for writers in [1, 8] {
+    for writers in WRITERS {
         let each = settings.commits / writers;
         let began = Instant::now();
         std::thread::scope(|scope| -> Result<(), Failure> {
             let threads: Vec<_> = (0..writers)
                 .map(|writer| {
                     scope.spawn(move || {
-                        let base = (1 << 40) + (writers << 32) + (writer << 24);
-                        (0..each).try_for_each(|n| store.put(&key(base + n), &value(base + n)))
+                        committed(writers, writer, each).try_for_each(|n| store.put(&key(n), &value(n)))
                     })
                 })
                 .collect();
@@ -119,23 +124,44 @@ fn measure(store: &dyn Store, settings: &Settings) -> Result<Vec<(String, f64)>,
     let began = Instant::now();
     for n in 0..reads {
         let n = mix(n ^ 0xabcd) % settings.records;
-        if store.get(&key(n))? != Some(VALUE_LEN as u64) {
+        let mut len = 0;
+        if !store.get(&key(n), &mut |value| len = touch(value))? || len != VALUE_LEN {
             return Err(format!("{}: record {n} is gone or wrong", store.name()).into());
         }
     }
     rate("random reads/s".into(), reads, began.elapsed());
-    for (limit, count) in [(10, reads / 10), (100, reads / 50)] {
+    for (limit, count) in LIMITS.into_iter().zip([reads / 10, reads / 50]) {
         let began = Instant::now();
         for n in 0..count {
             let n = mix(n ^ 0x1234) % settings.records;
-            let (sum, found) = store.range(&key(n), limit)?;
-            if found == 0 || sum != (found * VALUE_LEN) as u64 {
+            let (mut sum, mut found) = (0, 0);
+            store.range(&key(n), limit, &mut |_, value| {
+                sum += touch(value);
+                found += 1;
+            })?;
+            if found == 0 || sum != found * VALUE_LEN {
                 return Err(format!("{}: a range from record {n} is wrong", store.name()).into());
             }
         }
         rate(format!("ranges of {limit}/s"), count, began.elapsed());
     }
+    let of_commits = WRITERS.into_iter().flat_map(|writers| {
+        (0..writers).flat_map(move |writer| committed(writers, writer, settings.commits / writers))
+    });
+    Contents::of((0..settings.records).chain(of_commits)).check(store)?;
     Ok(rows)
+}
+
+/// Numbers of the records that one of some writers commits.
+fn committed(writers: u64, writer: u64, count: u64) -> impl Iterator<Item = u64> {
+    let base = (1 << 40) + (writers << 32) + (writer << 24);
+    base..base + count
+}
+
+/// The length of a value, whose memory is looked at, so that no store may answer without having it.
+fn touch(value: &[u8]) -> usize {
+    std::hint::black_box(value.first());
+    value.len()
 }
 
 /// A fresh directory, removed with everything in it when dropped.
@@ -194,9 +220,15 @@ fn show(settings: &Settings, names: &[String], rates: &[Vec<Vec<f64>>]) -> bool 
         let met = ratio <= RATIO_MAX;
         all_met &= met;
         if settings.json {
-            let stores: Vec<String> =
-                STORES.iter().zip(&medians).map(|((store, _), rate)| format!("\"{store}\":{rate:.0}")).collect();
-            json.push(format!("{{\"row\":\"{name}\",{},\"ratio\":{ratio:.2},\"met\":{met}}}", stores.join(",")));
+            let stores: Vec<String> = STORES
+                .iter()
+                .zip(&medians)
+                .map(|((store, _), rate)| format!("\"{store}\":{rate:.0}"))
+                .collect();
+            json.push(format!(
+                "{{\"row\":\"{name}\",{},\"ratio\":{ratio:.2},\"met\":{met}}}",
+                stores.join(",")
+            ));
         } else {
             print!("{name:30}");
             medians.iter().for_each(|rate| print!(" {rate:>14.0}"));
@@ -209,16 +241,44 @@ fn show(settings: &Settings, names: &[String], rates: &[Vec<Vec<f64>>]) -> bool 
     all_met
 }
 
-/// A store that loses every thousandth record.
-struct Forgetful(Box<dyn Store>);
+/// What a store does wrong that must be found out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Defect {
+    /// Every thousandth record is lost.
+    Loses,
+    /// Every thousandth record has the value of the one before it, of the same length.
+    Swaps,
+    /// A look-up gives the right length and wrong bytes.
+    Garbles,
+    /// A range begins one entry late.
+    BeginsLate,
+    /// A range gives its entries in the reverse order.
+    Reverses,
+}
 
-impl Store for Forgetful {
+/// A store with a defect.
+struct Defective(Box<dyn Store>, Defect);
+
+impl Store for Defective {
     fn name(&self) -> &'static str {
-        "forgetful"
+        "defective"
     }
 
     fn load(&self, entries: &mut dyn Iterator<Item = ([u8; KEY_LEN], Vec<u8>)>) -> Result<(), Failure> {
-        self.0.load(&mut entries.enumerate().filter(|(at, _)| at % 1000 != 0).map(|(_, entry)| entry))
+        match self.1 {
+            Defect::Loses => {
+                self.0.load(&mut entries.enumerate().filter(|(at, _)| at % 1000 != 0).map(|(_, entry)| entry))
+            }
+            Defect::Swaps => {
+                let mut before = Vec::new();
+                self.0.load(&mut entries.enumerate().map(|(at, (key, value))| {
+                    let given = if at % 1000 == 1 { before.clone() } else { value.clone() };
+                    before = value;
+                    (key, given)
+                }))
+            }
+            _ => self.0.load(entries),
+        }
     }
 
     fn settle(&self) -> Result<(), Failure> {
@@ -229,26 +289,50 @@ impl Store for Forgetful {
         self.0.put(key, value)
     }
 
-    fn get(&self, key: &[u8; KEY_LEN]) -> Result<Option<u64>, Failure> {
-        self.0.get(key)
+    fn get(&self, key: &[u8; KEY_LEN], see: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
+        match self.1 {
+            Defect::Garbles => self.0.get(key, &mut |value| see(&vec![0; value.len()])),
+            _ => self.0.get(key, see),
+        }
     }
 
-    fn range(&self, start: &[u8; KEY_LEN], limit: usize) -> Result<(u64, usize), Failure> {
-        self.0.range(start, limit)
+    fn range(
+        &self,
+        start: &[u8; KEY_LEN],
+        limit: usize,
+        see: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let mut entries = Vec::new();
+        self.0.range(start, limit + 1, &mut |key, value| entries.push((key.to_vec(), value.to_vec())))?;
+        match self.1 {
+            Defect::BeginsLate if entries.len() > 1 => drop(entries.remove(0)),
+            _ => entries.truncate(limit),
+        }
+        if self.1 == Defect::Reverses {
+            entries.reverse();
+        }
+        entries.iter().for_each(|(key, value)| see(key, value));
+        Ok(())
     }
 }
 
 fn self_test(settings: &Settings) -> Result<(), Failure> {
-    let fresh = Fresh::new(&settings.dir, "self-test")?;
-    let store = Forgetful(STORES[0].1(&fresh.0, settings.memory_bytes)?);
     let small = Settings { records: 20_000, commits: 80, dir: settings.dir.clone(), ..*settings };
-    match measure(&store, &small) {
-        Err(found) => {
-            println!("self-test: the planted loss was found: {found}");
-            Ok(())
+    for defect in [Defect::Loses, Defect::Swaps, Defect::Garbles, Defect::BeginsLate, Defect::Reverses] {
+        let fresh = Fresh::new(&settings.dir, "self-test")?;
+        let store = Defective(STORES[0].1(&fresh.0, settings.memory_bytes)?, defect);
+        match measure(&store, &small) {
+            Err(found) => println!("self-test: {defect:?} was found: {found}"),
+            Ok(_) => return Err(format!("self-test: {defect:?} passed").into()),
         }
-        Ok(_) => Err("self-test: a store that loses records passed".into()),
     }
+    // And what is right passes, or the defects would prove nothing.
+    for (name, open) in STORES {
+        let fresh = Fresh::new(&settings.dir, "self-test")?;
+        measure(&*open(&fresh.0, settings.memory_bytes)?, &small)?;
+        println!("self-test: {name} is right");
+    }
+    Ok(())
 }
 
 fn main() {

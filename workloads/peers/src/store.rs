@@ -18,10 +18,15 @@ pub trait Store: Send + Sync {
     fn settle(&self) -> Result<(), Failure>;
     /// One put, durable when it returns.
     fn put(&self, key: &[u8; KEY_LEN], value: &[u8]) -> Result<(), Failure>;
-    /// Length of the value, `None` if there is none; the value's bytes are looked at.
-    fn get(&self, key: &[u8; KEY_LEN]) -> Result<Option<u64>, Failure>;
-    /// Sum of the value lengths of up to `limit` entries from `start` on, and how many there were.
-    fn range(&self, start: &[u8; KEY_LEN], limit: usize) -> Result<(u64, usize), Failure>;
+    /// Shows the value to `see`; false if there is none.
+    fn get(&self, key: &[u8; KEY_LEN], see: &mut dyn FnMut(&[u8])) -> Result<bool, Failure>;
+    /// Shows up to `limit` entries from `start` on, ascending, to `see`: key and value.
+    fn range(
+        &self,
+        start: &[u8; KEY_LEN],
+        limit: usize,
+        see: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure>;
 }
 
 /// Opens a fresh store in an empty directory with a memory budget in bytes.

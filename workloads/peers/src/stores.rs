@@ -50,20 +50,23 @@ impl Store for Holdfast {
         Ok(())
     }
 
-    fn get(&self, key: &[u8; KEY_LEN]) -> Result<Option<u64>, Failure> {
-        Ok(block_on(self.keyspace.get(key))?.map(|value| touch(&value)))
+    fn get(&self, key: &[u8; KEY_LEN], see: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
+        Ok(block_on(self.keyspace.get(key))?.map(|value| see(&value)).is_some())
     }
 
-    fn range(&self, start: &[u8; KEY_LEN], limit: usize) -> Result<(u64, usize), Failure> {
+    fn range(
+        &self,
+        start: &[u8; KEY_LEN],
+        limit: usize,
+        see: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
         block_on(async {
             let scan = holdfast::Scan::range(start.to_vec()..).limit(limit as u64);
             let mut cursor = self.keyspace.scan(scan).await?;
-            let (mut sum, mut count) = (0, 0);
             while let Some(entry) = cursor.next().await? {
-                sum += touch(entry.value);
-                count += 1;
+                see(entry.key, entry.value);
             }
-            Ok((sum, count))
+            Ok(())
         })
     }
 }
@@ -111,18 +114,21 @@ impl Store for Fjall {
         Ok(())
     }
 
-    fn get(&self, key: &[u8; KEY_LEN]) -> Result<Option<u64>, Failure> {
-        Ok(self.keyspace.get(key)?.map(|value| touch(&value)))
+    fn get(&self, key: &[u8; KEY_LEN], see: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
+        Ok(self.keyspace.get(key)?.map(|value| see(&value)).is_some())
     }
 
-    fn range(&self, start: &[u8; KEY_LEN], limit: usize) -> Result<(u64, usize), Failure> {
-        let (mut sum, mut count) = (0, 0);
+    fn range(
+        &self,
+        start: &[u8; KEY_LEN],
+        limit: usize,
+        see: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
         for guard in self.keyspace.range(start.to_vec()..).take(limit) {
-            let (_, value) = guard.into_inner()?;
-            sum += touch(&value);
-            count += 1;
+            let (key, value) = guard.into_inner()?;
+            see(&key, &value);
         }
-        Ok((sum, count))
+        Ok(())
     }
 }
 
@@ -175,23 +181,22 @@ impl Store for Redb {
         Ok(())
     }
 
-    fn get(&self, key: &[u8; KEY_LEN]) -> Result<Option<u64>, Failure> {
+    fn get(&self, key: &[u8; KEY_LEN], see: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
         let table = self.db.begin_read()?.open_table(TABLE)?;
-        Ok(table.get(key.as_slice())?.map(|value| touch(value.value())))
+        Ok(table.get(key.as_slice())?.map(|value| see(value.value())).is_some())
     }
 
-    fn range(&self, start: &[u8; KEY_LEN], limit: usize) -> Result<(u64, usize), Failure> {
+    fn range(
+        &self,
+        start: &[u8; KEY_LEN],
+        limit: usize,
+        see: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
         let table = self.db.begin_read()?.open_table(TABLE)?;
-        let (mut sum, mut count) = (0, 0);
         for entry in table.range::<&[u8]>(start.as_slice()..)?.take(limit) {
-            sum += touch(entry?.1.value());
-            count += 1;
+            let (key, value) = entry?;
+            see(key.value(), value.value());
         }
-        Ok((sum, count))
+        Ok(())
     }
-}
-
-/// Looks at the value, so that no store may answer without having it.
-fn touch(value: &[u8]) -> u64 {
-    value.len() as u64 + u64::from(std::hint::black_box(value.first().copied().unwrap_or(0)) & 0)
 }

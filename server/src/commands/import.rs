@@ -2,8 +2,8 @@
 //!
 //! An import reads its input twice. The first pass checks every line and writes nothing, so a bad line stops it before
 //! the database is touched; the second loads it in transactions of bounded size. What cannot be read twice (standard
-//! input, a pipe) is first copied into a temporary file. With `--skip-bad-lines` one pass is enough: bad lines are
-//! counted and left out.
+//! input, a pipe) is first copied into a temporary file. With `--skip-bad-lines` bad lines are
+//! counted and left out; the first pass then only looks whether the first row of a CSV file fits the others.
 //!
 //! A record over a limit of the kernel is a bad line too, so the second pass meets none. Every record that could be
 //! put alone can be imported, whatever the size of batches: what is collected is committed before a record with which
@@ -52,7 +52,10 @@ impl Import {
         let options = store::options(global, true);
         let mut input = self.open_input()?;
         let rows_total = match self.skip_bad_lines {
-            true => None,
+            true => {
+                self.check_first_row(&mut input)?;
+                None
+            }
             false => Some(self.check(&mut input, &options)?),
         };
         let mut records = self.records(&input, &options).peekable();
@@ -122,16 +125,12 @@ impl Import {
     ) -> impl Iterator<Item = Result<Record, Failure>> + 'a {
         let file = self.name();
         formats::read_on(BufReader::new(input), &self.layout).map(move |row| {
-            let named = |bad| InputError { file: file.clone(), bad };
-            let row = row.map_err(|error| match error {
-                ReadError::Line(bad) => Failure::BadLine(named(bad)),
-                ReadError::File(bad) => Failure::BadFile(named(bad)),
-                ReadError::Io(error) => Failure::io(file.clone(), error),
-            })?;
+            let row = row.map_err(|error| unread(&file, error))?;
             match options.check_put(&row.record.key, &row.record.value) {
                 Ok(()) => Ok(row.record),
                 Err(holdfast::Error::Invalid(what)) => {
-                    Err(Failure::BadLine(named(BadInput::new(row.line, in_words(&what)))))
+                    let bad = BadInput::new(row.line, in_words(&what));
+                    Err(Failure::BadLine(InputError { file: file.clone(), bad }))
                 }
                 Err(other) => Err(other.into()),
             }
@@ -147,6 +146,13 @@ impl Import {
         }
         input.rewind().map_err(|error| Failure::io(self.name(), error))?;
         Ok(progress.finish())
+    }
+
+    /// Refuses a file that would lose most of its rows for the sake of its first, before anything is made.
+    fn check_first_row(&self, input: &mut File) -> Result<(), Failure> {
+        formats::check_first_row(BufReader::new(&*input), &self.layout)
+            .map_err(|error| unread(&self.name(), error))?;
+        input.rewind().map_err(|error| Failure::io(self.name(), error))
     }
 
     /// Loads the records; gives their number and that of the bad lines left out.
@@ -174,6 +180,16 @@ impl Import {
             }
         }
         Ok((loading.finish()?, skipped))
+    }
+}
+
+/// Why the file of this name gives no record.
+fn unread(file: &str, error: ReadError) -> Failure {
+    let named = |bad| InputError { file: file.to_string(), bad };
+    match error {
+        ReadError::Line(bad) => Failure::BadLine(named(bad)),
+        ReadError::File(bad) => Failure::BadFile(named(bad)),
+        ReadError::Io(error) => Failure::io(file, error),
     }
 }
 

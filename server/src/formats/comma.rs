@@ -8,6 +8,7 @@
     clippy::arithmetic_side_effects
 )]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use super::columns::{Columns, no_key_column};
@@ -70,6 +71,54 @@ impl<'a, R: BufRead> Reader<'a, R> {
             }
             Unsplit::Io(error) => ReadError::Io(error),
         })
+    }
+}
+
+/// Refuses a file of which the first row alone is wrong. That row says how many fields all others must have, so each
+/// of them would be bad, and whoever leaves bad lines out would keep nearly nothing of a good file, without an error.
+/// It is taken to be wrong if more rows agree with each other on another number of fields than agree with it.
+///
+/// Reads all of the input, and keeps one row of it. What else is wrong is left to a reader.
+pub(super) fn check_first_row(
+    input: impl BufRead,
+    layout: &Layout,
+    record_bytes_max: usize,
+) -> Result<(), ReadError> {
+    let mut rows = Rows::new(input, layout.delimiter, record_bytes_max);
+    let mut fields = Fields::default();
+    let mut first = None;
+    // By number of fields, how many rows have it, and on which line the first of them begins.
+    let mut tally: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    loop {
+        match rows.read(&mut fields) {
+            Ok(Some(line)) => {
+                first.get_or_insert((line, fields.len()));
+                let (count, _) = tally.entry(fields.len()).or_insert((0, line));
+                *count = count.saturating_add(1);
+            }
+            // Without names no row can be read.
+            Err(Unsplit::Row { .. }) if first.is_none() && layout.header => return Ok(()),
+            Err(Unsplit::Row { .. }) => {}
+            Ok(None) | Err(Unsplit::Rest { .. }) => break,
+            Err(Unsplit::Io(error)) => return Err(ReadError::Io(error)),
+        }
+    }
+    let Some((first_line, fields)) = first else { return Ok(()) };
+    let agreeing = tally.get(&fields).map_or(0, |(count, _)| *count);
+    match tally.iter().max_by_key(|(_, (count, _))| *count) {
+        Some((others, (count, line))) if *count > agreeing => {
+            let role = if layout.header {
+                "has the names of the columns"
+            } else {
+                "says how many columns there are"
+            };
+            let what = format!(
+                "{fields} fields, but {count} rows have {others}, the first of them on line {line}; the first row {role}, \
+                 so mend or remove it, or say by --delimiter what separates fields"
+            );
+            Err(ReadError::File(Refusal::whole(what).on(first_line)))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -137,6 +137,18 @@ pub fn read_on<'a>(
     Box::new(rows.take_while(move |item| !std::mem::replace(&mut failed, fatal(item))))
 }
 
+/// Refuses a file whose first row makes bad lines of more rows than agree with it: one that is read by [`read_on`] would
+/// lose them all. Reads it to its end; does nothing for JSON Lines, in which no line depends on another.
+///
+/// # Errors
+/// [`ReadError::File`] naming the first row, or [`ReadError::Io`].
+pub fn check_first_row(input: impl BufRead, layout: &Layout) -> Result<(), ReadError> {
+    match layout.format {
+        Format::Jsonl => Ok(()),
+        Format::Csv => comma::check_first_row(input, layout, RECORD_BYTES_MAX),
+    }
+}
+
 fn until_failure<T, E>(items: impl Iterator<Item = Result<T, E>>) -> impl Iterator<Item = Result<T, E>> {
     items.scan(false, |failed, item| (!std::mem::replace(failed, item.is_err())).then_some(item))
 }

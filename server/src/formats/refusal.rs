@@ -48,8 +48,8 @@ pub enum ReadError {
     /// One record is bad. What follows it can be read.
     #[error("{0}")]
     Line(BadInput),
-    /// Neither this nor what follows can be read: the first row gives no usable names, or a quoted field
-    /// has no end.
+    /// Neither this nor what follows can be read: the first row gives no usable names or is at odds with most others,
+    /// or a quoted field has no end.
     #[error("{0}")]
     File(BadInput),
     /// The input failed.

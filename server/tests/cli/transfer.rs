@@ -97,6 +97,37 @@ fn bad_csv_is_named_or_skipped() {
 }
 
 #[test]
+fn a_first_row_unlike_the_others_does_not_condemn_them_all() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let good: String = (0..50).map(|n| format!("{n},x,y,z\n")).collect();
+    std::fs::write(dir.join("in.csv"), format!("a,b,c\n{good}")).unwrap();
+    for layout in ["--no-header --key-column 1", "--key-column a"] {
+        let said = line(dir, &format!("import db in.csv {layout} --skip-bad-lines")).refused(2);
+        let told = "in.csv, line 1: 3 fields, but 50 rows have 4, the first of them on line 2; the first row";
+        assert!(said.contains(told) && said.contains("--delimiter"), "{layout}: {said}");
+        assert!(!dir.join("db").exists(), "nothing was made");
+    }
+    let said = piped(
+        dir,
+        "import db - --format csv --no-header --key-column 1 --skip-bad-lines --json",
+        &format!("\na,b,c\n{good}"),
+    );
+    assert_eq!(said.code, 2, "{}", said.err);
+    let said: serde_json::Value = serde_json::from_str(&said.err).unwrap();
+    assert!(said["line"] == 2 && said["file"] == "standard input", "{said}");
+
+    // Rows that agree with the first are as many as those that agree on something else: those are the bad ones.
+    std::fs::write(dir.join("half.csv"), "1,b\n2\n3\n4,c\n\"5,d\n").unwrap();
+    let layout = "--no-header --key-column 1 --skip-bad-lines";
+    let said = line(dir, &format!("import db half.csv {layout}")).refused(2);
+    assert!(said.contains("half.csv, line 5, field 1: the quotation mark"), "{said}");
+    std::fs::write(dir.join("most.csv"), "1,b\n2\n3\n4,c\n5,d,e\n").unwrap();
+    let said = line(dir, &format!("import new most.csv {layout}")).good();
+    assert!(said.starts_with("imported 2 rows in ") && said.contains(", 3 bad lines left out"), "{said}");
+}
+
+#[test]
 fn quotation_marks_in_the_wrong_place_are_told_and_nothing_is_swallowed() {
     let dir = tempdir().unwrap();
     let dir = dir.path();

@@ -15,7 +15,7 @@ use crate::formats::{Format, Notation};
 use crate::log::Level;
 
 pub use arguments::{BENCH_ROWS_MAX, KeyBounds, row_count};
-use arguments::{bench_row_count, delimiter, duration};
+use arguments::{bench_row_count, delimiter, duration, memory_size};
 pub use wrong_use::{wrong_use_as_json, wrong_use_as_text};
 
 /// The variable of the environment that stands for --log.
@@ -65,6 +65,11 @@ pub struct Global {
     /// [default: 1000 for commands that write, and those that read let nothing go].
     #[arg(long, global = true, value_name = "N", hide_short_help = true)]
     pub retain_commits: Option<u64>,
+    /// Memory for the database in all: bytes, or a number with MiB or GiB; from 64MiB to 1024GiB. More lets a command
+    /// that reads beside a writer hold what of its log is in no table yet, for which half of this is there
+    /// [default: 128MiB].
+    #[arg(long, global = true, value_name = "BYTES", value_parser = memory_size, hide_short_help = true)]
+    pub memory_limit: Option<u64>,
     /// Show what the kernel reports of its work, on standard error: this level and all above it. Default is warn; off
     /// for the tour, which tears logs on purpose.
     #[arg(
@@ -215,7 +220,8 @@ pub enum Command {
         /// Rows a transaction. Each is whole or not there; the import as a whole is not one transaction.
         #[arg(long, value_name = "N", value_parser = row_count, default_value = "10000")]
         batch_rows: u64,
-        /// Leave bad lines out, and count them, instead of stopping.
+        /// Leave bad lines out, and count them, instead of stopping. Still refused is a CSV file with whose first row
+        /// fewer rows agree in their number of fields than agree on another.
         #[arg(long)]
         skip_bad_lines: bool,
     },
@@ -409,10 +415,13 @@ impl Cli {
 /// Global options that a command takes but does not need.
 fn globals_without_meaning(command: &str) -> &'static [&'static str] {
     match command {
-        "completions" => &["json", "keyspace", "key_format", "value_format", "retain_commits", "log"],
-        "tour" | "bench" | "verify" | "repair" | "restore" => {
-            &["keyspace", "key_format", "value_format", "retain_commits"]
+        "completions" => {
+            &["json", "keyspace", "key_format", "value_format", "retain_commits", "memory_limit", "log"]
         }
+        "tour" | "verify" | "repair" => {
+            &["keyspace", "key_format", "value_format", "retain_commits", "memory_limit"]
+        }
+        "bench" | "restore" => &["keyspace", "key_format", "value_format", "retain_commits"],
         "backup" | "compact" | "keyspaces" | "stats" => &["keyspace", "key_format", "value_format"],
         _ => &[],
     }

@@ -77,8 +77,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Repair { db, into, strict } => repair::repair(&db, &into, strict, &mut out)?,
         Command::Compact { db } => upkeep::compact(&db, &global, &mut out)?,
         Command::Backup { db, into } => backup::backup(&db, &global, &into, &mut out)?,
-        Command::Restore { from, into } => backup::restore(&from, &into, &mut out)?,
-        Command::Bench { dir, rows, time } => bench::run(dir.as_deref(), rows, time, &mut out)?,
+        Command::Restore { from, into } => backup::restore(&from, &global, &into, &mut out)?,
+        Command::Bench { dir, rows, time } => bench::run(dir.as_deref(), &global, rows, time, &mut out)?,
         Command::Completions { shell } => completions(shell, &mut out)?,
     };
     out.flush()?;

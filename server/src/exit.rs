@@ -263,14 +263,16 @@ fn of_a_command(error: &holdfast::Error) -> String {
         Error::Invalid(what) => {
             format!("invalid: {}", in_words(what.strip_suffix("; refresh to see later ones").unwrap_or(what)))
         }
-        other => other.to_string(),
+        other => in_words(&other.to_string()),
     }
 }
 
-/// A refusal of the kernel without the name of the option behind its limit, which no command has.
+/// What the kernel says without the name of an option that no command has, and with the flag for one that each has.
 pub(crate) fn in_words(what: &str) -> String {
     let bytes_max = Options::default().transaction_bytes_max;
     what.replace(&format!("{bytes_max} (option transaction_bytes_max)"), &bytes_in_words(bytes_max))
+        .replace("the option memory_limit_bytes", "--memory-limit")
+        .replace("memory_limit_bytes", "--memory-limit")
 }
 
 /// A number of bytes, as a limit is told.

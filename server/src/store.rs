@@ -19,7 +19,7 @@ use holdfast::env::IoErrorKind;
 use holdfast::{Error, KeyspaceInfo, KeyspaceOptions, Metrics, Options, Scan, Seq, Value};
 
 use crate::cli::{Database, Global, KeyBounds};
-use crate::exit::Failure;
+use crate::exit::{Failure, in_words};
 use crate::owner::OtherOwner;
 use crate::stderr;
 
@@ -52,7 +52,7 @@ const RETAIN_ALL: u64 = 1 << 40;
 
 /// The settings with which a command opens a database to write.
 pub fn options(global: &Global, create: bool) -> Options {
-    Options { create_if_missing: create, retain_commits: retained(global), ..Options::default() }
+    Options { create_if_missing: create, retain_commits: retained(global), ..options_of_all(global) }
 }
 
 /// How many commits a command that writes keeps readable.
@@ -63,7 +63,13 @@ pub fn retained(global: &Global) -> u64 {
 /// The settings with which a command opens a database to read.
 fn options_to_read(global: &Global) -> Options {
     let retain_commits = global.retain_commits.unwrap_or(RETAIN_ALL);
-    Options { create_if_missing: false, retain_commits, ..Options::default() }
+    Options { create_if_missing: false, retain_commits, ..options_of_all(global) }
+}
+
+/// The settings with which each command opens whatever it opens.
+pub fn options_of_all(global: &Global) -> Options {
+    let defaults = Options::default();
+    Options { memory_limit_bytes: global.memory_limit.unwrap_or(defaults.memory_limit_bytes), ..defaults }
 }
 
 /// Opens for writing, and says so if it is another user's. With `create` it is made if it is not there.
@@ -132,6 +138,7 @@ pub fn open_to_watch(database: &Database, global: &Global) -> Result<Store, Fail
 fn unseen(database: &Database, error: Error) -> Failure {
     match (error, OtherOwner::of(&database.path)) {
         (Error::Invalid(what), Some(other)) if what.contains("the log holds more than") => {
+            let what = in_words(&what);
             Failure::Problem(format!("{what}; {} recovers it, and can read it then", other.hint()))
         }
         (error, _) => error.into(),

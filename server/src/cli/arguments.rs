@@ -152,6 +152,30 @@ pub fn bench_row_count(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A size of memory in bytes, or with its unit: `268435456`, `256MiB`, `2GiB`; from 64 MiB, which hold the largest batch
+/// of an import beside four memtables of the usual size, to 1 TiB, the most that the kernel takes.
+///
+/// # Errors
+/// Why the text is no such size.
+pub fn memory_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_bytes: u64 = match unit {
+        "" => 1,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("a size is a number of bytes, or a number with a unit: 256MiB or 2GiB".into()),
+    };
+    let bytes = number.replace('_', "").parse().ok().and_then(|number: u64| number.checked_mul(unit_bytes));
+    match bytes {
+        Some(bytes @ MEMORY_MIN..=MEMORY_MAX) => Ok(bytes),
+        _ => Err("it must be between 64MiB and 1024GiB".into()),
+    }
+}
+
+const MEMORY_MIN: u64 = 64 << 20;
+const MEMORY_MAX: u64 = 1 << 40;
+
 /// A time with its unit: `500ms`, `2s`, `1m`; from 100 ms to a day.
 ///
 /// # Errors

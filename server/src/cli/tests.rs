@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use super::arguments::{duration, row_count};
+use super::arguments::{duration, memory_size, row_count};
 use super::*;
 use crate::exit::{Exit, Failure};
 use crate::formats::{Format, Layout};
@@ -44,8 +44,19 @@ fn help_leaves_out_global_options_without_meaning() {
         }
         assert_eq!(text.contains("--json"), name != "completions", "{name}: {text}");
     }
-    for option in ["--json", "--keyspace", "--key-format", "--value-format", "--retain-commits", "--log"] {
+    for option in [
+        "--json",
+        "--keyspace",
+        "--key-format",
+        "--value-format",
+        "--retain-commits",
+        "--memory-limit",
+        "--log",
+    ] {
         assert!(help("get").contains(option), "{option}");
+    }
+    for (name, opens_by_it) in [("bench", true), ("restore", true), ("verify", false), ("tour", false)] {
+        assert_eq!(help(name).contains("--memory-limit"), opens_by_it, "{name}");
     }
     // They are still taken, before the command and behind it.
     for arguments in
@@ -55,6 +66,26 @@ fn help_leaves_out_global_options_without_meaning() {
         assert_eq!(Cli::from_arg_matches(&matches).unwrap().global.keyspace, "people");
     }
     Cli::definition().debug_assert();
+}
+
+#[test]
+fn a_size_of_memory_is_bytes_or_has_a_unit() {
+    for (text, bytes) in [
+        ("67108864", 64 << 20),
+        ("67_108_864", 64 << 20),
+        ("64MiB", 64 << 20),
+        ("2GiB", 2 << 30),
+        ("1024GiB", 1 << 40),
+    ] {
+        assert_eq!(memory_size(text), Ok(bytes), "{text}");
+    }
+    for text in ["", "0", "63MiB", "67108863", "1025GiB", "MiB", "99999999999999999999", "99999999999999GiB"]
+    {
+        assert!(memory_size(text).unwrap_err().contains("between 64MiB and 1024GiB"), "{text}");
+    }
+    for text in ["64M", "64 MiB", "64mib", "-1", "1.5GiB"] {
+        assert!(memory_size(text).unwrap_err().contains("with a unit"), "{text}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use holdfast::blocking::{Db, ReadOnlyDb};
-use holdfast::{BackupProgress, CheckpointInfo, Error, Options};
+use holdfast::{BackupProgress, CheckpointInfo, Error};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Bytes;
-use crate::store::{Store, open_to_look};
+use crate::store::{Store, open_to_look, options_of_all};
 
 pub(super) fn backup(
     database: &Database,
@@ -43,9 +43,9 @@ pub(super) fn backup(
     tell(into, &info, &format!("backed up commit {seq}"), json!({ "seq": seq.get() }), out)
 }
 
-pub(super) fn restore(from: &Path, into: &Path, out: &mut Output) -> Result<Exit, Failure> {
+pub(super) fn restore(from: &Path, global: &Global, into: &Path, out: &mut Output) -> Result<Exit, Failure> {
     let place = NewDirectory::beside(into, from)?;
-    let backup = Db::open_read_only(from, Options::default()).map_err(|error| unrestored(from, error))?;
+    let backup = Db::open_read_only(from, options_of_all(global)).map_err(|error| unrestored(from, error))?;
     let info = place.fill(|unfinished| {
         let restored =
             showing_progress("restoring", |tell| ReadOnlyDb::backup_with(&backup, unfinished, tell));

@@ -1,6 +1,6 @@
 //! A quick self-measure: what this machine and this disk give with this store.
 //!
-//! It measures only ourselves, with default options, in a fresh directory that is removed at the end, also by an
+//! It measures only ourselves, with default options but for `--memory-limit`, in a fresh directory that is removed at the end, also by an
 //! interruption. Keys are 16 bytes in an order without pattern, values 100 bytes that do not compress.
 
 use std::path::Path;
@@ -8,17 +8,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use holdfast::blocking::{Db, Keyspace};
-use holdfast::{Durability, Options, Scan, WriteBatch};
+use holdfast::{Durability, Scan, WriteBatch};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
 
 use super::scratch::Scratch;
 use super::stats::nanoseconds;
 use super::upkeep::directory_bytes;
-use crate::cli::BENCH_ROWS_MAX;
+use crate::cli::{BENCH_ROWS_MAX, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::store::options_of_all;
 
 const VALUE_BYTES: usize = 100;
 const BATCH_ROWS: u64 = 1000;
@@ -27,13 +28,19 @@ const WRITERS: [u64; 2] = [1, 8];
 const FIRST_COMMITTED: u64 = 1 << 40;
 const _: () = assert!(BENCH_ROWS_MAX < FIRST_COMMITTED);
 
-pub(super) fn run(dir: Option<&Path>, rows: u64, time: Duration, out: &mut Output) -> Result<Exit, Failure> {
+pub(super) fn run(
+    dir: Option<&Path>,
+    global: &Global,
+    rows: u64,
+    time: Duration,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     let scratch = Scratch::make("holdfast-bench-", dir.unwrap_or(Path::new(".")))?;
     out.say(format_args!("machine  {}", machine()), json!({ "measure": "machine", "machine": machine() }))?;
     if cfg!(debug_assertions) {
         out.line("this build checks itself; `cargo build --release` is what to measure")?;
     }
-    let db = Db::open(scratch.path(), Options::default())?;
+    let db = Db::open(scratch.path(), options_of_all(global))?;
     let keyspace = db.default_keyspace()?;
     for writers in WRITERS {
         let name = if writers == 1 { "durable commits, 1 writer" } else { "durable commits, 8 writers" };

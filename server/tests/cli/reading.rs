@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 
+use holdfast::{Durability, Options, WriteBatch};
+
 use crate::support::{holdfast, image, line, piped};
 use tempfile::tempdir;
 
@@ -173,4 +175,30 @@ fn the_past_is_readable_beside_a_writer() {
     drop(input);
     assert!(shell.wait().unwrap().success());
     line(dir, "get db k --at 1").good();
+}
+
+/// What a writer keeps in memory may be more than a command has by default; its advice must be one that can be followed.
+#[test]
+fn a_log_longer_than_the_memory_of_a_reader_needs_a_flag_that_there_is() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let options = Options { memory_limit_bytes: 1 << 30, memtable_bytes: 256 << 20, ..Options::default() };
+    let db = holdfast::blocking::Db::open(dir.join("db"), options).unwrap();
+    let keyspace = db.default_keyspace().unwrap();
+    for n in 0..9 {
+        let mut batch = WriteBatch::new();
+        batch.put(keyspace.id(), format!("k{n}").as_bytes(), &vec![n; 8 << 20]).unwrap();
+        db.write(batch, Durability::Flush).unwrap();
+    }
+    for command in ["count db", "get db k", "stats db"] {
+        let said = line(dir, command).refused(2);
+        assert!(said.contains("raise --memory-limit to at least twice"), "{command}: {said}");
+        assert!(said.contains("67108864 bytes") && !said.contains("memory_limit_bytes"), "{command}: {said}");
+        line(dir, &format!("{command} --memory-limit 64MiB")).refused(2);
+    }
+    assert_eq!(line(dir, "count db --memory-limit 256MiB").good(), "9\n");
+    assert_eq!(line(dir, "--memory-limit 268435456 count db").good(), "9\n");
+    line(dir, "stats db --memory-limit 1GiB").good();
+    db.close().unwrap();
+    assert_eq!(line(dir, "count db --memory-limit 64MiB").good(), "9\n");
 }

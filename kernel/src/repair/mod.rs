@@ -18,10 +18,9 @@
 //! - nothing is created, written, renamed or locked by a new file in the original directory;
 //! - without an uncertain range over a key, what the new database says of it is what the original last acknowledged;
 //! - nothing outside the lost extents is missing (but, if the manifest is lost, what dropped keyspaces left comes back);
+//! - where an edit of the manifest is lost, everything is uncertain: it may have made a keyspace, or dropped one;
 //! - memory is bounded by one memtable, one block of each of 64 tables, what a search for blocks keeps (about 10 MB), and
 //!   the largest transaction.
-//! - where an edit of the manifest is lost, everything is uncertain: it may have made a keyspace, or dropped one;
-//! - memory is bounded by one memtable, one block of each of 64 tables, and the largest transaction.
 
 mod assemble;
 mod log;
@@ -179,8 +178,10 @@ pub async fn repair(
     }
     log::salvage(&plan, &mut assembly, &mut progress).await?;
     if assembly.is_all_uncertain(&plan) {
+        progress.more_files(plan.newer.len() as u64);
         for table in &plan.newer {
-            tables::salvage(&plan, table, &mut assembly).await?;
+            tables::salvage(&plan, table, &mut assembly, &mut progress).await?;
+            progress.file(table.bytes);
         }
     }
     let report = assembly.finish(&plan, options).await?;
@@ -202,6 +203,10 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
+    fn more_files(&mut self, more: u64) {
+        self.now.files += more;
+    }
+
     fn file(&mut self, bytes: u64) {
         self.now.files_done += 1;
         self.now.bytes_done += bytes;

@@ -102,7 +102,7 @@ fn damaged_in_level0(seed: u64, damaged: usize) {
         .await;
         let names = tables(&process);
         assert_eq!(names.len(), 3);
-        process.disk().flip_bit(&format!("{DIR}/{}", names[damaged]), 2000, 3);
+        process.disk().flip_bit(format!("{DIR}/{}", names[damaged]), 2000, 3);
         within(&process, |env| async move {
             let (db, keyspace) = open(env.clone()).await;
             let expected = write_on(&db, &keyspace, |round, n| (round * 31 + n * 17) % 200).await;
@@ -142,7 +142,7 @@ fn what_lies_beside_a_damaged_table_of_level0_goes_down() {
             db.close().await.unwrap();
         })
         .await;
-        process.disk().flip_bit(&format!("{DIR}/{}", tables(&process)[0]), 2000, 3);
+        process.disk().flip_bit(format!("{DIR}/{}", tables(&process)[0]), 2000, 3);
         within(&process, |env| async move {
             let (db, keyspace) = open(env).await;
             // First beside the damaged range only, then on both sides of it.
@@ -174,7 +174,7 @@ fn a_damaged_table_of_a_deeper_level_holds_back_its_range_only() {
         .await;
         let names = tables(&process);
         assert!(names.len() > 8, "{names:?}");
-        process.disk().flip_bit(&format!("{DIR}/{}", names[names.len() / 2]), 2000, 3);
+        process.disk().flip_bit(format!("{DIR}/{}", names[names.len() / 2]), 2000, 3);
         within(&process, |env| async move {
             let (db, keyspace) = open(env.clone()).await;
             let expected = write_on(&db, &keyspace, |round, n| (round * 131 + n * 41) % 1000).await;

@@ -8,6 +8,9 @@
 //! publish    the last Seq becomes visible, then everyone is answered
 //! ```
 
+mod controls;
+mod freezing;
+
 use std::sync::Arc;
 
 use super::queue::Pending;
@@ -18,12 +21,11 @@ use crate::clock::HybridClock;
 use crate::conflict::{Clash, RecentWrites};
 use crate::error::{Conflict, Error, Result};
 use crate::events::{SlowLimit, Timed, Where};
-use crate::manifest::{Change, Version};
-use crate::memtable::Memtable;
+use crate::manifest::Change;
 use crate::options::Durability;
 use crate::record::{Frame, FrameKind};
 use crate::sync::atomic::Ordering;
-use crate::tree::{Pressure, State, pressure};
+use crate::tree::State;
 use crate::types::{KeyspaceId, Lsn, OpKind, RangeTombstone, Seq, Timestamp, WriteBatch, escaped};
 use crate::wal::{Appended, Spares, Wal, WalError};
 
@@ -33,12 +35,6 @@ pub(super) const GROUP_REQUESTS: usize = 256;
 pub(super) const GROUP_BYTES: u64 = 4 << 20;
 /// Encoding memory kept between groups, in bytes.
 const BODIES_KEPT_BYTES: usize = 1 << 20;
-/// Active memtables of all keyspaces together take up at most one part in so many of the memory.
-const ACTIVE_PART: u64 = 4;
-/// Memory is short when so many parts (second) of so many (first) are held.
-const CRAMPED: (u64, u64) = (4, 3);
-/// When memory is short, a memtable of this size is worth a flush.
-const CRAMPED_FREEZE_BYTES: u64 = 64 << 10;
 /// Sequences reserved in the manifest at once for commits that may be seen before they are durable.
 const RESERVE_SEQS: u64 = 1 << 20;
 
@@ -313,8 +309,7 @@ impl Desk {
         loop {
             match self.wal.append(frames, durability).await {
                 Ok(appended) => return Ok(appended),
-                Err(WalError::Failed(error)) => return Err(error),
-                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
+                Err(lack) => supply(committer, lack).await?,
             }
         }
     }
@@ -344,200 +339,13 @@ impl Desk {
         let oldest = committer.snapshots.oldest().map_or(visible, |oldest| oldest.min(visible));
         self.recent.forget_through(oldest);
     }
+}
 
-    /// Counts what the group put into memtables, freezes what is full, and lets writers know if it is too much.
-    async fn freeze_full(&mut self, committer: &Committer, state: &Arc<State>) {
-        let (mut active_bytes, mut frozen) = (0, false);
-        for keyspace in state.keyspaces.values() {
-            let (active, id) = (&keyspace.active, keyspace.id);
-            if active.first_lsn().is_none() {
-                continue;
-            }
-            active.table.count_in(self.cache.budget());
-            let bytes = active.table.bytes();
-            if bytes >= committer.freeze_bytes.load(Ordering::Relaxed) {
-                self.try_freeze(committer, id).await;
-                frozen = true;
-            } else {
-                active_bytes += bytes;
-            }
-        }
-        let (held, limit) = (self.cache.budget().held(), self.cache.budget().limit());
-        let cramped = held >= limit / CRAMPED.0 * CRAMPED.1;
-        if active_bytes >= limit / ACTIVE_PART || cramped && !frozen {
-            let least = if active_bytes >= limit / ACTIVE_PART { 0 } else { CRAMPED_FREEZE_BYTES };
-            self.freeze_largest(committer, state, active_bytes.saturating_sub(limit / ACTIVE_PART), least)
-                .await;
-        }
-        self.cache.give_way();
-        if cramped || committer.throttle.get() != Pressure::None {
-            committer.throttle.set(pressure(&committer.published.load(), self.cache.budget()));
-        }
-    }
-
-    /// Freezes the largest of the memtables, none of which is full by itself: until those left hold `excess` less, and
-    /// the largest of all in any case if it has at least `least` bytes.
-    async fn freeze_largest(&mut self, committer: &Committer, state: &State, mut excess: u64, least: u64) {
-        let full = committer.freeze_bytes.load(Ordering::Relaxed);
-        let active = state.keyspaces.values().filter(|keyspace| keyspace.active.first_lsn().is_some());
-        let mut sizes: Vec<(u64, KeyspaceId)> =
-            active.map(|keyspace| (keyspace.active.table.bytes(), keyspace.id)).collect();
-        sizes.retain(|(bytes, _)| *bytes < full && *bytes >= least);
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        for (bytes, id) in sizes {
-            mark!("memtable_frozen_for_room");
-            self.try_freeze(committer, id).await;
-            if bytes >= excess {
-                return;
-            }
-            excess -= bytes;
-        }
-    }
-
-    async fn try_freeze(&mut self, committer: &Committer, id: KeyspaceId) {
-        if let Err(error) = self.freeze(committer, id).await {
-            // The commits of this group stand; the memtable grows on until the log has room for a seal.
-            tracing::warn!(%error, keyspace = id.get(), "could not freeze a memtable");
-            if let Error::Stopped(why) = &error {
-                committer.gate.stop(why);
-            }
-        }
-    }
-
-    /// Freezes the active memtable. The log is sealed first: what stands before a seal is durable and never moves, so
-    /// the seal is a boundary that recovery can tell frozen from later entries by.
-    async fn freeze(&mut self, committer: &Committer, id: KeyspaceId) -> Result<()> {
-        let state = committer.published.load();
-        let Some(active) = state.keyspace(id).map(|keyspace| keyspace.active.clone()) else { return Ok(()) };
-        if active.first_lsn().is_none() {
-            return Ok(());
-        }
-        let boundary = self.seal(committer).await?;
-        active.end_at(boundary, committer.published.visible());
-        self.memtables_made += 1;
-        let memtable = Memtable::new(self.memtables_made);
-        let frozen = committer.published.update(|state| state.with_frozen(id, memtable));
-        if let Some(state) = frozen {
-            committer.throttle.set(pressure(&state, self.cache.budget()));
-            committer.changed.notify_one();
-            tracing::debug!(keyspace = id.get(), boundary = boundary.get(), "memtable frozen");
-        }
-        Ok(())
-    }
-
-    async fn seal(&mut self, committer: &Committer) -> Result<Lsn> {
-        let began = self.slow().begin(&*committer.env);
-        loop {
-            match self.wal.seal().await {
-                Ok(boundary) => {
-                    let file = Where::File(self.wal.path());
-                    self.slow().judge_since(began, &*committer.env, Timed::LogSync, file);
-                    self.sealed_at = Some(boundary);
-                    self.note_durable(committer);
-                    return Ok(boundary);
-                }
-                Err(WalError::Failed(error)) => return Err(error),
-                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
-            }
-        }
-    }
-
-    /// Everything but commits.
-    async fn serve(&mut self, committer: &Committer, work: &Work) -> Outcome {
-        let result = match work {
-            Work::Commit { .. } => Err(Error::Invalid("a commit among the controls".into())),
-            Work::Sync => self.sync(committer).await,
-            Work::FlushBuffered => self.flush_buffered(committer).await,
-            Work::Seal { idle_since } if self.wal.end_lsn() > *idle_since => Ok(()),
-            Work::Seal { .. } => self.seal(committer).await.map(drop),
-            Work::Freeze(id) => self.freeze(committer, *id).await,
-            Work::Release(lsn) => {
-                let released = self.wal.release_before(*lsn).await;
-                committer.segments.bury(released);
-                Ok(())
-            }
-            Work::Shrink => self.shrink(committer).await,
-            Work::Close => self.close(committer).await,
-        };
-        match result {
-            Ok(()) => Ok(committer.published.visible()),
-            Err(error) => {
-                if let Error::Stopped(why) = &error {
-                    committer.gate.stop(why);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn sync(&mut self, committer: &Committer) -> Result<()> {
-        let began = self.slow().begin(&*committer.env);
-        loop {
-            match self.wal.sync().await {
-                Ok(_) => {
-                    let file = Where::File(self.wal.path());
-                    self.slow().judge_since(began, &*committer.env, Timed::LogSync, file);
-                    self.note_durable(committer);
-                    return Ok(());
-                }
-                Err(WalError::Failed(error)) => return Err(error),
-                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
-            }
-        }
-    }
-
-    async fn flush_buffered(&mut self, committer: &Committer) -> Result<()> {
-        loop {
-            match self.wal.flush_buffered().await {
-                Ok(()) => return Ok(()),
-                Err(WalError::Failed(error)) => return Err(error),
-                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
-            }
-        }
-    }
-
-    /// Gives the space of an idle log back. All groups are applied here, so what memtables do not pin is in tables.
-    async fn shrink(&mut self, committer: &Committer) -> Result<()> {
-        loop {
-            match self.wal.shrink().await {
-                Ok(()) => break,
-                Err(WalError::Failed(error)) => return Err(error),
-                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
-            }
-        }
-        self.sealed_at = Some(self.wal.end_lsn());
-        self.note_durable(committer);
-        let state = committer.published.load();
-        let pinned = state.keyspaces.values().filter_map(|keyspace| keyspace.pinned_lsn()).min();
-        let start = pinned.unwrap_or(self.wal.end_lsn());
-        // The log that is let go may have told of commits to a keyspace that was dropped since: no table tells of them.
-        let (last_seq, last_timestamp) = (committer.durable_seq(), self.clock.last());
-        let decide = move |version: &Version| {
-            Ok(vec![
-                Change::LogStart { lsn: start.max(version.log_start) },
-                Change::LastSeq(last_seq.max(version.last_seq)),
-                Change::LastTimestamp(last_timestamp.max(version.last_timestamp)),
-            ])
-        };
-        let version = committer.door.change_with(decide).await?;
-        let mut released = self.wal.release_before(version.log_start).await;
-        released.extend(self.wal.release_spares());
-        committer.segments.bury(released);
-        committer.log_changed.notify_one();
-        Ok(())
-    }
-
-    async fn close(&mut self, committer: &Committer) -> Result<()> {
-        loop {
-            match self.wal.close().await {
-                Ok(released) => {
-                    committer.segments.bury(released);
-                    return Ok(());
-                }
-                Err(WalError::Failed(error)) => return Err(error),
-                Err(WalError::NeedsSegment(size)) => committer.segments.make(size).await?,
-            }
-        }
+/// Makes the segment that the log lacks, so that it can be asked again; anything else that it says is an error.
+async fn supply(committer: &Committer, lack: WalError) -> Result<()> {
+    match lack {
+        WalError::NeedsSegment(size) => committer.segments.make(size).await,
+        WalError::Failed(error) => Err(error),
     }
 }
 

@@ -1,17 +1,12 @@
 //! Backups: bytes of their own, checked on their way, with the past; beside commits, and beside another process.
 
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
-
-mod support {
-    pub mod settings;
-}
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::support::settings::{self, tiny};
 use holdfast::env::Env;
 use holdfast::env::linux::LinuxEnv;
 use holdfast::{
@@ -19,7 +14,6 @@ use holdfast::{
     Scan, Seq, WriteBatch, blocking,
 };
 use holdfast_sim::{Crash, FaultClass, Process, Trigger};
-use support::settings::{self, tiny};
 
 const DIR: &str = "/db";
 const TARGET: &str = "/copy";

@@ -1,22 +1,16 @@
 //! Checkpoints: exactly one commit's state, whatever is written meanwhile, and nothing half-made is ever opened.
 
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
-
-mod support {
-    pub mod settings;
-}
-
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::settings::{options, tiny};
 use holdfast::env::Env;
 use holdfast::env::linux::{LinuxEnv, block_on};
 use holdfast::{CheckpointInfo, Db, Error, Isolation, Options, Result, Scan, Seq, TransactionOptions};
 use holdfast_sim::{Crash, FaultClass, Process, SimDisk, Trigger};
-use support::settings::{options, tiny};
 
 const TARGET: &str = "/copy";
 const DIR: &str = "/db";

@@ -1,24 +1,16 @@
 //! What is true of every copy, be it a checkpoint, a backup, or a backup beside another process's writer: it is durable
 //! when it is acknowledged, holds nothing that a crash takes from the original, and counts on where the original was.
 
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
-
-mod support {
-    pub mod flaky;
-    pub mod other_disk;
-    pub mod settings;
-}
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::support::flaky::Flaky;
+use crate::support::settings::{self, tiny};
 use holdfast::env::Env;
 use holdfast::manifest::{Found, Loaded, load};
 use holdfast::{CheckpointInfo, Db, Durability, Error, KeyspaceId, Options, Result, Scan, Seq, WriteBatch};
 use holdfast_sim::{FaultClass, Process, Trigger};
-use support::flaky::Flaky;
-use support::settings::{self, tiny};
 
 const DIR: &str = "/db";
 const TARGET: &str = "/copies/one";

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[allow(dead_code, reason = "this program uses its own part of the scenes")]
 mod support {
     pub mod scene;
 }

@@ -9,10 +9,8 @@
 //! together have every kind of file, of block and of codec; [`the_files_have_every_part_of_the_formats`] says which.
 //!
 //! When a format changes, its version is raised, and today's writer is asked for files of a new name:
-//! `HOLDFAST_WRITE_GOLDEN=NAME cargo test -p holdfast-db --test golden_files`. It never writes over files that exist, and
+//! `HOLDFAST_WRITE_GOLDEN=NAME cargo test -p holdfast-db --test disk golden_files`. It never writes over files that exist, and
 //! nothing else does: what a released version wrote stays what it wrote.
-
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -7,20 +7,14 @@
 //! its first step; `1b` begins it and does nothing. (Berenson et al., "A Critique of ANSI SQL Isolation Levels",
 //! 1995; Fekete, O'Neil, O'Neil, "A Read-Only Transaction Anomaly Under Snapshot Isolation", 2004.)
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support {
-    pub mod scene;
-}
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use crate::support::scene::{DIR, simulate, small_keyspace, small_options, within};
 use holdfast::{
     Conflict, Cursor, Db, Error, Isolation, Keyspace, Result, Scan, Seq, TransactionOptions, Txn,
 };
 use holdfast_sim::World;
-use support::scene::{DIR, simulate, small_keyspace, small_options, within};
 
 /// Which of the transactions must not commit.
 struct Anomaly {

@@ -1,13 +1,10 @@
 //! The log in files: what is acknowledged is replayed, whatever fails and whenever the power goes.
 
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
-
-mod support;
-
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::support::memory::{Draw, Fail, Memory, run};
 use holdfast::env::{BoxFuture, Env, IoErrorKind};
 use holdfast::record::{Frame, FrameKind, HEADER_REGION, SECTOR};
 use holdfast::types::{FileId, FileNo, Lsn, file_name};
@@ -16,7 +13,6 @@ use holdfast::wal::{
     Wal, WalError, WalStart, replay,
 };
 use holdfast::{Durability, Error, Options};
-use support::{Draw, Fail, Memory, run};
 
 const DIR: &str = "db";
 const CAPACITY: u64 = 64 << 10;

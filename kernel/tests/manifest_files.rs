@@ -1,12 +1,9 @@
 //! The manifest in files: what was acknowledged is loaded, whatever fails and whenever the power goes.
 
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::support::memory::{Draw, Fail, Memory, run};
 use holdfast::env::{Env, IoErrorKind};
 use holdfast::manifest::{
     Change, Edit, FileNumbers, Found, Loaded, ManifestWriter, Version, begin_creation, load,
@@ -14,7 +11,6 @@ use holdfast::manifest::{
 use holdfast::record::SECTOR;
 use holdfast::types::{FileId, FileNo, KeyspaceId, Seq, file_name};
 use holdfast::{Error, KeyspaceOptions};
-use support::{Draw, Fail, Memory, run};
 
 const DIR: &str = "db";
 const DATABASE: u64 = 42;

@@ -1,18 +1,12 @@
 //! A token of a transaction tells what became of it, whoever lost the future of its commit, and whenever.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support {
-    pub mod scene;
-}
-
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use crate::support::scene::{DIR, small_options, within};
 use holdfast::env::Env;
 use holdfast::{Db, Error, Keyspace, OutcomeToken, Result, TransactionOptions, Txn};
 use holdfast_sim::{FaultClass, SimOptions, Trigger, World};
-use support::scene::{DIR, small_options, within};
 
 async fn open(env: Arc<dyn Env>) -> Result<(Db, Keyspace)> {
     let db = Db::open_in(env, DIR, small_options()).await?;

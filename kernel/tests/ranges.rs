@@ -1,7 +1,5 @@
 //! What a range holds, about: exact in memory, to a block in tables.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::ops::Bound;
 use std::path::PathBuf;
 

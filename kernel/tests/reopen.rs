@@ -2,23 +2,17 @@
 //! before have ended, and finds everything that was acknowledged. The same for openings that were themselves dropped
 //! at every place where they wait, by an empty directory and by one that must be recovered.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support {
-    pub mod scene;
-}
-
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 
+use crate::support::scene::{DIR, Scratch, simulate, small_keyspace, small_options, within};
 use holdfast::blocking::block_on;
 use holdfast::env::Env;
 use holdfast::manifest::{FileNumbers, Found, ManifestWriter, Version, load};
 use holdfast::types::FileNo;
 use holdfast::{Db, Durability, Error, Options, Result, Scan, Seq, WriteBatch};
 use holdfast_sim::{FaultClass, Process, SimOptions, Trigger, World};
-use support::scene::{DIR, Scratch, simulate, small_keyspace, small_options, within};
 
 /// Commits numbered keys; every seventh leaves work for flush and compaction behind.
 async fn add(db: &Db, numbers: std::ops::Range<u64>) -> Result<()> {

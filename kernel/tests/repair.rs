@@ -3,18 +3,13 @@
 //! stays as it was.
 
 #![expect(clippy::disallowed_methods, reason = "the number of cases comes from whoever runs the test")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support {
-    pub mod flaky;
-    pub mod other_disk;
-    pub mod settings;
-}
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::support::flaky::Flaky;
+use crate::support::settings;
 use holdfast::env::{Env, IoErrorKind};
 use holdfast::types::file_name::{self, FileKind};
 use holdfast::{
@@ -22,8 +17,6 @@ use holdfast::{
     WriteBatch, repair,
 };
 use holdfast_sim::{SimDisk, World};
-use support::flaky::Flaky;
-use support::settings;
 
 type Key = (String, Vec<u8>);
 type Contents = BTreeMap<Key, Vec<u8>>;

@@ -3,16 +3,12 @@
 //! or marked, nothing dropped comes back unmarked, and "complete" is said only of what is.
 
 #![expect(clippy::disallowed_methods, reason = "the number of cases comes from whoever runs the test")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support {
-    pub mod settings;
-}
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::support::settings;
 use holdfast::env::Env;
 use holdfast::record::{HEADER_REGION, SECTOR};
 use holdfast::types::file_name::{self, FileKind};
@@ -20,7 +16,6 @@ use holdfast::{
     Db, Keyspace, KeyspaceOptions, Options, RepairOptions, RepairReport, Scan, Structure, repair,
 };
 use holdfast_sim::{SimDisk, World};
-use support::settings;
 
 /// Name of a keyspace, and key.
 type Key = (String, Vec<u8>);

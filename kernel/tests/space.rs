@@ -1,6 +1,5 @@
 //! Space on the disk: what an idle or closed database keeps, and how it behaves on a small disk.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "the test waits for background work of a real machine")]
 
 use std::path::Path;

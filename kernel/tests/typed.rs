@@ -1,18 +1,14 @@
 //! Typed keyspaces against a model: every walk that can be asked for, as of now, as of a snapshot and in a transaction,
 //! and the same from beside the writer.
 
-mod support {
-    pub mod scene;
-}
-
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use crate::support::scene::{DIR, simulate, small_keyspace, small_options, within};
 use holdfast::key::Descending;
 use holdfast::{Db, Error, Result, TypedKeyspace, TypedReadOnlyKeyspace, TypedScan};
 use holdfast_sim::World;
-use support::scene::{DIR, simulate, small_keyspace, small_options, within};
 
 type Key = (u64, Descending<u64>);
 type Model = BTreeMap<(u64, Reverse<u64>), i64>;

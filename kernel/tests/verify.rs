@@ -1,20 +1,14 @@
 //! Verification: whatever is changed in any file is named, or lies where nothing depends on it.
 
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
-
-mod support {
-    pub mod settings;
-}
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::settings;
 use holdfast::env::linux::{LinuxEnv, block_on};
 use holdfast::env::{Env, TaskClass};
 use holdfast::{Compression, Db, Error, FileVerdict, KeyspaceOptions, Options, Result, VerifyReport};
 use holdfast_sim::{FaultClass, Process, SimDisk, Trigger};
-use support::settings;
 
 const DIR: &str = "/db";
 const SECTOR: usize = 512;

@@ -1,8 +1,6 @@
 //! A world that passes everything on to another one, but lets reads of some files, and syncs and locks of some
 //! directories, fail or take long for a while.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
-
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

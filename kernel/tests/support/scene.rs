@@ -1,7 +1,5 @@
 //! What tests of a whole database share: small settings, a directory's image name by name, a scratch directory.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Settings under which a few hundred commits make tables of several levels, and change log segments.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
-
 use holdfast::{KeyspaceOptions, Options};
 
 /// Memtables of 16 KiB, segments of 64 KiB, no reserve.

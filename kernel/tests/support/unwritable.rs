@@ -1,8 +1,6 @@
 //! A world whose disk refuses every call that would change something, whoever asks: the root user is refused nothing by
 //! the permissions of a directory, so those prove nothing where tests run as root.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

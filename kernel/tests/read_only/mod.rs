@@ -1,23 +1,14 @@
 //! Read-only openings: beside a live writer, over what a kill left, and never a byte written.
 
-#![expect(clippy::unwrap_used, reason = "a failure of the test is a panic")]
-
 mod following;
 mod left_behind;
-#[path = "../support"]
-mod support {
-    pub mod flaky;
-    pub mod other_disk;
-    pub mod settings;
-    pub mod unwritable;
-}
 
 use std::sync::Arc;
 
+use crate::support::settings::{options, tiny};
 use holdfast::env::Env;
 use holdfast::{Db, Durability, Error, Options, ReadOnlyDb, Result, Scan, Seq, WriteBatch};
 use holdfast_sim::Process;
-use support::settings::{options, tiny};
 
 const DIR: &str = "/db";
 

@@ -6,22 +6,16 @@
 //! and opens, and the next opening finds the same. A hang is found by the simulator, which ends a run in which nothing
 //! can go on.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod walks;
-#[path = "../support"]
-mod support {
-    pub mod scene;
-}
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::support::scene::{DIR, small_keyspace, small_options, within};
 use holdfast::env::{BoxFuture, Env};
 use holdfast::{Db, Durability, Error, Keyspace, Options, Result, Scan, TransactionOptions, WriteBatch};
 use holdfast_sim::{Process, SimOptions, World};
-use support::scene::{DIR, small_keyspace, small_options, within};
 
 /// Pairs that are there before, in tables and in the log.
 const PAIRS: u64 = 30;

@@ -1,27 +1,19 @@
 //! Limits and pressure: what is large goes through whole, what is too much gets a retriable error that leaves no
 //! trace, and once the cause is gone everything works again by itself.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod damage;
 mod memory;
 mod reads;
 mod refusals;
 mod room;
 mod sizes;
-#[path = "../support"]
-mod support {
-    pub mod flaky;
-    pub mod other_disk;
-    pub mod scene;
-}
 
 use std::sync::Arc;
 
+use crate::support::scene::{DIR, small_keyspace, small_options, within};
 use holdfast::env::Env;
 use holdfast::{Db, Error, Keyspace, Options, Result, Scan};
 use holdfast_sim::Process;
-use support::scene::{DIR, small_keyspace, small_options, within};
 
 async fn open(env: Arc<dyn Env>) -> Result<(Db, Keyspace)> {
     open_with(env, small_options()).await

@@ -3,16 +3,10 @@
 //! What an opening refuses is judged by the whole disk, names and bytes, before and after; what an open database
 //! refuses by the whole disk once it is idle, and by what its readers see.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod directories;
 mod options;
 mod real_disk;
 mod requests;
-#[path = "../support"]
-mod support {
-    pub mod scene;
-}
 
 use std::sync::Arc;
 
@@ -20,7 +14,7 @@ use holdfast::env::Env;
 use holdfast::{Db, Durability, Error, Options, Result, WriteBatch};
 use holdfast_sim::Process;
 
-use support::scene::{DIR, assert_same, image, small_keyspace, small_options, within};
+use crate::support::scene::{DIR, assert_same, image, small_keyspace, small_options, within};
 
 /// A database of two keyspaces with tables, and commits that only the log holds.
 async fn make(env: Arc<dyn Env>) -> Result<Db> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::compaction::retain::Readers;
+use crate::error::Error;
 use crate::memtable::Memtable;
 use crate::options::{KeyspaceOptions, LEVELS};
 use crate::table::TableMeta;
@@ -89,7 +90,7 @@ impl Model {
     fn damage(&self, level: usize, at: usize) {
         let tables = &self.keyspace.levels[level];
         if !tables.is_empty() {
-            tables[at % tables.len()].quarantine();
+            tables[at % tables.len()].quarantine(Error::corrupt_at("a.table", 0, "planted"));
         }
     }
 

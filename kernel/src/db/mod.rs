@@ -250,8 +250,8 @@ impl Db {
     /// the idle log's space back. Writes go on meanwhile.
     ///
     /// # Errors
-    /// `DiskFull`, `TooManyFiles`, `Corrupt` for a damaged table (the others are compacted all the same), `Stopped`,
-    /// `Closed`.
+    /// `Corrupt` or `Io` for a table that is damaged or cannot be read: the others are compacted all the same, and it is
+    /// left out, and told again, until the next opening. `DiskFull`, `TooManyFiles`, `Stopped`, `Closed`.
     pub async fn compact(&self) -> Result<()> {
         self.shared.maintenance.compact_all(self.engine()).await
     }

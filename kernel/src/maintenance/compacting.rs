@@ -238,7 +238,7 @@ async fn after_failure(engine: &Arc<Engine>, crew: &Crew, job: &Job, error: &Err
         }
         mark!("compaction_input_corrupt");
         tracing::error!(%error, table = table.meta().no.get(), "a damaged table is left out of compaction from now on");
-        table.quarantine();
+        table.quarantine(error.clone());
         // Writers that wait for a job which is never done go on.
         engine.judge_pressure();
         return Reaction::GiveUp;
@@ -261,7 +261,8 @@ fn damaged<'a>(job: &'a Job, error: &Error) -> Option<&'a Arc<TableHandle>> {
     job.inputs().find(|table| kind == FileKind::Table && table.meta().no == no)
 }
 
-/// Pushes every level down until only the deepest holds tables, then rewrites those that still hold deletes.
+/// Pushes every level down until only the deepest holds tables, then rewrites those that still hold deletes. A damaged
+/// table that had to be left out is an error, whoever found the damage.
 async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Result<()> {
     let mut failure = None;
     let nothing_busy = |_: &TableHandle| false;
@@ -289,7 +290,9 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
         let job = pick::rewrite(keyspace, LAST_LEVEL, table.clone());
         run_asked(engine, crew, keyspace, &job, &mut failure).await?;
     }
-    failure.map_or(Ok(()), Err)
+    let state = engine.published.load();
+    let left_out = || state.keyspace(id)?.tables().find_map(|table| table.damage());
+    failure.or_else(left_out).map_or(Ok(()), Err)
 }
 
 /// Runs a job of a full compaction; one whose input cannot be read is tried again. A damaged input is left out and

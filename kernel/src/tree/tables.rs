@@ -62,6 +62,8 @@ pub(crate) struct TableHandle {
     used_at: AtomicU64,
     obsolete: AtomicBool,
     quarantined: AtomicBool,
+    /// Why it is quarantined; set before the mark.
+    damage: Mutex<Option<Error>>,
     /// Jobs that the disk refused to read it for.
     unreadable: AtomicU32,
     graveyard: Arc<Graveyard>,
@@ -75,6 +77,7 @@ impl TableHandle {
             used_at: AtomicU64::new(0),
             obsolete: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),
+            damage: Mutex::new(None),
             unreadable: AtomicU32::new(0),
             graveyard,
         })
@@ -100,12 +103,18 @@ impl TableHandle {
     }
 
     /// It was found corrupt, or unreadable again and again: compaction leaves it and its range alone from now on.
-    pub fn quarantine(&self) {
+    pub fn quarantine(&self, damage: Error) {
+        self.damage.lock().get_or_insert(damage);
         self.quarantined.store(true, Ordering::Release);
     }
 
     pub fn is_quarantined(&self) -> bool {
         self.quarantined.load(Ordering::Acquire)
+    }
+
+    /// What was found wrong with it, if it is quarantined.
+    pub fn damage(&self) -> Option<Error> {
+        if self.is_quarantined() { self.damage.lock().clone() } else { None }
     }
 
     /// True if the table may hold entries or deleted ranges of `key`.

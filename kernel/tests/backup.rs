@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::support::settings::{self, tiny};
+use crate::support::settings::{self, forty_tables, tiny};
 use holdfast::env::Env;
 use holdfast::env::linux::LinuxEnv;
 use holdfast::{
@@ -230,16 +230,7 @@ fn tables_that_went_away_make_the_backup_look_again() {
     holdfast_sim::run(23, |world| async move {
         let (writing, reading) = (world.process("writer"), world.process_on("reader", "writer"));
         let env = writing.env();
-        let db = writing.run(async move {
-            let db = Db::open_in(env, DIR, options()).await?;
-            let lazy = KeyspaceOptions { level0_tables: 64, ..tiny() };
-            let keyspace = db.create_keyspace("many", lazy).await?;
-            for n in 0..40u64 {
-                keyspace.put(format!("{n:03}"), n.to_le_bytes()).await?;
-                db.flush().await?;
-            }
-            Ok::<_, Error>(db)
-        });
+        let db = writing.run(forty_tables(env, options()));
         let db = db.await.unwrap().unwrap();
         let env = reading.env();
         let few = Options { open_files_max: 16, ..existing() };

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::support::memory::{Draw, Fail, Memory, run};
+use crate::support::draw::Draw;
+use crate::support::memory::{Fail, Memory, run};
 use holdfast::env::{BoxFuture, Env, IoErrorKind};
 use holdfast::record::{Frame, FrameKind, HEADER_REGION, SECTOR};
 use holdfast::types::{FileId, FileNo, Lsn, file_name};

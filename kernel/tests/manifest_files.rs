@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::support::memory::{Draw, Fail, Memory, run};
+use crate::support::draw::Draw;
+use crate::support::memory::{Fail, Memory, run};
 use holdfast::env::{Env, IoErrorKind};
 use holdfast::manifest::{
     Change, Edit, FileNumbers, Found, Loaded, ManifestWriter, Version, begin_creation, load,

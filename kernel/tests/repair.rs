@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::support::draw::Draw;
 use crate::support::flaky::Flaky;
 use crate::support::settings;
 use holdfast::env::{Env, IoErrorKind};
@@ -33,17 +34,6 @@ impl Oracle {
         let key = (keyspace.to_string(), key.to_vec());
         self.had.entry(key.clone()).or_default().push(value.to_vec());
         self.now.insert(key, value.to_vec());
-    }
-}
-
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
     }
 }
 

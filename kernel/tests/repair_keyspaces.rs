@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::support::draw::Draw;
 use crate::support::settings;
 use holdfast::env::Env;
 use holdfast::record::{HEADER_REGION, SECTOR};
@@ -27,17 +28,6 @@ struct Oracle {
     had: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     now: Contents,
     names: BTreeSet<String>,
-}
-
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
 }
 
 fn options() -> Options {

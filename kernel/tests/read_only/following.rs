@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast::env::linux::{LinuxEnv, block_on};
 use holdfast::{
-    Db, Durability, Error, KeyspaceOptions, Options, ReadOnlyDb, ReadOnlyKeyspace, ReadOnlySnapshot, Result,
-    Scan, Seq,
+    Db, Durability, Error, Options, ReadOnlyDb, ReadOnlyKeyspace, ReadOnlySnapshot, Result, Scan, Seq,
 };
 use holdfast_sim::{FaultClass, Trigger};
 
 use super::{DIR, check, commit, create, existing, look};
 use crate::support::flaky::Flaky;
-use crate::support::settings::{options, tiny};
+use crate::support::settings::{forty_tables, options, tiny};
 use crate::support::unwritable::Unwritable;
 
 #[test]
@@ -86,16 +85,7 @@ fn tables_that_went_away_make_a_view_stale_and_a_refresh_heals_it() {
     let outcome = holdfast_sim::run(23, |world| async move {
         let (writing, reading) = (world.process("writer"), world.process_on("reader", "writer"));
         let env = writing.env();
-        let db = writing.run(async move {
-            let db = Db::open_in(env, DIR, options()).await?;
-            let lazy = KeyspaceOptions { level0_tables: 64, ..tiny() };
-            let keyspace = db.create_keyspace("many", lazy).await?;
-            for n in 0..40u64 {
-                keyspace.put(format!("{n:03}"), n.to_le_bytes()).await?;
-                db.flush().await?;
-            }
-            Ok::<_, Error>(db)
-        });
+        let db = writing.run(forty_tables(env, options()));
         let db = db.await.unwrap().unwrap();
         let env = reading.env();
         let few = Options { open_files_max: 16, ..existing() };

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, ReadOnlyDb, Result, Seq};
+use holdfast::{Db, Durability, Error, Options, ReadOnlyDb, Result, Seq};
 
 use super::{DIR, check, commit, create, existing, leave_thirty, look};
-use crate::support::settings::{options, tiny};
+use crate::support::settings::{forty_tables, options};
 use crate::support::unwritable::Unwritable;
 
 #[test]
@@ -125,13 +125,7 @@ fn a_missing_table_is_noticed_whether_it_would_be_opened_or_not() {
         let process = world.process("db");
         let env = process.env();
         let made = process.run(async move {
-            let db = Db::open_in(env, DIR, options()).await?;
-            let lazy = KeyspaceOptions { level0_tables: 64, ..tiny() };
-            let keyspace = db.create_keyspace("many", lazy).await?;
-            for n in 0..40u64 {
-                keyspace.put(format!("{n:03}"), n.to_le_bytes()).await?;
-                db.flush().await?;
-            }
+            let db = forty_tables(env, options()).await?;
             db.close().await
         });
         made.await.unwrap().unwrap();

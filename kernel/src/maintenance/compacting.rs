@@ -12,19 +12,23 @@ use crate::compaction::pick::{self, Job, LAST_LEVEL};
 use crate::compaction::rewrite::{Made, Workshop};
 use crate::compaction::run as job_run;
 use crate::engine::Engine;
-use crate::env::IoErrorKind;
+use crate::env::{IoErrorKind, Nanos};
 use crate::error::{Error, Result};
 use crate::events::{Timed, Where};
 use crate::manifest::Change;
 use crate::manifest::door::Note;
 use crate::options::LEVELS;
-use crate::sync::oneshot;
+use crate::sync::{Notified, either, oneshot};
 use crate::tree::{KeyspaceState, State, TableHandle};
 use crate::types::file_name::{self, FileKind};
 use crate::types::{FileNo, KeyspaceId};
 
 /// A table that so many jobs could not read is as good as damaged.
 const UNREADABLE_MAX: u32 = 3;
+
+/// A keyspace whose job failed for a reason that nobody waits out is left alone for so long. Not for ever: writers may
+/// be waiting for that very job, so that nothing else changes any more.
+const GIVEN_UP_NS: u64 = 1_000_000_000;
 
 /// Where jobs of a keyspace go on, per level.
 type Cursor = [Vec<u8>; LEVELS];
@@ -36,8 +40,8 @@ pub(crate) struct Agenda {
     cursors: BTreeMap<KeyspaceId, Cursor>,
     /// `None` once no task is left to serve it.
     asked: Option<VecDeque<Asked>>,
-    /// Keyspaces whose last job failed; left alone until something changes.
-    given_up: BTreeSet<KeyspaceId>,
+    /// Keyspaces whose last job failed: left alone until then, or until something changes.
+    given_up: BTreeMap<KeyspaceId, Nanos>,
 }
 
 struct Asked {
@@ -51,7 +55,7 @@ impl Default for Agenda {
             busy: BTreeSet::new(),
             cursors: BTreeMap::new(),
             asked: Some(VecDeque::new()),
-            given_up: BTreeSet::new(),
+            given_up: BTreeMap::new(),
         }
     }
 }
@@ -92,7 +96,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
                 engine.note_room_for("compaction");
                 crew.refusals.note_over("compaction");
             }
-            wanted.await;
+            wait_for_work(&engine, &crew, wanted).await;
             continue;
         };
         let outcome = run_job(&engine, &crew, &keyspace, &job).await;
@@ -123,6 +127,15 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
     crew.compaction_wanted.notify_one();
 }
 
+/// Waits until a compaction is wanted, or a keyspace was left alone for long enough.
+async fn wait_for_work(engine: &Engine, crew: &Crew, wanted: Notified<'_>) {
+    let again = crew.compaction.lock().given_up.values().min().copied();
+    match again {
+        Some(again) => drop(either(wanted, engine.env.sleep_until(again)).await),
+        None => wanted.await,
+    }
+}
+
 fn next_asked(crew: &Crew) -> Option<(Asked, Working<'_>)> {
     let mut agenda = crew.compaction.lock();
     let at = agenda.asked.iter().flatten().position(|asked| !agenda.busy.contains(&asked.keyspace))?;
@@ -135,6 +148,8 @@ fn next_asked(crew: &Crew) -> Option<(Asked, Working<'_>)> {
 fn next_job<'a>(engine: &Engine, crew: &'a Crew) -> Option<(Arc<KeyspaceState>, Job, Working<'a>)> {
     let state = engine.published.load();
     let mut agenda = crew.compaction.lock();
+    let now = engine.env.now();
+    agenda.given_up.retain(|_, again| *again > now);
     let (keyspace, job) = due(engine, &agenda, &state)?;
     agenda.busy.insert(keyspace.id);
     Some((keyspace, job, Working::begin(crew)))
@@ -143,11 +158,13 @@ fn next_job<'a>(engine: &Engine, crew: &'a Crew) -> Option<(Arc<KeyspaceState>, 
 /// The first job due in any keyspace that nobody works on.
 fn due(engine: &Engine, agenda: &Agenda, state: &State) -> Option<(Arc<KeyspaceState>, Job)> {
     let readers = engine.readers();
+    let now = engine.env.now();
     let nothing_busy = |_: &TableHandle| false;
     state
         .keyspaces
         .values()
-        .filter(|keyspace| !agenda.busy.contains(&keyspace.id) && !agenda.given_up.contains(&keyspace.id))
+        .filter(|keyspace| !agenda.busy.contains(&keyspace.id))
+        .filter(|keyspace| agenda.given_up.get(&keyspace.id).is_none_or(|again| *again <= now))
         .find_map(|keyspace| {
             let fresh = Cursor::default();
             let cursor = agenda.cursors.get(&keyspace.id).unwrap_or(&fresh);
@@ -245,16 +262,18 @@ async fn after_failure(engine: &Arc<Engine>, crew: &Crew, job: &Job, error: &Err
     }
     let reaction = react(engine, crew, "compaction", error).await;
     if matches!(reaction, Reaction::GiveUp) {
-        crew.compaction.lock().given_up.insert(job.keyspace);
+        let again = engine.env.now().after(GIVEN_UP_NS);
+        crew.compaction.lock().given_up.insert(job.keyspace, again);
     }
     reaction
 }
 
-/// The input that the error names.
+/// The input that the error names, if it is not one that the next try may not meet: descriptors may be out, a call
+/// interrupted.
 fn damaged<'a>(job: &'a Job, error: &Error) -> Option<&'a Arc<TableHandle>> {
     let file = match error {
         Error::Corrupt { file, .. } => file,
-        Error::Io(io) if io.kind == IoErrorKind::Medium => &io.path,
+        Error::Io(io) if io.kind != IoErrorKind::Transient => &io.path,
         _ => return None,
     };
     let (kind, no): (FileKind, FileNo) = file_name::parse(file.file_name()?.to_str()?)?;

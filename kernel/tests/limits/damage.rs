@@ -241,3 +241,68 @@ fn a_medium_error_that_passes_takes_no_table_out_of_compaction() {
         .await;
     });
 }
+
+/// A table that goes away before it was ever opened is an input of every compaction, and reading it fails with an error
+/// that no medium gives. It is left out like a damaged one: writers, those of other keyspaces too, do not wait for it.
+#[test]
+fn a_table_that_went_away_holds_no_writer_back_for_ever() {
+    simulate(27, |_, process| async move {
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env).await;
+            for n in 0..40u64 {
+                keyspace.put(n.to_be_bytes(), noise(200, n + 1)).await.unwrap();
+            }
+            db.flush().await.unwrap();
+            db.close().await.unwrap();
+        })
+        .await;
+        let disk = process.disk();
+        let gone = tables(&process).pop().unwrap();
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env).await;
+            disk.remove_file(format!("{DIR}/{gone}"));
+            let other = db.create_keyspace("other", small_keyspace()).await.unwrap();
+            for round in 0..60u64 {
+                for n in 1000..1010u64 {
+                    keyspace.put(n.to_be_bytes(), noise(200, round * 100 + n)).await.unwrap();
+                }
+                other.put("x", "y").await.unwrap();
+                db.flush().await.unwrap();
+            }
+            let (tables, _) = level0(&db);
+            assert!(tables <= LEVEL0_BOUND, "{tables} tables stay in level 0");
+            let compacted = db.compact().await;
+            assert!(matches!(&compacted, Err(Error::Io(io)) if io.path.ends_with(&gone)), "{compacted:?}");
+            assert!(db.close().await.is_ok());
+        })
+        .await;
+    });
+}
+
+/// One write error in the output of a compaction gives that job up, but not the keyspace: the job is done later, though
+/// nothing else happens.
+#[test]
+fn a_compaction_that_was_given_up_is_tried_again() {
+    simulate(28, |world, process| async move {
+        let disk = process.disk();
+        within(&process, |env| async move {
+            let (db, keyspace) = open(env.clone()).await;
+            for round in 0..u64::from(LEVEL0_TABLES) {
+                for n in 0..40u64 {
+                    keyspace.put(n.to_be_bytes(), noise(200, round * 100 + n)).await.unwrap();
+                }
+                if round + 1 == u64::from(LEVEL0_TABLES) {
+                    // The second table from here on is the compaction's.
+                    disk.inject_on(FaultClass::WriteError, ".table", Trigger::Once(2));
+                }
+                db.flush().await.unwrap();
+            }
+            env.sleep_until(env.now().after(5_000_000_000)).await;
+            assert_eq!(disk.faults_fired(FaultClass::WriteError), 1);
+            assert_eq!(level0(&db).0, 0, "the compaction was not tried again");
+            db.close().await.unwrap();
+        })
+        .await;
+        drop(world);
+    });
+}

@@ -152,6 +152,9 @@ impl Desk {
             let outcome = self.serve(committer, pending.request()).await;
             pending.complete(outcome);
         }
+        if self.spares.wanted().is_some() {
+            committer.segments_changed.notify_one();
+        }
     }
 
     async fn commit(&mut self, committer: &Committer, commits: Vec<Pending<Work, Outcome>>) {
@@ -197,8 +200,13 @@ impl Desk {
     /// with the next commit only: the keeper tries until the log is sealed.
     fn ask_to_go_on(&mut self, committer: &Committer) {
         self.sealed_at = None;
+        self.wake_sealer(committer);
+    }
+
+    fn wake_sealer(&self, committer: &Committer) {
+        // Before the wake-up: a keeper that still found the log sealed would sleep until the next seal.
         committer.sealed.store(false, Ordering::Release);
-        committer.log_changed.notify_one();
+        committer.unsealed.notify_one();
     }
 
     /// Tells how far a crash takes nothing. That comes in leaps, for a sync makes all of the log durable.
@@ -292,10 +300,8 @@ impl Desk {
         }
         committer.recorder.log_bytes_written.add(appended.end.since(appended.start));
         committer.recorder.groups.add(1);
-        if self.sealed_at.take().is_some() || self.spares.wanted().is_some() {
-            // Before the wake-up: a keeper that still found the log sealed would sleep until the next seal.
-            committer.sealed.store(false, Ordering::Release);
-            committer.log_changed.notify_one();
+        if self.sealed_at.take().is_some() {
+            self.wake_sealer(committer);
         }
         Ok((appended.start, appended.end))
     }

@@ -143,8 +143,10 @@ pub(crate) struct Committer {
     pub skipped: Skipped,
     /// Wakes flushing: a memtable was frozen.
     pub changed: Arc<Notify>,
-    /// Wakes the keeper of the log: a segment was taken or let go, or the log is no longer sealed.
-    pub log_changed: Notify,
+    /// Wakes the keeper of segments: one was taken or let go.
+    pub segments_changed: Notify,
+    /// Wakes the keeper of the seal: the log is no longer sealed.
+    pub unsealed: Notify,
     /// End of the log, for finding out whether it is idle.
     pub end_lsn: AtomicU64,
     /// Memtables are frozen at this size; less than the option where the disk has little room.
@@ -201,7 +203,8 @@ impl Committer {
                 segments,
                 skipped,
                 changed,
-                log_changed: Notify::new(),
+                segments_changed: Notify::new(),
+                unsealed: Notify::new(),
                 end_lsn: AtomicU64::new(end),
                 freeze_bytes: AtomicU64::new(desk.memtable_bytes()),
                 last_given: AtomicU64::new(desk.last_given().get()),

@@ -133,7 +133,7 @@ async fn flush_one(
     tracing::info!(keyspace = &*keyspace.name, bytes, elapsed_us = elapsed_ns / 1000, "memtable flushed");
     engine.slow().judge(elapsed_ns, Timed::Flush, Where::Keyspace(&keyspace.name));
     engine.committer.delegate(Work::Release(start)).await?;
-    engine.committer.log_changed.notify_one();
+    engine.committer.segments_changed.notify_one();
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The keepers of the log: one runs what commit callers left behind, one makes segments, flushes and seals.
+//! The keepers of the log: one runs what commit callers left behind, one makes segments, one flushes and seals.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -45,37 +45,43 @@ impl Drop for Closing {
     }
 }
 
-/// Keeps a segment ready, removes those let go, flushes `Buffered` commits in time, and seals the log when idle.
-pub(crate) async fn keep_log(engine: Arc<Engine>, crew: Arc<Crew>) {
+/// Keeps a segment ready, and removes those let go.
+pub(crate) async fn keep_segments(engine: Arc<Engine>, crew: Arc<Crew>) {
     loop {
         // Made before anything is looked at, so that what changes meanwhile is not missed. The same in every task.
-        let changed = engine.committer.log_changed.notified();
+        let changed = engine.committer.segments_changed.notified();
         if crew.stopping() {
             return;
         }
-        match tidy_segments(&engine).await {
+        let Err(error) = tidy_segments(&engine).await else {
             // Often it needed no room, so this says nothing about a flush that does.
-            Ok(()) => {
-                engine.note_room_for("log");
-                crew.refusals.note_over("log");
-            }
-            Err(error) => {
-                let pause_ns = match react(&engine, &crew, "log", &error).await {
-                    Reaction::End => return,
-                    Reaction::Retry(pause_ns) => pause_ns,
-                    Reaction::GiveUp => RETRY_NS,
-                };
-                pause(&engine, &engine.committer.log_changed, pause_ns).await;
-                continue;
-            }
-        }
-        if engine.committer.is_sealed() {
+            engine.note_room_for("log");
+            crew.refusals.note_over("log");
             changed.await;
             continue;
+        };
+        let pause_ns = match react(&engine, &crew, "log", &error).await {
+            Reaction::End => return,
+            Reaction::Retry(pause_ns) => pause_ns,
+            Reaction::GiveUp => RETRY_NS,
+        };
+        pause(&engine, &engine.committer.segments_changed, pause_ns).await;
+    }
+}
+
+/// Hands `Buffered` commits to the operating system in time, and seals the log when it is idle. A task of its own, for
+/// neither may wait for a segment that takes long to make, or cannot be made.
+pub(crate) async fn keep_sealed(engine: Arc<Engine>, crew: Arc<Crew>) {
+    loop {
+        let unsealed = engine.committer.unsealed.notified();
+        if crew.stopping() {
+            return;
         }
-        if settle(&engine, &crew).await.is_err() {
+        if engine.committer.is_sealed() {
+            unsealed.await;
+        } else if settle(&engine, &crew).await.is_err() {
             // The gate knows; the next append would say the same.
-            pause(&engine, &engine.committer.log_changed, RETRY_NS).await;
+            pause(&engine, &engine.committer.unsealed, RETRY_NS).await;
         }
     }
 }

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | structure | serves the manifest's door | a change asked for |
 //! | commit | runs commit groups whose leader went away, and controls of the log for background tasks | an orphan |
-//! | log | makes segments ahead, removes old ones, flushes `Buffered` commits, seals the idle log | first commit after a seal, a segment taken |
+//! | log | makes segments ahead, removes old ones | a segment taken or let go |
+//! | seal | flushes `Buffered` commits, seals the idle log | the first commit after a seal |
 //! | flush | frozen memtable → table; freezes what pins the log's oldest part | a freeze |
 //! | compaction | picks and runs jobs | a flush, a compaction |
 //! | cleaner | deletes tables that no state lists | the last reader leaving |
@@ -130,7 +131,13 @@ impl Maintenance {
             engine,
             "holdfast-log",
             TaskClass::Foreground,
-            Box::pin(keeper::keep_log(engine.clone(), crew.clone())),
+            Box::pin(keeper::keep_segments(engine.clone(), crew.clone())),
+        )?;
+        self.start_task(
+            engine,
+            "holdfast-seal",
+            TaskClass::Foreground,
+            Box::pin(keeper::keep_sealed(engine.clone(), crew.clone())),
         )?;
         self.start_task(
             engine,
@@ -189,7 +196,8 @@ impl Maintenance {
         engine.changed.notify_one();
         engine.graveyard.changed.notify_one();
         engine.committer.orphans.arrived.notify_one();
-        engine.committer.log_changed.notify_one();
+        engine.committer.segments_changed.notify_one();
+        engine.committer.unsealed.notify_one();
         self.crew.compaction_wanted.notify_one();
         self.crew.stopped.notify_all();
         self.crew.progress.notify_all();

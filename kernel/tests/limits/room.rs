@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use holdfast::env::Env;
-use holdfast::{Db, Error, Options, Scan};
+use holdfast::{Db, Durability, Error, Options, Scan, WriteBatch};
 use holdfast_sim::Crash;
 
 use super::noise;
-use crate::support::scene::{DIR, simulate, within};
+use crate::support::scene::{DIR, simulate, small_options, within};
 
 const VALUES: u64 = 60;
 
@@ -138,4 +138,50 @@ fn an_opening_on_a_nearly_full_disk_removes_nothing_that_a_power_loss_may_name_a
         let calls = (1..).find(|call| !dies_in_a_compaction_and_in_a_nearly_full_opening(*call, at)).unwrap();
         assert!(calls > 20, "the compaction had only {calls} calls");
     }
+}
+
+/// Whether a `Buffered` commit outlives a kill twenty seconds later, though no segment could be made meanwhile.
+fn buffered_commit_is_kept(can_make_segments: bool) -> bool {
+    simulate(5, move |world, process| async move {
+        let disk = process.disk();
+        within(&process, |env| async move {
+            // Nothing is flushed, so the log alone meets the full disk.
+            let options = Options { memtable_bytes: 1 << 20, ..small_options() };
+            let db = Db::open_in(env.clone(), DIR, options).await.unwrap();
+            let keyspace = db.default_keyspace().unwrap();
+            let pause = async |seconds: u64| env.sleep_until(env.now().after(seconds * 1_000_000_000)).await;
+            keyspace.put("first", "1").await.unwrap();
+            pause(2).await;
+            if !can_make_segments {
+                disk.set_capacity(1 << 40, 0);
+            }
+            // Enough to take the waiting segment, so that another is wanted.
+            for number in 0..5u64 {
+                keyspace.put(number.to_be_bytes(), noise(14_000, number + 1)).await.unwrap();
+            }
+            pause(2).await;
+            let mut batch = WriteBatch::new();
+            batch.put(keyspace.id(), b"buffered", b"acknowledged").unwrap();
+            db.write(batch, Durability::Buffered).await.unwrap();
+            pause(20).await;
+            // Dropped with the process, like everything else.
+            std::mem::forget(db);
+        })
+        .await;
+        process.kill();
+        process.disk().set_capacity(1 << 40, 1 << 40);
+        process.restart();
+        drop(world);
+        within(&process, |env| async move {
+            let db = Db::open_in(env, DIR, small_options()).await.unwrap();
+            db.default_keyspace().unwrap().get("buffered").await.unwrap().is_some()
+        })
+        .await
+    })
+}
+
+#[test]
+fn a_buffered_commit_reaches_the_system_in_time_though_no_segment_can_be_made() {
+    assert!(buffered_commit_is_kept(true));
+    assert!(buffered_commit_is_kept(false));
 }

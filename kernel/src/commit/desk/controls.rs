@@ -90,7 +90,7 @@ impl Desk {
         let mut released = self.wal.release_before(version.log_start).await;
         released.extend(self.wal.release_spares());
         committer.segments.bury(released);
-        committer.log_changed.notify_one();
+        committer.segments_changed.notify_one();
         Ok(())
     }
 

@@ -7,6 +7,9 @@ use std::path::Path;
 use holdfast::env::linux::block_on;
 use holdfast::{Db, Durability, Keyspace, Options, Scan, WriteBatch};
 
+use crate::support::scene::{DIR, simulate, small_options, within};
+use crate::support::settings::tiny;
+
 /// A directory that goes away with the test.
 struct Directory(std::path::PathBuf);
 
@@ -80,4 +83,49 @@ fn compaction_and_closing_give_the_space_of_the_log_back() {
     assert_eq!(count, 3001);
     drop(keyspace);
     block_on(db.close()).unwrap();
+}
+
+/// Bytes of old versions in the tables of keyspace `k`.
+fn superseded_bytes(db: &Db) -> u64 {
+    let all = db.keyspaces().unwrap();
+    let levels = all.iter().find(|keyspace| keyspace.name == "k").unwrap().levels;
+    levels.iter().map(|level| level.superseded_bytes).sum()
+}
+
+#[test]
+fn old_versions_go_when_the_reader_they_were_kept_for_is_gone() {
+    simulate(31, |_, process| async move {
+        within(&process, |env| async move {
+            let db = Db::open_in(env, DIR, Options { retain_commits: 0, ..small_options() }).await.unwrap();
+            let keyspace = db.create_keyspace("k", tiny()).await.unwrap();
+            let put_all = async |count: u64, value: u8| {
+                for n in 0..count {
+                    keyspace.put(n.to_be_bytes(), [value; 500]).await.unwrap();
+                }
+                db.compact().await.unwrap();
+            };
+            put_all(40, 1).await;
+            assert_eq!(superseded_bytes(&db), 0);
+            // A table that is full of what nobody reads any more is worth a rewrite.
+            let snapshot = db.snapshot();
+            put_all(40, 2).await;
+            assert_eq!(superseded_bytes(&db), 40 * 508);
+            let old = snapshot.get(&keyspace, 7u64.to_be_bytes()).await.unwrap();
+            assert_eq!(old.as_deref(), Some(&[1; 500][..]));
+            drop(snapshot);
+            db.wait_idle().await.unwrap();
+            assert_eq!(superseded_bytes(&db), 0);
+            // A single old version is not, until somebody asks for it.
+            let snapshot = db.snapshot();
+            put_all(1, 3).await;
+            drop(snapshot);
+            db.wait_idle().await.unwrap();
+            assert_eq!(superseded_bytes(&db), 508);
+            db.compact().await.unwrap();
+            assert_eq!(superseded_bytes(&db), 0);
+            assert!(db.verify().await.unwrap().is_good());
+            db.close().await.unwrap();
+        })
+        .await;
+    });
 }

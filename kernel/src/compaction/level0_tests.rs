@@ -72,6 +72,7 @@ impl Model {
             deletes: 0,
             range_tombstones: 0,
             raw_bytes: 0,
+            superseded_bytes: 0,
         };
         let handle = TableHandle::new(Arc::new(meta), Arc::new(Graveyard::default()));
         self.change(level, |tables| tables.push(handle));

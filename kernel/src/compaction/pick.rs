@@ -7,7 +7,7 @@
 //! has level 0 and the deepest level only.
 //!
 //! Reasons, in order of urgency: too many tables in level 0, a level over its target, a table rich in deletes,
-//! a bottom table with deletes or old versions that no reader needs any more.
+//! a bottom table with deletes, or an eighth of old versions, that no reader needs any more.
 //!
 //! A damaged table is in no job. Below level 0 a job is one table with what it overlaps one level deeper, so a damaged
 //! one holds back what overlaps it and nothing else; what becomes of level 0 is said in [`level0`](super::level0).
@@ -20,6 +20,8 @@ use crate::options::LEVELS;
 use crate::tree::{KeyspaceState, TableHandle};
 use crate::types::KeyspaceId;
 
+/// A bottom table is rewritten for its old versions alone once they are one part in so many of its bytes.
+const STALE_PART: u64 = 8;
 /// The deepest level.
 pub(crate) const LAST_LEVEL: usize = LEVELS - 1;
 
@@ -225,8 +227,9 @@ fn for_deletes(
                     return job;
                 }
             }
-            let droppable = meta.hides_something() && readers.all_see(meta.max_seq);
-            if level == bottom && droppable {
+            // A delete is rare and costs every reader of its range; a few old versions are not worth a table's bytes.
+            let stale = meta.superseded_bytes > 0 && meta.superseded_bytes >= meta.raw_bytes / STALE_PART;
+            if level == bottom && (meta.hides_something() || stale) && readers.all_see(meta.max_seq) {
                 return Some(Job { reason: Reason::Deletes, ..rewrite(keyspace, level, table.clone()) });
             }
         }

@@ -21,6 +21,9 @@ pub struct LevelInfo {
     pub deletes: u64,
     /// Range tombstones.
     pub range_tombstones: u64,
+    /// Bytes of keys and values, before compression, of versions that are older than another in the same table. They go
+    /// once no snapshot, transaction or retained past needs them and a compaction comes by.
+    pub superseded_bytes: u64,
 }
 
 /// One keyspace.
@@ -53,6 +56,7 @@ impl KeyspaceInfo {
                 info.entries = info.entries.saturating_add(meta.entries);
                 info.deletes = info.deletes.saturating_add(meta.deletes);
                 info.range_tombstones = info.range_tombstones.saturating_add(meta.range_tombstones);
+                info.superseded_bytes = info.superseded_bytes.saturating_add(meta.superseded_bytes);
             }
         }
         Self {

@@ -280,11 +280,17 @@ fn damaged<'a>(job: &'a Job, error: &Error) -> Option<&'a Arc<TableHandle>> {
     job.inputs().find(|table| kind == FileKind::Table && table.meta().no == no)
 }
 
-/// Pushes every level down until only the deepest holds tables, then rewrites those that still hold deletes. A damaged
-/// table that had to be left out is an error, whoever found the damage.
+/// Pushes every level down until only the deepest holds tables, then rewrites those that lay there before and hold deletes
+/// or old versions: they may have been kept for a reader who is gone. A damaged table that had to be left out is an error,
+/// whoever found the damage.
 async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Result<()> {
     let mut failure = None;
     let nothing_busy = |_: &TableHandle| false;
+    // By number, so that the files of tables that are rewritten can go.
+    let before: BTreeSet<FileNo> = match engine.published.load().keyspace(id) {
+        Some(keyspace) => keyspace.levels[LAST_LEVEL].iter().map(|table| table.meta().no).collect(),
+        None => return Ok(()),
+    };
     for level in 0..LAST_LEVEL {
         loop {
             let state = engine.published.load();
@@ -293,17 +299,12 @@ async fn compact_fully(engine: &Arc<Engine>, crew: &Crew, id: KeyspaceId) -> Res
             run_asked(engine, crew, keyspace, &job, &mut failure).await?;
         }
     }
-    let state = engine.published.load();
-    let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
-    let tables: Vec<FileNo> = keyspace.levels[LAST_LEVEL].iter().map(|table| table.meta().no).collect();
-    // By number, so that the files of tables that were rewritten already can go.
-    drop(state);
-    for no in tables {
+    for no in before {
         let state = engine.published.load();
         let Some(keyspace) = state.keyspace(id) else { return Ok(()) };
         let listed = keyspace.levels[LAST_LEVEL].iter().find(|table| table.meta().no == no);
         let Some(table) = listed.filter(|table| !table.is_quarantined()) else { continue };
-        if !table.meta().hides_something() {
+        if !table.meta().holds_something_old() {
             continue;
         }
         let job = pick::rewrite(keyspace, LAST_LEVEL, table.clone());

@@ -68,6 +68,7 @@ fn table(no: u64, smallest: &[u8], largest: &[u8]) -> Arc<TableMeta> {
         deletes: 1,
         range_tombstones: 1,
         raw_bytes: 70,
+        superseded_bytes: 30,
     })
 }
 

@@ -20,6 +20,7 @@ fn table(no: u64, a: u8, b: u8, exclusive: bool, seq: u64) -> Arc<TableMeta> {
         deletes: counts.1,
         range_tombstones: counts.2,
         raw_bytes: no * 200,
+        superseded_bytes: no * 3,
     })
 }
 

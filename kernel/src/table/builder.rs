@@ -141,14 +141,15 @@ impl TableBuilder {
             let separator_seq = choose_separator(&self.last_key, self.last_seq, key, &mut self.separator);
             self.finish_data_block(separator_seq).await?;
         }
-        if self.options.filter_bits_per_key > 0 && (self.hashes.is_empty() || key != self.last_key) {
+        let is_superseded = !first && key == self.last_key;
+        if self.options.filter_bits_per_key > 0 && !is_superseded {
             self.hashes.push(key_hash(key));
         }
         self.data.add(key, seq, kind, value);
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         self.last_seq = seq;
-        self.properties.count_entry(key, seq, kind, value.len());
+        self.properties.count_entry(key, seq, kind, value.len(), is_superseded);
         Ok(())
     }
 

@@ -349,8 +349,8 @@ fn mend_table_header(bytes: &mut [u8], mode: u8) {
 
 pub(crate) fn meta_seeds() -> Vec<Vec<u8>> {
     let mut properties = Properties::uncounted(BuildReason::Flush, KeyspaceId::new(300));
-    for (key, seq) in [(&b"a"[..], 7), (b"b", 5), (b"b", 4)] {
-        properties.count_entry(key, Seq::new(seq), OpKind::Put, 100);
+    for (key, seq, is_superseded) in [(&b"a"[..], 7, false), (b"b", 5, false), (b"b", 4, true)] {
+        properties.count_entry(key, Seq::new(seq), OpKind::Put, 100, is_superseded);
     }
     let range =
         RangeTombstone { start: b"aa".as_slice().into(), end: b"zz".as_slice().into(), seq: Seq::new(9) };

@@ -6,15 +6,15 @@
 //! ```text
 //! meta       := bytes(fields: 1 file number · 2 file identity · 3 file length · 4 smallest key ·
 //!               5 largest (1 byte: 1 if exclusive, then the key) · 6 min seq · 7 max seq · 8 entries ·
-//!               9 deletes · 10 range tombstones · 11 raw bytes)
+//!               9 deletes · 10 range tombstones · 11 raw bytes · 12 superseded bytes)
 //! properties := fields: 1 entries · 2 deletes · 3 range tombstones · 4 raw key bytes · 5 raw value bytes ·
 //!               6 smallest key · 7 largest (as above) · 8 min seq · 9 max seq · 10 data blocks · 11 data bytes ·
 //!               12 index partitions · 13 longest block content · 14 reason (optional; 1 byte) ·
-//!               15 keyspace (optional; varint)
+//!               15 keyspace (optional; varint) · 16 superseded bytes
 //! ```
 //!
-//! All fields but the reason are required; numbers are varints. `range tombstones` counts (piece, commit) pairs as
-//! stored. Smallest and largest include the extents of range tombstones: an exclusive largest is the end of one.
+//! All fields but the optional ones are required; numbers are varints. `range tombstones` counts (piece, commit) pairs as
+//! stored. `superseded bytes` are keys and values of entries behind a newer one of the same key in this table. Smallest and largest include the extents of range tombstones: an exclusive largest is the end of one.
 
 #![deny(
     clippy::unwrap_used,
@@ -57,6 +57,8 @@ pub struct TableMeta {
     pub range_tombstones: u64,
     /// Bytes of keys and values, before prefixes are shared and blocks compressed.
     pub raw_bytes: u64,
+    /// Those of them that belong to old versions: the table has a newer one of the same key.
+    pub superseded_bytes: u64,
 }
 
 /// Why a table was made.
@@ -83,6 +85,7 @@ pub(super) struct Properties {
     pub(super) range_tombstones: u64,
     pub(super) raw_key_bytes: u64,
     pub(super) raw_value_bytes: u64,
+    pub(super) superseded_bytes: u64,
     pub(super) smallest: Vec<u8>,
     pub(super) largest: Vec<u8>,
     pub(super) largest_is_exclusive: bool,
@@ -113,12 +116,18 @@ impl TableMeta {
         put_number(&mut fields, 9, self.deletes);
         put_number(&mut fields, 10, self.range_tombstones);
         put_number(&mut fields, 11, self.raw_bytes);
+        put_number(&mut fields, 12, self.superseded_bytes);
         put_bytes(out, &fields);
     }
 
     /// True if it holds a delete of a key or of a range.
     pub(crate) fn hides_something(&self) -> bool {
         self.deletes > 0 || self.range_tombstones > 0
+    }
+
+    /// True if a compaction may make it smaller once the readers of the past are gone.
+    pub(crate) fn holds_something_old(&self) -> bool {
+        self.hides_something() || self.superseded_bytes > 0
     }
 
     /// Reads one.
@@ -141,6 +150,7 @@ impl TableMeta {
             deletes: 0,
             range_tombstones: 0,
             raw_bytes: 0,
+            superseded_bytes: 0,
         };
         let mut seen = 0u32;
         read_fields(fields, |field| {
@@ -156,6 +166,7 @@ impl TableMeta {
                 9 => meta.deletes = field.number("number of deletes")?,
                 10 => meta.range_tombstones = field.number("number of range tombstones")?,
                 11 => meta.raw_bytes = field.number("raw bytes")?,
+                12 => meta.superseded_bytes = field.number("superseded bytes")?,
                 _ => return field.unknown("table description"),
             }
             seen = seen.saturating_add(1);
@@ -167,7 +178,7 @@ impl TableMeta {
         })?;
         let consistent = bounds_are_ordered(&meta.smallest, &meta.largest, meta.largest_is_exclusive)
             && meta.min_seq <= meta.max_seq;
-        if seen != 11 || !consistent {
+        if seen != 12 || !consistent {
             return Err(BadBytes {
                 what: "table description lacks a field or contradicts itself",
                 at: start,
@@ -205,6 +216,7 @@ impl Properties {
         if let Some(keyspace) = self.keyspace {
             put_keyspace(&mut out, 15, keyspace);
         }
+        put_number(&mut out, 16, self.superseded_bytes);
         out
     }
 
@@ -241,6 +253,7 @@ impl Properties {
                     found.keyspace = read_keyspace(&field);
                     return Ok(());
                 }
+                16 => found.superseded_bytes = field.number("superseded bytes")?,
                 _ => return field.unknown("table property"),
             }
             seen = seen.saturating_add(1);
@@ -248,7 +261,7 @@ impl Properties {
         })?;
         let consistent = bounds_are_ordered(&found.smallest, &found.largest, found.largest_is_exclusive)
             && found.min_seq <= found.max_seq;
-        if seen != 13 || !consistent {
+        if seen != 14 || !consistent {
             return Err(BadBytes { what: "properties lack a field or contradict themselves", at: 0 }.into());
         }
         Ok(found)
@@ -259,8 +272,15 @@ impl Properties {
         Self { min_seq: Seq::MAX, reason, keyspace: keyspace.into(), ..Self::default() }
     }
 
-    /// Counts an entry; entries come in order.
-    pub(super) fn count_entry(&mut self, key: &[u8], seq: Seq, kind: OpKind, value_len: usize) {
+    /// Counts an entry; entries come in order. `is_superseded` says that the one before has the same key.
+    pub(super) fn count_entry(
+        &mut self,
+        key: &[u8],
+        seq: Seq,
+        kind: OpKind,
+        value_len: usize,
+        is_superseded: bool,
+    ) {
         if self.entries == 0 {
             self.smallest = key.to_vec();
         }
@@ -268,6 +288,10 @@ impl Properties {
         self.deletes = self.deletes.saturating_add(u64::from(kind == OpKind::Delete));
         self.raw_key_bytes = self.raw_key_bytes.saturating_add(key.len() as u64);
         self.raw_value_bytes = self.raw_value_bytes.saturating_add(value_len as u64);
+        if is_superseded {
+            let bytes = (key.len() as u64).saturating_add(value_len as u64);
+            self.superseded_bytes = self.superseded_bytes.saturating_add(bytes);
+        }
         self.min_seq = self.min_seq.min(seq);
         self.max_seq = self.max_seq.max(seq);
     }
@@ -306,6 +330,7 @@ impl Properties {
             deletes: self.deletes,
             range_tombstones: self.range_tombstones,
             raw_bytes: self.raw_key_bytes.saturating_add(self.raw_value_bytes),
+            superseded_bytes: self.superseded_bytes,
         }
     }
 }
@@ -350,6 +375,7 @@ mod tests {
                 range_tombstones: number(2),
                 raw_key_bytes: number(3),
                 raw_value_bytes: number(4),
+                superseded_bytes: number(16),
                 largest_is_exclusive: smallest != largest && number(5) & 1 == 1,
                 smallest,
                 largest,

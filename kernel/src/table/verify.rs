@@ -169,7 +169,9 @@ impl Walk<'_> {
         }
         while cursor.valid() {
             hashes.push(key_hash(cursor.key()));
-            self.counted.count_entry(cursor.key(), cursor.seq(), cursor.kind(), cursor.value_range().len());
+            let (key, seq, kind) = (cursor.key(), cursor.seq(), cursor.kind());
+            let is_superseded = self.last.as_ref().is_some_and(|(last, _)| last == key);
+            self.counted.count_entry(key, seq, kind, cursor.value_range().len(), is_superseded);
             self.last = Some((cursor.key().to_vec(), cursor.seq()));
             table.located(handle, cursor.next())?;
         }

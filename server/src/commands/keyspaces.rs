@@ -75,6 +75,7 @@ pub(super) fn object(info: &KeyspaceInfo) -> Json {
                 "entries": level.entries,
                 "deletes": level.deletes,
                 "range_tombstones": level.range_tombstones,
+                "superseded_bytes": level.superseded_bytes,
             })
         })
         .collect();

@@ -20,7 +20,7 @@ pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) ->
     let db = open_to_write(database, global, false)?;
     let started = Instant::now();
     db.compact()?;
-    let deletes_kept = deletes_in_tables(&db.keyspaces()?);
+    let old = old_in_tables(&db.keyspaces()?);
     db.close()?;
     let bytes = directory_bytes(&database.path)?;
     let elapsed = started.elapsed();
@@ -34,23 +34,34 @@ pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) ->
         json!({
             "bytes": bytes,
             "retain_commits": retained,
-            "deletes_kept": deletes_kept,
+            "deletes_kept": old.deletes,
+            "superseded_bytes_kept": old.superseded_bytes,
             "elapsed_ms": elapsed.as_millis() as u64,
         }),
     )?;
-    if retained > 0 && deletes_kept > 0 {
-        let what = "what was deleted lately still takes room, for --at can read it; \
+    if retained > 0 && (old.deletes > 0 || old.superseded_bytes > 0) {
+        let what = "what was deleted or overwritten lately still takes room, for --at can read it; \
                     `holdfast compact --retain-commits 0` lets it go";
         stderr::note(global.json, what);
     }
     Ok(Exit::Good)
 }
 
-/// Deletes, of keys and of ranges, that the tables hold. A compaction of everything leaves none but those before which
-/// there is a past to read. How many overwritten values it leaves, only reading all of it would tell.
-fn deletes_in_tables(keyspaces: &[KeyspaceInfo]) -> u64 {
+/// What tables hold of the past.
+struct Old {
+    /// Of keys and of ranges.
+    deletes: u64,
+    /// Keys and values of versions that were overwritten, before compression.
+    superseded_bytes: u64,
+}
+
+/// A compaction of everything leaves nothing old but what somebody may still read.
+fn old_in_tables(keyspaces: &[KeyspaceInfo]) -> Old {
     let levels = keyspaces.iter().flat_map(|keyspace| &keyspace.levels);
-    levels.fold(0, |sum, level| sum.saturating_add(level.deletes).saturating_add(level.range_tombstones))
+    levels.fold(Old { deletes: 0, superseded_bytes: 0 }, |old, level| Old {
+        deletes: old.deletes.saturating_add(level.deletes).saturating_add(level.range_tombstones),
+        superseded_bytes: old.superseded_bytes.saturating_add(level.superseded_bytes),
+    })
 }
 
 /// Refuses a file, in the words that an opening has for it.

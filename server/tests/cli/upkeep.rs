@@ -43,6 +43,41 @@ fn compaction_keeps_the_past_and_says_how_to_let_it_go() {
     line(dir, &format!("count db --at {filled}")).refused(1);
 }
 
+#[test]
+fn compaction_lets_overwritten_values_go_once_their_past_is_given_up() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    for n in 0..5u8 {
+        std::fs::write(dir.join("value"), noise(100_000, n)).unwrap();
+        run(dir, ["put", "db", "key", "--file", "value", "--create"]).good();
+    }
+    let compacted = |options: &str| line(dir, &format!("compact db --json {options}"));
+    let kept = compacted("");
+    assert!(kept.err.contains("overwritten lately still takes room"), "{}", kept.err);
+    let kept = kept.json().remove(0);
+    assert_eq!(kept["superseded_bytes_kept"], 4 * (100_000 + 3));
+    // The tables lie where they would stay: what they hold of the past is reason enough to write them anew.
+    let freed = compacted("--retain-commits 0");
+    assert_eq!(freed.err, "");
+    let freed = freed.json().remove(0);
+    assert_eq!(freed["superseded_bytes_kept"], 0);
+    let table_bytes = line(dir, "keyspaces db --json").json()[0]["table_bytes"].as_u64().unwrap();
+    assert!((100_000..110_000).contains(&table_bytes), "{table_bytes}");
+    assert!(freed["bytes"].as_u64().unwrap() < kept["bytes"].as_u64().unwrap() - 400_000, "{freed} {kept}");
+}
+
+/// Bytes that nothing compresses.
+fn noise(len: usize, seed: u8) -> Vec<u8> {
+    let mut state = u64::from(seed) + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 /// Runs a copy of the binary as a user whom permissions bind; all may go where it is.
 fn as_nobody(dir: &Path, arguments: &[&str]) -> std::process::Output {
     const NOBODY: u32 = 65_534;

@@ -42,7 +42,8 @@ pub struct Global {
     /// Write results, errors and notes as JSON: one object a line.
     ///
     /// Standard output has the results. On standard error an error is {"error", "exit", "hint"}, with "file", "line"
-    /// and "field" too if a line of an input is meant; what is no error has a "note".
+    /// and "field" too if a line of an input is meant; what is no error has a "note". Members that name
+    /// a file or directory have what is not UTF-8 in it as \xNN, and a backslash as \\, as keys are escaped.
     #[arg(long, global = true)]
     pub json: bool,
     /// The keyspace to work in.

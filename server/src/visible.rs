@@ -5,6 +5,8 @@
 //! raw is asked for by those who want bytes.
 
 use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use holdfast::escaped::escape;
 
@@ -20,6 +22,11 @@ pub fn visible(text: &str) -> String {
 /// As [`visible`], line by line: line feeds stay.
 pub fn visible_lines(text: &str) -> String {
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
+/// A path as it stands in JSON, with the escapes of keys: a name may hold any bytes, and JSON takes only text.
+pub fn path_text(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes())
 }
 
 /// A key or value as part of a message: all of it, or its beginning and how long it is.

@@ -20,6 +20,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Bytes;
 use crate::store::{Store, open_to_look, options_of_all};
+use crate::visible::path_text;
 
 pub(super) fn backup(
     database: &Database,
@@ -54,7 +55,7 @@ pub(super) fn restore(from: &Path, global: &Global, into: &Path, out: &mut Outpu
         Ok(info)
     })?;
     let seq = info.seq;
-    let object = json!({ "restored": into, "seq": seq.get() });
+    let object = json!({ "restored": path_text(into), "seq": seq.get() });
     tell(into, &info, &format!("restored commit {seq}"), object, out)
 }
 

@@ -28,6 +28,7 @@ use crate::formats::{self, BadInput, Layout, ReadError, Record};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
 use crate::store::{self, keyspace, open_to_write};
+use crate::visible::path_text;
 
 /// A batch is committed before it would hold more bytes than this, however few rows these are; a larger row goes alone.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -87,7 +88,7 @@ impl Import {
     }
 
     fn name(&self) -> String {
-        if self.file == Path::new("-") { "standard input".into() } else { self.file.display().to_string() }
+        if self.file == Path::new("-") { "standard input".into() } else { path_text(&self.file) }
     }
 
     /// The input as a file that can be read twice.

@@ -19,6 +19,7 @@ use crate::cli::Database;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Bytes;
+use crate::visible::path_text;
 
 pub(super) fn repair(
     database: &Database,
@@ -121,7 +122,7 @@ fn object(report: &RepairReport) -> Json {
         |keys: &KeyExtent| json!({ "start": escape(&keys.start), "end": keys.end.as_deref().map(escape) });
     let lost = |lost: &LostExtent| {
         json!({
-            "file": lost.file, "offset": lost.offset, "bytes": lost.len, "what": lost.what,
+            "file": path_text(&lost.file), "offset": lost.offset, "bytes": lost.len, "what": lost.what,
             "keyspace": lost.keyspace, "keys": lost.keys.as_ref().map(keys),
             "seqs": lost.seqs.map(|(first, last)| [first.get(), last.get()]),
         })

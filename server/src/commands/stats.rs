@@ -11,6 +11,7 @@ use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::store::{Store, open_to_read, open_to_watch};
+use crate::visible::path_text;
 
 /// In which form, and how often.
 pub(super) struct Show {
@@ -52,7 +53,7 @@ fn print(database: &Database, store: &Store, metrics: &Metrics, out: &mut Output
         return out.say(
             "",
             json!({
-                "directory": database.path,
+                "directory": path_text(&database.path),
                 "read_only": store.is_beside(),
                 "last_sequence": metrics.number("holdfast_last_sequence"),
                 "keyspaces": keyspaces,

@@ -15,6 +15,7 @@ use crate::output::Output;
 use crate::progress::Bytes;
 use crate::stderr;
 use crate::store::{open_to_write, retained};
+use crate::visible::path_text;
 
 pub(super) fn compact(database: &Database, global: &Global, out: &mut Output) -> Result<Exit, Failure> {
     let db = open_to_write(database, global, false)?;
@@ -131,7 +132,8 @@ fn tell_verified(report: &VerifyReport, out: &mut Output) -> Result<(), Failure>
         .iter()
         .map(|problem| {
             json!({
-                "file": problem.file, "offset": problem.offset, "what": problem.what, "harmless": problem.harmless,
+                "file": path_text(&problem.file), "offset": problem.offset, "what": problem.what,
+                "harmless": problem.harmless,
             })
         })
         .collect();

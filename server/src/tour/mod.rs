@@ -21,6 +21,7 @@ use indicatif::HumanBytes;
 use crate::commands::{Scratch, directory_bytes, machine, nanoseconds, verify_directory};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::visible::path_text;
 use teller::Teller;
 
 /// Past commits that stay readable, in all openings of the tour.
@@ -45,7 +46,7 @@ pub(crate) fn run(keep: Option<&Path>, out: &mut Output) -> Result<Exit, Failure
     teller.begin("A new database")?;
     let db = open_new(&dir)?;
     teller.line(format_args!("opened {}", dir.display()))?;
-    teller.fact("directory", dir.display().to_string());
+    teller.fact("directory", path_text(&dir));
     teller.end()?;
 
     records::import(&db, &mut teller)?;

@@ -7,6 +7,7 @@ mod commands;
 mod help;
 mod interrupted;
 mod log;
+mod names;
 mod reading;
 mod refusals;
 mod shell;

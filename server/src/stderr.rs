@@ -67,6 +67,14 @@ pub fn note(as_json: bool, text: &str) {
     }
 }
 
+/// As [`note`], of something that went wrong and did not stop the command.
+pub fn warning(as_json: bool, text: &str) {
+    match as_json {
+        true => note(as_json, text),
+        false => line(&visible(&format!("warning: {text}"))),
+    }
+}
+
 /// From now on lines are written above this progress line, until it is gone or another one is shown.
 pub(crate) fn show(bar: &ProgressBar) {
     screen().bar = Some(bar.downgrade());

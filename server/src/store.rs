@@ -84,6 +84,23 @@ pub fn open_to_write(database: &Database, global: &Global, create: bool) -> Resu
     Ok(db)
 }
 
+/// Closes after commits, all of which are acknowledged. They stand in the log, so what fails now takes nothing from them:
+/// it is a warning, and no reason to tell of a failure, after which they would be made a second time.
+pub fn close_written(db: Db, global: &Global) {
+    if let Err(error) = db.close() {
+        let why = match error {
+            // Nothing has to be tried again, as the kernel would have it.
+            Error::DiskFull(full) => format!("disk full: {full}"),
+            other => Failure::from(other).to_string(),
+        };
+        let what = format!(
+            "closing the database did not finish: {why}; what was committed is durable in the log, and the next opening \
+             does the rest"
+        );
+        stderr::warning(global.json, &what);
+    }
+}
+
 /// Opens for reading what only an opening has, such as the counters; where it cannot or must not write, a look.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::{Database, Global, KeyBounds, Range};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{View, keyspace, open_to_look, open_to_write, options};
+use crate::store::{View, close_written, keyspace, open_to_look, open_to_write, options};
 use crate::visible::beginning;
 
 pub(super) fn get(
@@ -57,7 +57,7 @@ pub(super) fn put(
     options(global, create).check_put(&key, value)?;
     let db = open_to_write(database, global, create)?;
     let seq = keyspace(&db, global, create)?.put(key, value)?;
-    db.close()?;
+    close_written(db, global);
     out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))?;
     Ok(Exit::Good)
 }
@@ -71,7 +71,7 @@ pub(super) fn delete(
     let key = global.key(key)?;
     let db = open_to_write(database, global, false)?;
     let seq = keyspace(&db, global, false)?.delete(key)?;
-    db.close()?;
+    close_written(db, global);
     out.say(format_args!("commit {seq}"), json!({ "seq": seq.get() }))?;
     Ok(Exit::Good)
 }
@@ -87,7 +87,7 @@ pub(super) fn delete_range(
     let keyspace = keyspace(&db, global, false)?;
     let batch = delete_batch(&keyspace, bounds)?;
     let seq = batch.map(|batch| db.write(batch, Durability::Sync)).transpose()?;
-    db.close()?;
+    close_written(db, global);
     tell_deleted(seq, out)?;
     Ok(Exit::Good)
 }

@@ -27,7 +27,7 @@ use crate::exit::{Exit, Failure, InputError, in_words};
 use crate::formats::{self, BadInput, Layout, ReadError, Record};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
-use crate::store::{self, keyspace, open_to_write};
+use crate::store::{self, close_written, keyspace, open_to_write};
 use crate::visible::path_text;
 
 /// A batch is committed before it would hold more bytes than this, however few rows these are; a larger row goes alone.
@@ -70,7 +70,7 @@ impl Import {
         let loaded = self.load(records, &mut loading, out.as_json());
         let (rows, skipped) = loaded.inspect_err(|_| loading.tell_what_is_there(out.as_json()))?;
         let seq = db.sync()?;
-        db.close()?;
+        close_written(db, global);
         let summary = Summary { rows, elapsed: started.elapsed() };
         let skipped_text =
             if self.skip_bad_lines { format!(", {skipped} bad lines left out") } else { String::new() };

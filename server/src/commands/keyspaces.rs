@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{open_to_look, open_to_write};
+use crate::store::{close_written, open_to_look, open_to_write};
 
 pub(super) fn run(
     database: &Database,
@@ -44,7 +44,7 @@ pub(super) fn run(
         db.drop_keyspace(&db.keyspace(name)?)?;
         out.say(format_args!("dropped {}", escape(name.as_bytes())), json!({ "dropped": name }))?;
     }
-    db.close()?;
+    close_written(db, global);
     Ok(Exit::Good)
 }
 

@@ -24,7 +24,7 @@ use crate::cli::{Database, Global, Past, Range, row_count};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::stderr;
-use crate::store::{self, View, keyspace, open_to_write};
+use crate::store::{self, View, close_written, keyspace, open_to_write};
 use crate::visible::visible;
 
 #[derive(Parser)]
@@ -157,7 +157,7 @@ pub(super) fn run(database: &Database, global: &Global, out: &mut Output) -> Res
         format!("the input ended within a transaction: {txn_writes} statements that wrote were rolled back")
     });
     drop(keyspace);
-    let closed = db.close();
+    close_written(db, global);
     match lost {
         Some(lost) if is_script && txn_writes > 0 && is_quiet(&outcome) => {
             return Err(Failure::Problem(format!("{lost}; end it with `commit` or `rollback`")));
@@ -166,7 +166,6 @@ pub(super) fn run(database: &Database, global: &Global, out: &mut Output) -> Res
         None => {}
     }
     outcome?;
-    closed?;
     Ok(Exit::Good)
 }
 

@@ -1,7 +1,8 @@
 //! The commands, as a user calls them: results, JSON, exit codes, what a refusal says.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::support::{ask, converse, holdfast, line, piped, run};
 use tempfile::tempdir;
@@ -397,6 +398,47 @@ fn backup_restore_and_repair() {
     );
     assert!(line(dir, "backup monday no/such/parent").refused(2).contains("create it first"));
     assert_eq!(line(dir, "scan monday --limit 1").good(), "key00\tvalue\n");
+}
+
+/// Runs it with so many open files at most, `script` on standard input; true if it warned that closing failed. What it
+/// did then it must have told as done.
+fn closes_badly(dir: &Path, files: u32, command: &str, script: &str) -> bool {
+    let limited = format!("ulimit -n {files}; printf '{script}' | exec \"$0\" {command} --json");
+    let ended = Command::new("sh")
+        .args(["-c", &limited, env!("CARGO_BIN_EXE_holdfast")])
+        .current_dir(dir)
+        .env("HOLDFAST_LOG", "off")
+        .output()
+        .unwrap();
+    let (done, said) = (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
+    let is_warned = said.contains("closing the database did not finish");
+    if ended.status.success() {
+        let told: serde_json::Value = serde_json::from_str(&done).expect(&done);
+        assert!(told["seq"].is_u64() || told["created"] == "people", "{command}: {done}");
+        assert!(said.is_empty() || said.contains("is durable in the log"), "{command}: {said}");
+    } else {
+        assert!(done.is_empty() && !is_warned, "{command}: {done}{said}");
+    }
+    if command.starts_with("put") {
+        let is_there = line(dir, &format!("get db {files}")).code == 0;
+        assert_eq!(is_there, ended.status.success(), "{command} with {files} files: {said}");
+    }
+    is_warned
+}
+
+#[test]
+fn what_is_committed_is_told_as_done_even_if_closing_fails() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    std::fs::write(dir.join("rows"), "{\"key\":\"row\",\"value\":\"v\"}\n").unwrap();
+    // Where files run out depends on how many an opening holds: before the commit, or after it.
+    let files = (6..24).find(|files| closes_badly(dir, *files, &format!("put db {files} v"), ""));
+    let files = files.expect("some limit lets a commit pass and stops the closing");
+    for command in ["import db rows --format jsonl", "delete db --prefix k", "keyspaces db --create people"] {
+        closes_badly(dir, files, command, "");
+    }
+    closes_badly(dir, files, "shell db", "put shell v\\n");
 }
 
 impl crate::support::Run {

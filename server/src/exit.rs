@@ -18,6 +18,7 @@ use holdfast::env::{IoError, IoErrorKind};
 use serde_json::{Value as Json, json};
 
 use crate::formats::BadInput;
+use crate::quoted::quoted;
 use crate::visible::{beginning, visible};
 
 /// The longest name of a file or directory, in bytes, on the file systems of Linux.
@@ -67,7 +68,7 @@ pub enum Failure {
     #[error("{0}")]
     WrongUse(String),
     /// Something failed that had made a part of a new directory.
-    #[error("{failure}; what was made so far is left in {path}: remove it (rm -r {path}) and run this again", path = left.display())]
+    #[error("{failure}; what was made so far is left in {}: remove it (rm -r {}) and run this again", left.display(), quoted(left))]
     Unfinished {
         /// What failed.
         failure: Box<Self>,
@@ -360,9 +361,11 @@ mod tests {
         let invalid = Failure::from(holdfast::Error::Invalid("option x".into()));
         assert_eq!(invalid.exit(), Exit::WrongUse);
         let failure = Box::new(Failure::Problem("the disk is full".into()));
-        let unfinished = Failure::Unfinished { failure, left: "monday.unfinished".into() };
+        let unfinished = Failure::Unfinished { failure, left: "a monday.unfinished".into() };
         assert_eq!(unfinished.exit(), Exit::Problem);
-        assert!(unfinished.to_string().ends_with("remove it (rm -r monday.unfinished) and run this again"));
+        assert!(
+            unfinished.to_string().ends_with("remove it (rm -r 'a monday.unfinished') and run this again")
+        );
         let corrupt =
             holdfast::Error::Corrupt { file: "1.table".into(), offset: 7, what: "a \"quoted\" sum".into() };
         let corrupt = Failure::from(corrupt);

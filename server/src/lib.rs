@@ -12,6 +12,7 @@ pub mod log;
 pub mod output;
 mod owner;
 pub mod progress;
+mod quoted;
 pub mod signals;
 pub mod stderr;
 pub mod store;

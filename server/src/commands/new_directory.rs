@@ -16,6 +16,7 @@ use holdfast::env::linux::LinuxEnv;
 
 use super::unfinished::{Guard, remove, unfinished_path};
 use crate::exit::Failure;
+use crate::quoted::quoted;
 
 /// Refuses a place in the directory of a database, where nothing but its own files belongs.
 pub(super) fn must_lie_outside(database: &Path, into: &Path) -> Result<(), Failure> {
@@ -117,10 +118,10 @@ impl<'a> NewDirectory<'a> {
     }
 
     fn left_over(&self) -> Failure {
-        let left = self.unfinished.display();
+        let (left, word) = (self.unfinished.display(), quoted(&self.unfinished));
         Failure::WrongUse(format!(
             "{left} is left over from a run that was killed, or is being filled by one that is under way; \
-             if none is, remove it (rm -r {left}) and run this again"
+             if none is, remove it (rm -r {word}) and run this again"
         ))
     }
 }

@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::exit::{Failure, NAME_BYTES_MAX};
+use crate::quoted::quoted;
 use crate::signals;
 use crate::stderr;
 use crate::visible::beginning;
@@ -183,7 +184,7 @@ pub(super) fn remove(begun: &mut Option<PathBuf>) -> Option<PathBuf> {
 
 fn tell_left(left: Option<PathBuf>) {
     if let Some(left) = left {
-        let left = left.display();
-        super::note(format_args!("{left} could not be removed; remove it (rm -r {left}) and run this again"));
+        let (left, word) = (left.display(), quoted(&left));
+        super::note(format_args!("{left} could not be removed; remove it (rm -r {word}) and run this again"));
     }
 }

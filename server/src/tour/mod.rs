@@ -21,6 +21,7 @@ use indicatif::HumanBytes;
 use crate::commands::{Scratch, directory_bytes, machine, nanoseconds, verify_directory};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::quoted::quoted;
 use crate::visible::path_text;
 use teller::Teller;
 
@@ -131,7 +132,7 @@ fn finish(
 
     teller.begin("What to try next")?;
     let db = match keep {
-        Some(dir) => dir.display().to_string(),
+        Some(dir) => quoted(dir),
         None => {
             teller.line("The database was temporary and is gone. To keep one:\n")?;
             teller.line("  holdfast tour --keep tour-db\n")?;

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::run;
 use tempfile::tempdir;
@@ -52,4 +53,23 @@ fn a_name_that_is_no_text_is_told_by_its_escapes() {
     let refused = call(&["import"], &[again, lines], &["--json"]);
     let refused: serde_json::Value = serde_json::from_str(&refused.err).unwrap();
     assert_eq!(refused["file"], r"rows\xff.jsonl");
+}
+
+#[test]
+fn a_command_that_is_suggested_can_be_pasted() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    run(dir, ["put", "db", "k", "v", "--create"]).good();
+    std::fs::create_dir(dir.join("db copy.unfinished")).unwrap();
+    let said = run(dir, ["backup", "db", "db copy"]).refused(2);
+    let command = said.split_once("remove it (").unwrap().1.split_once(") and run").unwrap().0;
+    assert_eq!(command, "rm -r 'db copy.unfinished'");
+    assert!(Command::new("sh").args(["-c", command]).current_dir(dir).status().unwrap().success());
+    assert!(dir.join("db").exists());
+    run(dir, ["backup", "db", "db copy"]).good();
+
+    let said = run(dir, ["tour", "--keep", "my db"]).good();
+    let commands: Vec<_> =
+        said.lines().filter(|line| line.trim_start().starts_with("holdfast scan")).collect();
+    assert!(commands.len() == 1 && commands[0].contains("holdfast scan 'my db' -k"), "{said}");
 }

@@ -203,7 +203,7 @@ pub enum Command {
     /// Load a JSON Lines or CSV file. A bad line stops it before anything is written.
     ///
     /// A line is bad if it is not what the options say, or if its key or value is over a limit: 64 KiB for a key, and
-    /// 64 MiB for both together.
+    /// 64 MiB for both together. A row may have at most 65,536 columns, and 1 GiB of text.
     #[command(after_help = "Examples:\n  holdfast import db pairs.jsonl\n  \
         holdfast import db people.csv -k people --key-column id\n  \
         holdfast import db events.jsonl -k events --key-format tuple --key-column user --key-column time\n  \

@@ -25,7 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
-use super::{Layout, Notation};
+use super::{COLUMNS_MAX, Layout, Notation};
 
 /// The columns of one record, in their order; no name occurs twice.
 #[derive(Clone, Debug)]
@@ -159,7 +159,12 @@ impl<'de> Visitor<'de> for ColumnsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
         let mut columns: Vec<(String, Box<RawValue>)> = Vec::new();
         let mut names = BTreeSet::new();
-        while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+        while let Some(name) = map.next_key::<String>()? {
+            if columns.len() >= COLUMNS_MAX {
+                let what = format_args!("one column more than the {COLUMNS_MAX} that a row may have");
+                return Err(A::Error::custom(what));
+            }
+            let value = map.next_value::<Box<RawValue>>()?;
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
             }

@@ -26,7 +26,7 @@
 //!   quotation mark, a line break, is the only, empty field of its row, or begins the file as a byte order mark does.
 //!
 //! Every refusal of an input names its line and, where it is known, its field; of an output the key. Memory needed is
-//! that of one record, whose text may have up to 1 GiB.
+//! that of one record, whose text may have up to 1 GiB, in up to 65,536 columns.
 
 mod columns;
 mod comma;
@@ -50,6 +50,11 @@ pub use refusal::{BadInput, ReadError};
 /// A record's text may have this many bytes, so that a file without line breaks does not take all memory. Over ten
 /// times what a transaction takes by default, since text may need several characters for a byte.
 const RECORD_BYTES_MAX: usize = 1 << 30;
+
+/// A row may have this many fields, and the object on a line this many members: each takes memory of its own, many times
+/// that of its text if that is short. A row of a gigabyte is a file with another delimiter, or none, sooner than a table
+/// of so many columns.
+const COLUMNS_MAX: usize = 1 << 16;
 
 /// A key and its value.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -12,7 +12,8 @@
 //! be meant otherwise: a row ends with a line feed, a carriage return or both, the last one also without; blank lines
 //! are passed over, and so is a byte order mark at the very beginning. Behind a quotation mark it is data.
 //!
-//! Of a refused row the rest of its line is passed over unread, so that the next line can be tried.
+//! A row of too many fields is refused at the first that is one too many, so that a file of nothing but delimiters takes
+//! no more memory than another. Of a refused row the rest of its line is passed over unread, so that the next line can be tried.
 
 #![deny(
     clippy::unwrap_used,
@@ -23,6 +24,8 @@
 )]
 
 use std::io::{self, BufRead, Chain, Cursor, Read};
+
+use super::COLUMNS_MAX;
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -203,7 +206,12 @@ impl Splitter {
             _ if is_break || byte == self.delimiter => {
                 fields.ends.push(fields.bytes.len());
                 self.state = State::FieldBegins;
-                return if is_break { Step::RowEnds } else { Step::More };
+                if is_break {
+                    return Step::RowEnds;
+                }
+                if fields.len() >= COLUMNS_MAX {
+                    self.refuse(fields, format!("one field more than the {COLUMNS_MAX} that a row may have"));
+                }
             }
             State::RowBegins | State::FieldBegins if byte == b'"' => {
                 self.state = State::Quoted;

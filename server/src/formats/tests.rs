@@ -411,3 +411,23 @@ fn a_record_without_end_does_not_take_all_memory() {
     );
     assert!(matches!(&rows[1..], [Ok(row)] if row.line == 3 && row.record.key == b"b"));
 }
+
+#[test]
+fn a_row_has_as_many_columns_as_it_may() {
+    let csv = |columns: usize| format!("{}\n", vec!["1"; columns].join(","));
+    let jsonl = |columns: usize| {
+        let members: Vec<_> = (1..=columns).map(|n| format!("\"{n}\":\"1\"")).collect();
+        format!("{{{}}}\n", members.join(","))
+    };
+    let without_header = Layout { header: false, ..by_columns(Format::Csv, &["1"], Notation::Escaped) };
+    let of_lines = by_columns(Format::Jsonl, &["1"], Notation::Escaped);
+    for (layout, text) in [(&without_header, &csv as &dyn Fn(usize) -> String), (&of_lines, &jsonl)] {
+        let most = text(COLUMNS_MAX);
+        assert_eq!(import(most.as_bytes(), layout).unwrap().len(), 1);
+        let more = most.clone() + &text(COLUMNS_MAX + 1) + &most;
+        let said = refusal(more.as_bytes(), layout);
+        assert!(said.starts_with("line 2") && said.contains("more than the 65536"), "{said}");
+        let rows: Vec<_> = read_on(more.as_bytes(), layout).map(|row| row.is_ok()).collect();
+        assert_eq!(rows, [true, false, true]);
+    }
+}

@@ -1,6 +1,7 @@
 //! Import and export: byte-identical there and back, and nothing half-done after a bad line.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::{line, piped};
 use tempfile::tempdir;
@@ -275,4 +276,43 @@ fn large_rows_go_in_with_any_batch() {
         assert_eq!(line(dir, "get db l1").good().len(), ROW_BYTES_MAX - 1);
         std::fs::remove_dir_all(dir.join("db")).unwrap();
     }
+}
+
+/// Runs it with this line of arguments and little room in memory, `input` on standard input.
+fn in_little_room(dir: &Path, arguments: &str, input: &str) -> (Option<i32>, String, String) {
+    std::fs::write(dir.join("input"), input).unwrap();
+    let limited = format!("ulimit -v 1000000; exec \"$0\" {arguments} < input");
+    let program = env!("CARGO_BIN_EXE_holdfast");
+    let ended = Command::new("sh").args(["-c", &limited, program]).current_dir(dir).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (ended.status.code(), text(ended.stdout), text(ended.stderr))
+}
+
+#[test]
+fn a_row_of_countless_columns_is_a_bad_line_and_takes_no_memory() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let members: Vec<_> = (0..4_000_000).map(|n| format!("\"{n}\":0")).collect();
+    let commas = ",".repeat(20_000_000);
+    let (csv, jsonl) = ("--format csv --key-column k --json", "--format jsonl --key-column k --json");
+    let csv_text = format!("k,v\na,1\n{commas}\nb,2\n");
+    let jsonl_text = format!("{{\"k\":\"a\"}}\n{{\"k\":\"\"}}\n{{{}}}\n", members.join(","));
+    for (layout, text, kept) in [(csv, csv_text, 2), (jsonl, jsonl_text, 2)] {
+        let (code, _, said) = in_little_room(dir, &format!("import db - {layout}"), &text);
+        assert_eq!(code, Some(2), "{layout}: {said}");
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert!(
+            said["line"] == 3 && said["error"].as_str().unwrap().contains("more than the 65536"),
+            "{said}"
+        );
+        assert!(!dir.join("db").exists());
+        let arguments = format!("import db input {layout} --skip-bad-lines");
+        let (code, done, said) = in_little_room(dir, &arguments, &text);
+        assert_eq!(code, Some(0), "{layout}: {said}");
+        let done: serde_json::Value = serde_json::from_str(&done).unwrap();
+        assert!(done["rows"] == kept && done["skipped"] == 1, "{done}");
+        std::fs::remove_dir_all(dir.join("db")).unwrap();
+    }
+    let (code, _, said) = in_little_room(dir, &format!("import db - {csv} --skip-bad-lines"), &commas);
+    assert!(code == Some(2) && said.contains("more than the 65536"), "{said}");
 }

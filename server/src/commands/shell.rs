@@ -200,7 +200,11 @@ impl Session {
                 Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
                     note(bounded::not_utf8(None).message(out.as_json()).unwrap_or_default());
                 }
-                Err(ReadlineError::Interrupted) => out.line("(`quit` or Ctrl-D ends the shell)")?,
+                Err(ReadlineError::Interrupted) => {
+                    out.line("(`quit` or Ctrl-D ends the shell)")?;
+                    // Whoever pressed it waits for an answer now, and may not enter another line.
+                    out.flush()?;
+                }
                 Err(ReadlineError::Eof) => break,
                 Err(other) => return Err(failed(other)),
             }

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::support::{ask, converse, line, piped};
 use tempfile::tempdir;
@@ -98,4 +100,45 @@ fn comments_and_blank_lines_are_passed_over_whatever_they_hold() {
     let script = "# it's a comment\n\n \t\r\n  # \"\nput k v\n";
     assert_eq!(piped(dir, "shell db", script).good(), "commit 1\n");
     assert!(piped(dir, "shell db", "get it's\n").refused(1).contains("not closed"));
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_is_answered_at_once() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let mut terminal = Command::new("script")
+        .args(["-qec", &format!("'{}' shell db", env!("CARGO_BIN_EXE_holdfast")), "typescript"])
+        .current_dir(dir)
+        .env("XDG_STATE_HOME", dir.join("state"))
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut input, mut output) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+    let (tell, told) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(read @ 1..) = output.read(&mut bytes) {
+            let _ = tell.send(String::from_utf8_lossy(&bytes[..read]).into_owned());
+        }
+    });
+    let mut said = String::new();
+    let mut wait_for = |wanted: &str| {
+        while !said.contains(wanted) {
+            match told.recv_timeout(Duration::from_secs(20)) {
+                Ok(more) => said += &more,
+                Err(_) => return Err(said.clone()),
+            }
+        }
+        Ok(())
+    };
+    // The prompt comes when the terminal takes single keys, of which Ctrl-C then is one.
+    wait_for("default> ").unwrap();
+    input.write_all(b"\x03").unwrap();
+    let answered = wait_for("Ctrl-D ends the shell)");
+    input.write_all(b"quit\r").unwrap();
+    assert!(terminal.wait().unwrap().success());
+    reader.join().unwrap();
+    answered.expect("nothing else was entered");
 }

@@ -29,8 +29,7 @@ use crate::visible::visible;
 
 #[derive(Parser)]
 #[command(name = "", no_binary_name = true, disable_help_flag = true)]
-#[command(help_template = "{subcommands}")]
-#[command(subcommand_help_heading = "Commands; `help COMMAND` tells more")]
+#[command(help_template = "Commands; `help COMMAND` tells more:\n{subcommands}")]
 struct Line {
     #[command(subcommand)]
     statement: Statement,
@@ -263,7 +262,9 @@ impl Session {
                 return Err(Failure::WrongUse(line.chars().take(MESSAGE_CHARS_MAX).collect()));
             }
             Err(help) => {
-                out.line(help.to_string().trim_end())?;
+                let text = help.to_string();
+                let text = text.trim_end();
+                out.say(text, json!({ "help": text }))?;
                 return Ok(true);
             }
         };

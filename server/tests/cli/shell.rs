@@ -103,6 +103,20 @@ fn comments_and_blank_lines_are_passed_over_whatever_they_hold() {
 }
 
 #[test]
+fn help_says_what_it_lists_and_json_has_it_too() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let said = piped(dir, "shell db", "help\n").good();
+    assert!(
+        said.starts_with("Commands; `help COMMAND` tells more:\n") && said.contains("\n  rollback "),
+        "{said}"
+    );
+    assert!(piped(dir, "shell db", "help get\n").good().contains("--at"), "{said}");
+    let told = piped(dir, "shell db --json", "help\n").json();
+    assert_eq!(told[0]["help"].as_str().unwrap(), said.trim_end());
+}
+
+#[test]
 fn ctrl_c_on_a_terminal_is_answered_at_once() {
     let dir = tempdir().unwrap();
     let dir = dir.path();

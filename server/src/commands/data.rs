@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use holdfast::blocking::Keyspace;
+use holdfast::blocking::{Keyspace, Txn};
 use holdfast::{Durability, Scan, Seq, WriteBatch};
 use serde_json::json;
 
@@ -128,6 +128,30 @@ pub(super) fn delete_batch(
         batch.delete_range(keyspace.id(), &start, &end).map_err(holdfast::Error::from)?;
     }
     Ok((!batch.is_empty()).then_some(batch))
+}
+
+/// The same within a transaction; false if nothing lies in it. What a bounded range holds is not looked at, so that the
+/// transaction does not depend on it.
+pub(super) fn delete_range_in(
+    txn: &mut Txn,
+    keyspace: &Keyspace,
+    (start, end): KeyBounds,
+) -> Result<bool, Failure> {
+    let start = first_key(start);
+    let end = match end {
+        Bound::Excluded(end) | Bound::Included(end) if start >= end => return Ok(false),
+        Bound::Excluded(end) | Bound::Included(end) => end,
+        Bound::Unbounded => {
+            let mut last = txn.scan(keyspace, Scan::range(start.clone()..).reverse().limit(1))?;
+            let Some(last) = last.next()?.map(|last| last.key.to_vec()) else { return Ok(false) };
+            txn.delete(keyspace, &last)?;
+            last
+        }
+    };
+    if start < end {
+        txn.delete_range(keyspace, start, end)?;
+    }
+    Ok(true)
 }
 
 /// The least key that a lower bound lets in; the arguments only make bounds that include it.

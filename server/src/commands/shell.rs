@@ -355,17 +355,11 @@ impl Session {
             let seq = batch.map(|batch| self.db.write(batch, Durability::Sync)).transpose()?;
             return data::tell_deleted(seq, out);
         };
-        let (start, end) = match bounds {
-            (start, std::ops::Bound::Excluded(end)) => (data::first_key(start), end),
-            _ => {
-                return Err(Failure::WrongUse(
-                    "within a transaction a range needs its end: --prefix or --to".into(),
-                ));
-            }
-        };
-        txn.delete_range(&self.keyspace, start, end)?;
-        self.txn_writes += 1;
-        Ok(())
+        if data::delete_range_in(txn, &self.keyspace, bounds)? {
+            self.txn_writes += 1;
+            return Ok(());
+        }
+        data::tell_deleted(None, out)
     }
 
     fn take_txn(&mut self) -> Result<Txn, Failure> {

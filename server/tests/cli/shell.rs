@@ -117,6 +117,32 @@ fn help_says_what_it_lists_and_json_has_it_too() {
 }
 
 #[test]
+fn within_a_transaction_ranges_are_deleted_as_outside() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let rows = "put a 1\nput b 2\nput \\xff\\xff 3\n";
+    let left = |script: &str| {
+        let ended = piped(dir, "shell db", &format!("{rows}begin\n{script}\ncommit\nscan --keys-only\n"));
+        let said = ended.good();
+        std::fs::remove_dir_all(dir.join("db")).unwrap();
+        said.lines().skip(4).map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(left("put c 4\ndelete --prefix ''"), ["commit 4"]);
+    assert_eq!(left("delete --from b"), ["commit 4", "a"]);
+    assert_eq!(left("delete --from b --to c"), ["commit 4", "a", r"\xff\xff"]);
+    assert_eq!(left(r"delete --prefix \xff"), ["commit 4", "a", "b"]);
+    let nothing = "nothing to delete: no key lies in the range";
+    assert_eq!(left("delete --from a --to a")[0], nothing);
+    assert_eq!(left(r"delete --from \xff\xff\x00")[0], nothing);
+    assert_eq!(
+        left("delete --from a --to a\nrollback\ndelete --from a --to a\nbegin")[..3],
+        [nothing, "rolled back", nothing]
+    );
+    assert_eq!(left("delete --from x --to z")[1..], ["a", "b", r"\xff\xff"]);
+    assert_eq!(piped(dir, "shell db", "begin\ndelete --prefix ''\n").good().lines().nth(1), Some(nothing));
+}
+
+#[test]
 fn ctrl_c_on_a_terminal_is_answered_at_once() {
     let dir = tempdir().unwrap();
     let dir = dir.path();

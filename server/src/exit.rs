@@ -67,6 +67,14 @@ pub enum Failure {
     /// Arguments or input that cannot be served.
     #[error("{0}")]
     WrongUse(String),
+    /// A database was to be made, and there is none.
+    #[error("no database could be made in {}: {why}", dir.display())]
+    NotMade {
+        /// Its directory.
+        dir: PathBuf,
+        /// What the disk said.
+        why: String,
+    },
     /// Something failed that had made a part of a new directory.
     #[error("{failure}; what was made so far is left in {}: remove it (rm -r {}) and run this again", left.display(), quoted(left))]
     Unfinished {
@@ -126,7 +134,8 @@ impl Failure {
             Self::Kernel(holdfast::Error::Invalid(_) | holdfast::Error::NotFound { .. }) => Exit::WrongUse,
             Self::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => Exit::Good,
             Self::Io { error, .. } if is_wrong_name(error.kind()) => Exit::WrongUse,
-            Self::Kernel(_) | Self::Io { .. } | Self::Problem(_) | Self::InScript { .. } => Exit::Problem,
+            Self::Kernel(_) | Self::Io { .. } | Self::Problem(_) | Self::NotMade { .. } => Exit::Problem,
+            Self::InScript { .. } => Exit::Problem,
             Self::WrongUse(_) | Self::BadLine(_) | Self::BadFile(_) => Exit::WrongUse,
         }
     }
@@ -141,6 +150,10 @@ impl Failure {
             Self::Kernel(holdfast::Error::Locked(_)) => Some(
                 "end the other process first; get, scan, count, export, stats, keyspaces, verify, backup and restore \
                  look at it beside the other process",
+            ),
+            Self::NotMade { .. } => Some(
+                "free some space, then run it again; what this attempt left in the directory is no database, and the next \
+                 one takes its place",
             ),
             Self::Kernel(holdfast::Error::TooManyFiles(_)) => Some("raise the limit by `ulimit -n`"),
             Self::Kernel(holdfast::Error::Stopped(what)) if what.contains(FILE_TOO_LARGE_SAID) => {

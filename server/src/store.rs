@@ -77,11 +77,26 @@ pub fn options_of_all(global: &Global) -> Options {
 /// # Errors
 /// What the kernel says, [`Error::Locked`] among it.
 pub fn open_to_write(database: &Database, global: &Global, create: bool) -> Result<Db, Failure> {
-    let db = Db::open(&database.path, options(global, create))?;
+    let opened = Db::open(&database.path, options(global, create));
+    let db = opened.map_err(|error| unopened(database, global, create, error))?;
     if let Some(other) = OtherOwner::of(&database.path) {
         other.tell_writing(&database.path, global.json);
     }
     Ok(db)
+}
+
+/// Why an opening to write failed. Of a database that could not even be made nothing is kept, whatever the kernel says of
+/// those that there are.
+fn unopened(database: &Database, global: &Global, create: bool, error: Error) -> Failure {
+    let why = match &error {
+        Error::DiskFull(full) | Error::CommitUnknown(full) => format!("disk full: {full}"),
+        _ => return error.into(),
+    };
+    let look = || Db::open_read_only(&database.path, options_to_read(global));
+    match create && matches!(look(), Err(Error::NotFound { .. })) {
+        true => Failure::NotMade { dir: database.path.clone(), why },
+        false => error.into(),
+    }
 }
 
 /// Closes after commits, all of which are acknowledged. They stand in the log, so what fails now takes nothing from them:
@@ -287,5 +302,43 @@ impl View<'_> {
             Self::Beside(keyspace) => keyspace.scan(scan),
             Self::PastBeside(snapshot, keyspace) => snapshot.scan(keyspace, scan),
         }?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use holdfast::env::IoError;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn of_a_database_that_could_not_be_made_nothing_is_said_to_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new");
+        let full = || {
+            Error::DiskFull(IoError {
+                kind: IoErrorKind::Full,
+                operation: "write",
+                path: "CURRENT.tmp".into(),
+                offset: None,
+                detail: "No space left on device".into(),
+            })
+        };
+        let cli = Cli::parse_from(["holdfast", "verify", path.to_str().unwrap()]);
+        let Command::Verify { db } = cli.command else { unreachable!("it is a verify") };
+        let said = |create| {
+            let failure = unopened(&db, &cli.global, create, full());
+            assert_eq!(failure.exit(), crate::exit::Exit::Problem);
+            failure.message(false).unwrap()
+        };
+        assert!(said(true).contains("no database could be made in") && !said(true).contains("is kept"));
+        assert!(
+            said(true).contains("disk full: write of CURRENT.tmp") && said(true).contains("free some space")
+        );
+        assert!(said(false).contains("what was acknowledged is kept"));
+        Db::open(&path, options(&cli.global, true)).unwrap().close().unwrap();
+        assert!(said(true).contains("what was acknowledged is kept"));
     }
 }

@@ -39,11 +39,22 @@ pub(super) fn run(
         let Some(pause) = show.watch else { break };
         out.flush()?;
         std::thread::sleep(pause);
-        store.refresh()?;
+        store.refresh().map_err(|failure| gone(database, failure))?;
         out.line("")?;
     }
     store.close()?;
     Ok(Exit::Good)
+}
+
+/// Why a look cannot go on. That there was a database has been seen, so it was not asked for wrongly.
+fn gone(database: &Database, failure: Failure) -> Failure {
+    match failure {
+        Failure::Kernel(holdfast::Error::NotFound { .. }) => Failure::Problem(format!(
+            "{} holds no database any more: it was removed, moved or replaced meanwhile; look where it is now",
+            database.path.display()
+        )),
+        other => other,
+    }
 }
 
 fn print(database: &Database, store: &Store, metrics: &Metrics, out: &mut Output) -> Result<(), Failure> {

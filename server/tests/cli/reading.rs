@@ -202,3 +202,25 @@ fn a_log_longer_than_the_memory_of_a_reader_needs_a_flag_that_there_is() {
     db.close().unwrap();
     assert_eq!(line(dir, "count db --memory-limit 64MiB").good(), "9\n");
 }
+
+#[test]
+fn a_database_that_is_removed_while_it_is_watched_was_not_asked_for_wrongly() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    line(dir, "put db k v --create").good();
+    let mut watching = holdfast(dir)
+        .args(["stats", "db", "--watch", "100ms", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = BufReader::new(watching.stdout.take().unwrap());
+    shown.read_line(&mut String::new()).unwrap();
+    std::fs::rename(dir.join("db"), dir.join("elsewhere")).unwrap();
+    let reader = std::thread::spawn(move || std::io::copy(&mut shown, &mut std::io::sink()));
+    let ended = watching.wait_with_output().unwrap();
+    reader.join().unwrap().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("no database any more") && !said.contains("--create"), "{said}");
+}

@@ -3,16 +3,17 @@
 //! On a terminal, standard error shows how far the work is and how many rows a second it makes. When standard error
 //! is not a terminal nothing is drawn, so that logs stay free of it. Standard output is never touched.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::stderr;
 
-const WITH_TOTAL: &str = "{msg} [{bar:30}] {human_pos} of {human_len} rows, {per_sec}, {eta} left";
+const WITH_TOTAL: &str = "{msg} [{bar:30}] {human_pos} of {human_len} rows, {rows_per_s}, {eta} left";
 const BYTES: &str = "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-const WITHOUT_TOTAL: &str = "{spinner} {msg} {human_pos} rows, {per_sec}, {elapsed}";
+const WITHOUT_TOTAL: &str = "{spinner} {msg} {human_pos} rows, {rows_per_s}, {elapsed}";
 
 /// Shows how far a command is.
 pub struct Progress {
@@ -89,7 +90,16 @@ impl Bytes {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the template is a constant that a test parses")
+    let style =
+        ProgressStyle::with_template(template).expect("the template is a constant that a test parses");
+    // The library's own rate has four digits behind the point, and its unit in an order of its own.
+    style.with_key("rows_per_s", |state: &ProgressState, line: &mut dyn Write| {
+        let _ = line.write_str(&shown_rate(state.per_sec() as u64));
+    })
+}
+
+fn shown_rate(rows_per_s: u64) -> String {
+    format!("{} rows/s", HumanCount(rows_per_s))
 }
 
 impl Summary {
@@ -107,7 +117,7 @@ impl std::fmt::Display for Summary {
             0..60 => format!("{:.2} s", self.elapsed.as_secs_f64()),
             _ => HumanDuration(self.elapsed).to_string(),
         };
-        write!(f, "{} rows in {took} ({} rows/s)", HumanCount(self.rows), HumanCount(self.rows_per_s()))
+        write!(f, "{} rows in {took} ({})", HumanCount(self.rows), shown_rate(self.rows_per_s()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What people and programs see: nothing that disturbs a terminal, the words of the command line, plain numbers.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::support::{line, piped, run};
 use serde_json::Value as Json;
@@ -121,4 +122,22 @@ fn numbers_in_json_are_plain() {
     }
     let gets = measures.iter().find(|found| found["measure"] == "random gets, 1 reader").unwrap();
     assert!(gets["p50_ns"].as_u64().unwrap() > 0 && gets["per_s"].as_u64().unwrap() > 0, "{gets}");
+}
+
+#[test]
+fn a_progress_line_shows_whole_rows_a_second() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let rows: String = (0..50_000).map(|n| format!("{{\"key\":\"{n}\",\"value\":\"v\"}}\n")).collect();
+    std::fs::write(dir.join("rows.jsonl"), rows).unwrap();
+    // It gives its command a terminal.
+    let terminal = Command::new("script")
+        .args(["-qec", &format!("'{}' import db rows.jsonl", env!("CARGO_BIN_EXE_holdfast")), "typescript"])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(terminal.stdout).unwrap();
+    assert!(said.contains("rows, ") && said.contains(" rows/s, "), "{said:?}");
+    assert_eq!(said.matches("/s").count(), said.matches(" rows/s").count(), "{said:?}");
 }

@@ -11,6 +11,7 @@ mod new_directory;
 mod repair;
 mod scratch;
 mod shell;
+mod spool;
 mod stats;
 mod unfinished;
 mod upkeep;

@@ -2,8 +2,9 @@
 //!
 //! An import reads its input twice. The first pass checks every line and writes nothing, so a bad line stops it before
 //! the database is touched; the second loads it in transactions of bounded size. What cannot be read twice (standard
-//! input, a pipe) is first copied into a temporary file. With `--skip-bad-lines` bad lines are
-//! counted and left out; the first pass then only looks whether the first row of a CSV file fits the others.
+//! input, a pipe) is first copied into a temporary file ([`spool`](super::spool)). With `--skip-bad-lines` bad lines are
+//! counted and left out; the first pass then only looks whether the first row of a CSV file fits the others. For JSON
+//! Lines there is nothing to look for, so it is read once, and never copied.
 //!
 //! A record over a limit of the kernel is a bad line too, so the second pass meets none. Every record that could be
 //! put alone can be imported, whatever the size of batches: what is collected is committed before a record with which
@@ -13,7 +14,8 @@
 //! command says so, and a crash before leaves whole batches. The time it tells is that of all this, to the close.
 
 use std::fs::File;
-use std::io::{BufReader, Seek};
+use std::io::{BufReader, BufWriter, Seek, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,9 +24,10 @@ use holdfast::{Durability, Options, WriteBatch};
 use serde_json::json;
 
 use super::note_as;
+use super::spool::{Behind, copy_lines};
 use crate::cli::{Database, Global};
 use crate::exit::{Exit, Failure, InputError, in_words};
-use crate::formats::{self, BadInput, Layout, ReadError, Record};
+use crate::formats::{self, BadInput, Format, Layout, ReadError, Record};
 use crate::output::Output;
 use crate::progress::{Progress, Summary};
 use crate::store::{self, close_written, keyspace, open_to_write};
@@ -54,7 +57,9 @@ impl Import {
         let mut input = self.open_input()?;
         let rows_total = match self.skip_bad_lines {
             true => {
-                self.check_first_row(&mut input)?;
+                if self.reads_twice() {
+                    self.check_first_row(&mut input)?;
+                }
                 None
             }
             false => Some(self.check(&mut input, &options)?),
@@ -91,29 +96,41 @@ impl Import {
         if self.file == Path::new("-") { "standard input".into() } else { path_text(&self.file) }
     }
 
-    /// The input as a file that can be read twice.
+    fn reads_twice(&self) -> bool {
+        !self.skip_bad_lines || self.layout.format == Format::Csv
+    }
+
+    /// The input as a file that can be read as often as it has to be.
     fn open_input(&self) -> Result<File, Failure> {
         let name = self.name();
         let failed = |error| Failure::io(name.clone(), error);
         if self.file == Path::new("-") {
-            return self.spool(std::io::stdin().lock());
+            let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+            return self.readable(File::from(input));
         }
         let file = File::open(&self.file).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
             return Err(Failure::WrongUse(format!("{name} is a directory, not a file")));
         }
-        if metadata.is_file() { Ok(file) } else { self.spool(file) }
+        if metadata.is_file() { Ok(file) } else { self.readable(file) }
     }
 
-    /// A copy, without a name, of what can be read only once.
-    fn spool(&self, mut from: impl std::io::Read) -> Result<File, Failure> {
+    /// What can be read only once: itself if that is enough, else a copy without a name.
+    fn readable(&self, from: File) -> Result<File, Failure> {
+        if !self.reads_twice() {
+            return Ok(from);
+        }
         let place = std::env::temp_dir();
         // One error for both sides of the copy, so it names both.
         let failed =
             |error| Failure::io(format!("copying {} into {} (TMPDIR)", self.name(), place.display()), error);
         let mut copy = tempfile::tempfile_in(&place).map_err(failed)?;
-        std::io::copy(&mut from, &mut copy).map_err(failed)?;
+        let behind = if self.skip_bad_lines { Behind::Read } else { Behind::Unread };
+        let (mut from, mut into) = (BufReader::new(from), BufWriter::new(&mut copy));
+        let copied = copy_lines(&mut from, &mut into, formats::RECORD_BYTES_MAX, behind);
+        copied.and_then(|()| into.flush()).map_err(failed)?;
+        drop(into);
         copy.rewind().map_err(failed)?;
         Ok(copy)
     }

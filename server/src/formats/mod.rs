@@ -49,7 +49,7 @@ pub use refusal::{BadInput, ReadError};
 
 /// A record's text may have this many bytes, so that a file without line breaks does not take all memory. Over ten
 /// times what a transaction takes by default, since text may need several characters for a byte.
-const RECORD_BYTES_MAX: usize = 1 << 30;
+pub(crate) const RECORD_BYTES_MAX: usize = 1 << 30;
 
 /// A row may have this many fields, and the object on a line this many members: each takes memory of its own, many times
 /// that of its text if that is short. A row of a gigabyte is a file with another delimiter, or none, sooner than a table

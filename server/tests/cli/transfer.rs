@@ -316,3 +316,25 @@ fn a_row_of_countless_columns_is_a_bad_line_and_takes_no_memory() {
     let (code, _, said) = in_little_room(dir, &format!("import db - {csv} --skip-bad-lines"), &commas);
     assert!(code == Some(2) && said.contains("more than the 65536"), "{said}");
 }
+
+#[test]
+fn json_lines_of_which_bad_ones_are_left_out_are_read_once_without_a_copy() {
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let text = pair("a", "v") + "bad\n" + &pair("b", "v");
+    let arguments = "import db - --format jsonl --skip-bad-lines --json";
+    let imported = Command::new("sh")
+        .args([
+            "-c",
+            &format!("printf '%s' \"$1\" | \"$0\" {arguments}"),
+            env!("CARGO_BIN_EXE_holdfast"),
+            &text,
+        ])
+        .current_dir(dir)
+        .env("TMPDIR", dir.join("nowhere"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&imported.stdout);
+    assert!(imported.status.success() && said.contains("\"rows\":2,"), "{imported:?}");
+    assert!(said.contains("\"skipped\":1"), "{said}");
+}

@@ -131,7 +131,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
 async fn wait_for_work(engine: &Engine, crew: &Crew, wanted: Notified<'_>) {
     let again = crew.compaction.lock().given_up.values().min().copied();
     match again {
-        Some(again) => drop(either(wanted, engine.env.sleep_until(again)).await),
+        Some(again) => either(wanted, engine.env.sleep_until(again)).await,
         None => wanted.await,
     }
 }

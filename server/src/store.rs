@@ -150,7 +150,8 @@ pub fn open_to_look(database: &Database, global: &Global) -> Result<Store, Failu
     }
     match open_to_read(database, global)? {
         Store::Open(db) => {
-            db.close()?;
+            // A look needs the recovery and not the tidying, which a full disk may refuse.
+            close_written(db, global);
             open_to_watch(database, global)
         }
         look => Ok(look),

@@ -26,6 +26,7 @@ mod assemble;
 mod log;
 mod structure;
 mod tables;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -200,20 +200,54 @@ impl Used {
             }
             delivery.assembly.flush_full().await?;
         }
-        if let End::Named(named) = self.end
-            && at < named
-        {
-            let (offset, len) = (self.offset(at), named.since(at));
-            delivery.lose(self.path.clone(), offset, len, "groups beyond the end of the file".into(), named);
-        }
+        self.tell_missing_end(&findings, durable, delivery);
         Ok(())
+    }
+
+    /// Tells what was durable at the end and is now as it was before this use, for a scan makes no finding of that.
+    fn tell_missing_end(&self, findings: &[Scanned], durable: Lsn, delivery: &mut Delivery<'_>) {
+        let reach = self.reach(findings);
+        let first_needed = delivery.plan.version.log_start;
+        match self.end {
+            End::Named(named) if reach < named => {
+                let start = reach.max(first_needed);
+                let (offset, len) = (self.offset(start), named.since(start));
+                let what = "groups below the end that the next segment names";
+                delivery.lose(self.path.clone(), offset, len, what.into(), named);
+            }
+            End::Open => {
+                let vouched = self.vouched(durable, delivery.plan);
+                let known = delivery.plan.version.known_durable;
+                if reach < vouched {
+                    let (offset, len) = (self.offset(reach), vouched.since(reach));
+                    let what = "groups that were durable, and all that may have followed them";
+                    delivery.lose(self.path.clone(), offset, len, what.into(), Lsn::MAX);
+                } else if known.is_some_and(|known| known.epoch > self.of.epoch) {
+                    let what = "all groups of the opening that the manifest knows of";
+                    delivery.lose(self.path.clone(), self.offset(reach), 0, what.into(), Lsn::MAX);
+                }
+            }
+            End::Named(_) | End::Unknown => {}
+        }
+    }
+
+    /// Where the last finding ends.
+    fn reach(&self, findings: &[Scanned]) -> Lsn {
+        let ends = findings.iter().map(|scanned| match scanned {
+            Scanned::Bad { end, .. } | Scanned::Group { end, .. } => *end,
+        });
+        ends.max().unwrap_or(self.of.base)
+    }
+
+    /// Everything below was durable, by what groups and the manifest say.
+    fn vouched(&self, durable: Lsn, plan: &Plan) -> Lsn {
+        let known = plan.version.known_durable.filter(|known| known.epoch == self.of.epoch);
+        durable.max(known.map_or(Lsn::ZERO, |known| known.lsn)).max(plan.version.log_start)
     }
 
     /// Where the groups that count end; tells what behind it might have counted.
     fn stop(&self, findings: &[Scanned], durable: Lsn, end: Lsn, delivery: &mut Delivery<'_>) -> Lsn {
-        let version = &delivery.plan.version;
-        let known = version.known_durable.filter(|known| known.epoch == self.of.epoch);
-        let vouched = durable.max(known.map_or(Lsn::ZERO, |known| known.lsn)).max(version.log_start);
+        let vouched = self.vouched(durable, delivery.plan);
         match self.end {
             End::Named(_) => end,
             End::Open => {
@@ -224,10 +258,7 @@ impl Used {
                 tear.unwrap_or(end)
             }
             End::Unknown => {
-                let reach = findings.iter().map(|scanned| match scanned {
-                    Scanned::Bad { end, .. } | Scanned::Group { end, .. } => *end,
-                });
-                let reach = reach.max().unwrap_or(self.of.base);
+                let reach = self.reach(findings);
                 if reach > vouched {
                     let start = vouched.max(self.of.base);
                     let what = "groups that may never have counted, for the segment behind this one is lost";

@@ -218,3 +218,28 @@ fn a_segment_with_the_groups_of_an_earlier_use_is_told_as_lost() {
     });
     assert!(refused >= 1, "{refused}");
 }
+
+/// The log begins behind all that a segment held, which is not in the directory any more or waits to be used again.
+#[test]
+fn a_segment_that_was_let_go_is_no_loss() {
+    for seed in 0..40u64 {
+        let scene = Scene {
+            memtable_bytes: 200 << 10,
+            keys: 1000,
+            puts: 12 + seed,
+            value_bytes: 9_000 + 97 * seed as usize,
+            rest_ns: seed % 5 * 3_000_000,
+            ..LONG_LOG
+        };
+        holdfast_sim::run(seed, move |world| async move {
+            let process = world.process("db");
+            let (now, _) = scene.play(&process, seed).await;
+            process.restart();
+            for strict in [false, true] {
+                let (report, found) = repaired(&process, strict).await;
+                assert!(report.is_complete(), "seed {seed}: nothing was harmed\n{report:#?}");
+                assert!(found == now, "seed {seed}: nothing was harmed, but rows differ");
+            }
+        });
+    }
+}

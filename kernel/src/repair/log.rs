@@ -313,7 +313,9 @@ fn settle_ends(used: &mut [Used], is_missing_one: bool, delivery: &mut Delivery<
             break;
         };
         let follows = next.predecessor.filter(|p| p.id == segment.of.id && p.epoch == segment.of.epoch);
-        if follows.is_none() && !next.header_is_lost && next.of.base > first_needed {
+        // Nothing was ever written between a segment's end and its successor's base.
+        let reaches = next.predecessor.is_some_and(|predecessor| predecessor.end <= first_needed);
+        if follows.is_none() && !next.header_is_lost && next.of.base > first_needed && !reaches {
             let what = "the log segment before this one is missing".to_string();
             delivery.lose(next.path.clone(), 0, 0, what, next.of.base);
         }

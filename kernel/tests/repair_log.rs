@@ -8,8 +8,9 @@ use crate::support::draw::Draw;
 use crate::support::settings;
 use holdfast::env::Env;
 use holdfast::record::{HEADER_REGION, SECTOR};
+use holdfast::types::Seq;
 use holdfast::types::file_name::{self, FileKind};
-use holdfast::wal::SegmentHeader;
+use holdfast::wal::{SegmentHeader, SegmentState};
 use holdfast::{Db, Options, RepairOptions, RepairReport, Scan, repair};
 use holdfast_sim::{Process, SimDisk};
 
@@ -125,6 +126,11 @@ fn judge(case: &str, now: &Contents, report: &RepairReport, found: &Contents, st
         now.keys().all(is_told),
         "{case}, strict {strict}: a key is missing and nothing says so\n{report:#?}"
     );
+    let may_hold_commits = |(first, last): (Seq, Seq)| Seq::ZERO < first && first <= last;
+    assert!(
+        report.lost.iter().all(|extent| extent.seqs.is_none_or(may_hold_commits)),
+        "{case}: commits that are none\n{report:#?}"
+    );
     assert!(
         found == now || !report.is_complete(),
         "{case}, strict {strict}: said to be complete\n{report:#?}"
@@ -217,6 +223,18 @@ fn a_segment_with_the_groups_of_an_earlier_use_is_told_as_lost() {
         })
     });
     assert!(refused >= 1, "{refused}");
+}
+
+/// Versions before the gap may be old, through the last commit before what follows it.
+#[test]
+fn a_segment_that_says_it_was_never_used_leaves_a_gap_where_it_was() {
+    let refused = harm_each(LONG_LOG, |bytes, _, _| {
+        let unused = SegmentHeader { state: SegmentState::Unused, ..header(bytes) };
+        bytes.fill(0);
+        bytes[..SECTOR].copy_from_slice(&unused.encode());
+        true
+    });
+    assert!(refused >= 3, "{refused}");
 }
 
 /// The log begins behind all that a segment held, which is not in the directory any more or waits to be used again.

@@ -64,6 +64,10 @@ pub(super) async fn salvage(plan: &Plan, assembly: &mut Assembly, progress: &mut
     settle_ends(&mut used, is_missing_one, &mut delivery);
     for segment in &used {
         delivery.assembly.count_segment();
+        if segment.follows_gap {
+            let what = "the log segment before this one is missing".to_string();
+            delivery.lose(segment.path.clone(), 0, 0, what, segment.of.base);
+        }
         if segment.header_is_lost {
             let what = "the header of a log segment, which tells its length and where the one before ended";
             delivery.lose(segment.path.clone(), 0, HEADER_REGION as u64, what.into(), Lsn::MAX);
@@ -101,6 +105,8 @@ struct Used {
     limit: Lsn,
     predecessor: Option<Predecessor>,
     header_is_lost: bool,
+    /// What was before it is needed, and is not there.
+    follows_gap: bool,
     end: End,
 }
 
@@ -136,6 +142,7 @@ impl Used {
             limit: of.base.advance(capacity),
             predecessor,
             header_is_lost: header.is_none(),
+            follows_gap: false,
             end: End::Open,
         }))
     }
@@ -301,32 +308,28 @@ async fn infer_use(plan: &Plan, file: &dyn File, bytes: u64, id: FileId) -> Opti
     newest
 }
 
-/// Says where each segment ends, and tells the gaps between them.
+/// Says where each segment ends, and what follows a gap.
 fn settle_ends(used: &mut [Used], is_missing_one: bool, delivery: &mut Delivery<'_>) {
     let first_needed = delivery.plan.version.log_start;
     let is_lost = delivery.plan.structure == Structure::Lost;
+    // Nothing was ever written between a segment's end and its successor's base.
+    let needs_one_before = |segment: &Used| {
+        let reaches = segment.predecessor.is_some_and(|predecessor| predecessor.end <= first_needed);
+        segment.of.base > first_needed && !reaches && !segment.header_is_lost
+    };
     let mut rest = &mut *used;
     while let Some((segment, later)) = rest.split_first_mut() {
         rest = later;
-        let Some(next) = rest.first() else {
+        let Some(next) = rest.first_mut() else {
             segment.end = if is_missing_one { End::Unknown } else { End::Open };
             break;
         };
         let follows = next.predecessor.filter(|p| p.id == segment.of.id && p.epoch == segment.of.epoch);
-        // Nothing was ever written between a segment's end and its successor's base.
-        let reaches = next.predecessor.is_some_and(|predecessor| predecessor.end <= first_needed);
-        if follows.is_none() && !next.header_is_lost && next.of.base > first_needed && !reaches {
-            let what = "the log segment before this one is missing".to_string();
-            delivery.lose(next.path.clone(), 0, 0, what, next.of.base);
-        }
+        next.follows_gap = follows.is_none() && needs_one_before(next);
         segment.end = follows.map_or(End::Unknown, |p| End::Named(p.end));
     }
-    if let Some(first) = used.first().filter(|first| !is_lost && first.of.base > first_needed) {
-        let reaches = first.predecessor.is_some_and(|predecessor| predecessor.end <= first_needed);
-        if !reaches && !first.header_is_lost {
-            let what = "the log segment before this one is missing".to_string();
-            delivery.lose(first.path.clone(), 0, 0, what, first.of.base);
-        }
+    if let Some(first) = used.first_mut().filter(|_| !is_lost) {
+        first.follows_gap = needs_one_before(first);
     }
     let needs_log = !is_lost && (first_needed > Lsn::ZERO || delivery.plan.version.known_durable.is_some());
     if used.is_empty() && needs_log && !is_missing_one {

@@ -113,6 +113,7 @@ impl Plan {
         };
         plan.find_tables(source, &directory, &witness.owners).await?;
         plan.find_segments(source, &directory, &witness.log_ids).await?;
+        plan.doubt_edits(&directory);
         if structure == Structure::Lost {
             plan.version = Version { next_keyspace_id: 0, ..Version::default() };
         }
@@ -220,6 +221,29 @@ impl Plan {
             });
         }
         Ok(())
+    }
+
+    /// A file goes away only when a durable edit lets it go. So one that is missing under its number, however that came
+    /// about, leaves open whether such an edit is lost, and with it others that dropped or made any keyspace.
+    fn doubt_edits(&mut self, directory: &Directory) {
+        if self.structure == Structure::Lost {
+            return;
+        }
+        let tables = self.tables.iter().map(|table| (FileKind::Table, table.no, &table.path, &table.named));
+        let segments = self.version.log_segments.keys().zip(&self.segments);
+        let segments = segments.map(|(no, segment)| (FileKind::Log, *no, &segment.path, &segment.named));
+        let missing = tables
+            .chain(segments)
+            .find(|(kind, no, path, _)| path.is_none() && !directory.files.contains(&(*kind, *no)));
+        let Some((.., named)) = missing else { return };
+        let what = format!(
+            "the newest edits of the manifest, perhaps: one of them may have let go of {}, which is missing",
+            named.display()
+        );
+        let (file, offset) = self.manifest.clone();
+        let (keyspace, keys) = (None, Some(KeyExtent::all()));
+        self.lost.push(LostExtent { file, offset, len: 0, what, keyspace, keys, seqs: None });
+        self.marks.push(Mark { owner: None, keys: KeyExtent::all(), through: Seq::LIMIT });
     }
 
     /// True if the keyspace was dropped for certain. One that is not known need not have been: the edit that made it

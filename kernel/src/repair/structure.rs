@@ -78,7 +78,7 @@ pub(super) struct Plan {
     /// Keyspaces that edits behind the lost ones dropped.
     pub dropped: BTreeSet<KeyspaceId>,
     pub tables: Vec<TablePlan>,
-    /// Tables that were made after the last edit that can be read: they count only if edits are lost.
+    /// Tables that no edit which can be read names, before or since: they count only if edits are lost.
     pub newer: Vec<TablePlan>,
     pub segments: Vec<SegmentPlan>,
     pub lost: Vec<LostExtent>,
@@ -111,7 +111,7 @@ impl Plan {
             lost: witness.lost,
             marks: Vec::new(),
         };
-        plan.find_tables(source, &directory, &witness.owners).await?;
+        plan.find_tables(source, &directory, &witness.owners, &witness.never_named).await?;
         plan.find_segments(source, &directory, &witness.log_ids).await?;
         plan.doubt_edits(&directory);
         if structure == Structure::Lost {
@@ -128,6 +128,7 @@ impl Plan {
         source: &Path,
         directory: &Directory,
         owners: &BTreeMap<FileNo, KeyspaceId>,
+        never_named: &BTreeSet<FileNo>,
     ) -> Result<()> {
         let mut here = Vec::new();
         for no in directory.of(FileKind::Table) {
@@ -172,7 +173,8 @@ impl Plan {
         }
         let is_named = |id: FileId| self.tables.iter().any(|table| table.id == Some(id));
         for (no, path, bytes, facts) in here {
-            let Some(facts) = facts.filter(|_| no >= self.version.next_file_no) else { continue };
+            let is_newer = no >= self.version.next_file_no || never_named.contains(&no);
+            let Some(facts) = facts.filter(|_| is_newer) else { continue };
             let keyspace = facts.keyspace.filter(|id| !is_named(facts.id) && !self.was_dropped(*id));
             if keyspace.is_some() {
                 self.newer.push(TablePlan {

@@ -10,6 +10,9 @@
 //! That the files fit says nothing of an edit that made, dropped or changed a keyspace, for it touches none. So what
 //! follows from lost edits is uncertain even if they fit, and a keyspace that the manifest has not made *yet* is taken
 //! from log and tables all the same: only a number below the manifest's next one can be that of a dropped keyspace.
+//!
+//! A table is newer if no edit that can be read names it, before or since. A compaction may take its numbers long before
+//! its edit, so also a number below the manifest's next one can be that of a newer table.
 
 #![deny(
     clippy::unwrap_used,
@@ -73,6 +76,8 @@ pub(super) struct Witness {
     names: BTreeMap<KeyspaceId, (String, KeyspaceOptions)>,
     pub owners: BTreeMap<FileNo, KeyspaceId>,
     pub log_ids: BTreeMap<FileNo, FileId>,
+    /// Tables that are there and that no edit of the manifest in force ever named.
+    pub never_named: BTreeSet<FileNo>,
     pub lost: Vec<LostExtent>,
 }
 
@@ -84,6 +89,8 @@ impl Witness {
                 self.version = loaded.version;
                 let path = file_name::path(source, FileKind::Manifest, loaded.no);
                 self.manifest = Some((path.clone(), loaded.unused_from));
+                let tables = directory.of(FileKind::Table);
+                self.never_named = tables.filter(|no| loaded.never_named.contains(*no)).collect();
                 if !self.is_outdated(directory) {
                     return Ok(Structure::InForce);
                 }
@@ -229,10 +236,9 @@ impl Witness {
     /// Its end was lost without a trace: what it names was removed since, and other tables came.
     fn is_outdated(&self, directory: &Directory) -> bool {
         let named = self.named();
-        let is_newer = |no| no >= self.version.next_file_no;
         let is_missing =
             |file: &(FileKind, FileNo)| file.0 == FileKind::Table && !directory.files.contains(file);
-        named.iter().any(is_missing) && directory.of(FileKind::Table).any(is_newer)
+        named.iter().any(is_missing) && !self.never_named.is_empty()
     }
 
     /// A table or log segment was made after its last edit. That may be a flush which a kill interrupted.

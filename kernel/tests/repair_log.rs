@@ -261,3 +261,34 @@ fn a_segment_that_was_let_go_is_no_loss() {
         });
     }
 }
+
+/// The manifest names a segment before anything is written to it, so what it does not name shows that its end is lost.
+#[test]
+fn a_segment_that_no_edit_names_any_more_is_salvaged() {
+    holdfast_sim::run(1, |world| async move {
+        let process = world.process("db");
+        let (now, _) = LONG_LOG.play(&process, 1).await;
+        let disk = process.disk();
+        let image = disk.snapshot();
+        let names = disk.list("/db").into_iter().map(|entry| entry.name);
+        let name = names.filter(|name| name.ends_with(".manifest")).max().unwrap();
+        let bytes = disk.read_file(format!("/db/{name}"));
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / SECTOR * SECTOR + SECTOR;
+        let mut told = 0;
+        for sectors in 1..8 {
+            disk.restore(&image);
+            let mut bytes = bytes.clone();
+            bytes[end - sectors * SECTOR..end].fill(0);
+            disk.write_file(format!("/db/{name}"), &bytes);
+            process.restart();
+            for strict in [false, true] {
+                let (report, found) = repaired(&process, strict).await;
+                judge(&format!("{sectors} sectors"), &now, &report, &found, strict);
+                assert!(strict || found == now, "{sectors} sectors: rows are missing\n{report:#?}");
+                told += usize::from(!report.is_complete());
+            }
+            process.kill();
+        }
+        assert!(told > 0, "a segment in use is named in one of these sectors");
+    });
+}

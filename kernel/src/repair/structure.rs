@@ -21,10 +21,10 @@ use crate::env::{Buf, Env, OpenOptions};
 use crate::error::Result;
 use crate::manifest::Version;
 use crate::options::KeyspaceOptions;
-use crate::record::{HEADER_REGION, read_full};
+use crate::record::{FIRST_SECTOR, HEADER_REGION, SECTOR, SectorUse, position_of, read_full};
 use crate::table::{Salvage, TableMeta};
 use crate::types::file_name::{self, FileKind};
-use crate::types::{FileId, FileNo, KeyspaceId, Seq};
+use crate::types::{FileId, FileNo, KeyspaceId, Lsn, Seq};
 use crate::wal::SegmentHeader;
 
 /// Memory that is counted while blocks are looked at; nothing is kept.
@@ -222,7 +222,37 @@ impl Plan {
                 bytes: found.map_or(0, |(_, _, bytes, _)| *bytes),
             });
         }
+        // Each segment is named before anything is written to it, so one that comes behind all that are named shows that
+        // edits are lost.
+        let limits = self.segments.iter().filter_map(|segment| segment.header?.sector_use());
+        let behind_all = limits.map(|(_, limit)| limit).fold(self.version.log_start, Lsn::max);
+        for (_, path, bytes, header) in here {
+            let Some((of, _)) = header.and_then(|header| header.sector_use()) else { continue };
+            let is_named = self.version.log_segments.values().any(|id| *id == of.id);
+            if is_named || of.base < behind_all || !is_written(&*self.env, &path, of).await? {
+                continue;
+            }
+            self.lose_edits(format!(
+                "the newest edits of the manifest: {} is in use, and none that is left names it",
+                path.display()
+            ));
+            self.segments.push(SegmentPlan {
+                named: path.clone(),
+                path: Some(path),
+                id: Some(of.id),
+                header,
+                bytes,
+            });
+        }
         Ok(())
+    }
+
+    /// Edits behind all that can be read are lost, or may be: they may have made or dropped any keyspace.
+    fn lose_edits(&mut self, what: String) {
+        let (file, offset) = self.manifest.clone();
+        let (keyspace, keys) = (None, Some(KeyExtent::all()));
+        self.lost.push(LostExtent { file, offset, len: 0, what, keyspace, keys, seqs: None });
+        self.marks.push(Mark { owner: None, keys: KeyExtent::all(), through: Seq::LIMIT });
     }
 
     /// A file goes away only when a durable edit lets it go. So one that is missing under its number, however that came
@@ -238,14 +268,10 @@ impl Plan {
             .chain(segments)
             .find(|(kind, no, path, _)| path.is_none() && !directory.files.contains(&(*kind, *no)));
         let Some((.., named)) = missing else { return };
-        let what = format!(
+        self.lose_edits(format!(
             "the newest edits of the manifest, perhaps: one of them may have let go of {}, which is missing",
             named.display()
-        );
-        let (file, offset) = self.manifest.clone();
-        let (keyspace, keys) = (None, Some(KeyExtent::all()));
-        self.lost.push(LostExtent { file, offset, len: 0, what, keyspace, keys, seqs: None });
-        self.marks.push(Mark { owner: None, keys: KeyExtent::all(), through: Seq::LIMIT });
+        ));
     }
 
     /// True if the keyspace was dropped for certain. One that is not known need not have been: the edit that made it
@@ -272,4 +298,12 @@ async fn read_segment_header(env: &dyn Env, path: &Path) -> Result<Option<Segmen
     let file = env.disk().open(path, OpenOptions::read()).await?;
     let (outcome, region) = read_full(file.as_ref(), 0, HEADER_REGION, Buf::default()).await;
     Ok(outcome.ok().and_then(|()| SegmentHeader::decode(&region).ok()))
+}
+
+/// True if the first sector of this use was written.
+async fn is_written(env: &dyn Env, path: &Path, of: SectorUse) -> Result<bool> {
+    let file = env.disk().open(path, OpenOptions::read()).await?;
+    let (outcome, sector) = read_full(file.as_ref(), HEADER_REGION as u64, SECTOR, Buf::default()).await;
+    let found = outcome.ok().and_then(|()| position_of(&sector, FIRST_SECTOR, of.id));
+    Ok(found == Some((of.epoch, of.base)))
 }

@@ -30,6 +30,7 @@ pub const MARKS: &[&str] = &[
     "log_hole_vouched",
     "log_recycled",
     "log_segment_abandoned",
+    "log_segment_unnamed",
     "log_sync_failed",
     "log_torn_tail",
     "log_write_failed",

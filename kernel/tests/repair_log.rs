@@ -11,7 +11,7 @@ use holdfast::record::{HEADER_REGION, SECTOR};
 use holdfast::types::Seq;
 use holdfast::types::file_name::{self, FileKind};
 use holdfast::wal::{SegmentHeader, SegmentState};
-use holdfast::{Db, Options, RepairOptions, RepairReport, Scan, repair};
+use holdfast::{Db, Error, Options, RepairOptions, RepairReport, Scan, repair};
 use holdfast_sim::{Process, SimDisk};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -263,6 +263,62 @@ fn a_segment_that_was_let_go_is_no_loss() {
 }
 
 /// The manifest names a segment before anything is written to it, so what it does not name shows that its end is lost.
+/// Zeros the last sectors of the manifest that hold anything.
+fn zero_end_of_manifest(disk: &SimDisk, sectors: usize) {
+    let names = disk.list("/db").into_iter().map(|entry| entry.name);
+    let name = names.filter(|name| name.ends_with(".manifest")).max().unwrap();
+    let mut bytes = disk.read_file(format!("/db/{name}"));
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / SECTOR * SECTOR + SECTOR;
+    bytes[end - sectors * SECTOR..end].fill(0);
+    disk.write_file(format!("/db/{name}"), &bytes);
+}
+
+#[test]
+fn an_opening_refuses_what_a_segment_without_a_name_belies() {
+    holdfast_sim::run(1, |world| async move {
+        let process = world.process("db");
+        let (now, _) = LONG_LOG.play(&process, 1).await;
+        let disk = process.disk();
+        let image = disk.snapshot();
+        let mut named = 0;
+        for sectors in 1..8 {
+            for read_only in [true, false] {
+                disk.restore(&image);
+                zero_end_of_manifest(&disk, sectors);
+                process.restart();
+                let env = process.env();
+                let opened = process.run(async move {
+                    let report = holdfast::verify(env.clone(), "/db", |_| ()).await?;
+                    let rows = if read_only {
+                        let view = Db::open_read_only_in(env, "/db", LONG_LOG.options()).await?;
+                        view.keyspace("default")?.scan(Scan::all()).await?.collect().await?
+                    } else {
+                        let db = Db::open_in(env, "/db", LONG_LOG.options()).await?;
+                        db.default_keyspace()?.scan(Scan::all()).await?.collect().await?
+                    };
+                    assert!(
+                        report.is_good(),
+                        "an opening goes on where verification finds {:?}",
+                        report.problems
+                    );
+                    Ok::<_, Error>(rows)
+                });
+                match opened.await.unwrap() {
+                    Ok(rows) => {
+                        let rows: Contents =
+                            rows.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+                        assert_eq!(rows, now, "{sectors} sectors");
+                    }
+                    Err(Error::Corrupt { what, .. }) => named += u64::from(what.contains("does not name it")),
+                    Err(other) => panic!("{sectors} sectors: {other}"),
+                }
+                process.kill();
+            }
+        }
+        assert!(named > 0, "a segment in use is named in one of these sectors");
+    });
+}
+
 #[test]
 fn a_segment_that_no_edit_names_any_more_is_salvaged() {
     holdfast_sim::run(1, |world| async move {
@@ -270,16 +326,10 @@ fn a_segment_that_no_edit_names_any_more_is_salvaged() {
         let (now, _) = LONG_LOG.play(&process, 1).await;
         let disk = process.disk();
         let image = disk.snapshot();
-        let names = disk.list("/db").into_iter().map(|entry| entry.name);
-        let name = names.filter(|name| name.ends_with(".manifest")).max().unwrap();
-        let bytes = disk.read_file(format!("/db/{name}"));
-        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / SECTOR * SECTOR + SECTOR;
         let mut told = 0;
         for sectors in 1..8 {
             disk.restore(&image);
-            let mut bytes = bytes.clone();
-            bytes[end - sectors * SECTOR..end].fill(0);
-            disk.write_file(format!("/db/{name}"), &bytes);
+            zero_end_of_manifest(&disk, sectors);
             process.restart();
             for strict in [false, true] {
                 let (report, found) = repaired(&process, strict).await;

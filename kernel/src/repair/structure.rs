@@ -21,11 +21,11 @@ use crate::env::{Buf, Env, OpenOptions};
 use crate::error::Result;
 use crate::manifest::Version;
 use crate::options::KeyspaceOptions;
-use crate::record::{FIRST_SECTOR, HEADER_REGION, SECTOR, SectorUse, position_of, read_full};
+use crate::record::{HEADER_REGION, read_full};
 use crate::table::{Salvage, TableMeta};
 use crate::types::file_name::{self, FileKind};
 use crate::types::{FileId, FileNo, KeyspaceId, Lsn, Seq};
-use crate::wal::SegmentHeader;
+use crate::wal::{self, SegmentHeader};
 
 /// Memory that is counted while blocks are looked at; nothing is kept.
 const BUDGET_BYTES: u64 = 64 << 20;
@@ -229,7 +229,7 @@ impl Plan {
         for (_, path, bytes, header) in here {
             let Some((of, _)) = header.and_then(|header| header.sector_use()) else { continue };
             let is_named = self.version.log_segments.values().any(|id| *id == of.id);
-            if is_named || of.base < behind_all || !is_written(&*self.env, &path, of).await? {
+            if is_named || of.base < behind_all || wal::written_use(&*self.env, &path).await? != Some(of) {
                 continue;
             }
             self.lose_edits(format!(
@@ -298,12 +298,4 @@ async fn read_segment_header(env: &dyn Env, path: &Path) -> Result<Option<Segmen
     let file = env.disk().open(path, OpenOptions::read()).await?;
     let (outcome, region) = read_full(file.as_ref(), 0, HEADER_REGION, Buf::default()).await;
     Ok(outcome.ok().and_then(|()| SegmentHeader::decode(&region).ok()))
-}
-
-/// True if the first sector of this use was written.
-async fn is_written(env: &dyn Env, path: &Path, of: SectorUse) -> Result<bool> {
-    let file = env.disk().open(path, OpenOptions::read()).await?;
-    let (outcome, sector) = read_full(file.as_ref(), HEADER_REGION as u64, SECTOR, Buf::default()).await;
-    let found = outcome.ok().and_then(|()| position_of(&sector, FIRST_SECTOR, of.id));
-    Ok(found == Some((of.epoch, of.base)))
 }

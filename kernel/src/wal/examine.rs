@@ -19,9 +19,10 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::chain::{Found, Link, chain};
+use super::chain::{Found, Link, chain, next_base};
 use super::header::SegmentState;
 use super::replay::{BatchSink, LogFile, Progress, ReplayRequest, open_to_read};
+use super::unnamed::demand_none;
 use crate::env::{Buf, Env};
 use crate::error::{Error, Result};
 use crate::record::{
@@ -85,6 +86,9 @@ pub async fn examine(
                 let error = Error::corrupt_at(path.unwrap_or(request.dir), 0, broken.what);
                 examined.problems.push(error);
             }
+        }
+        if let Err(error) = demand_none(env, request, next_base(&found)).await {
+            examined.problems.push(error);
         }
     }
     for (index, (at, file)) in files.iter().enumerate() {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::chain::{Broken, Found, Link, chain, next_base};
 use super::header::{Predecessor, SegmentHeader};
+use super::unnamed::demand_none;
 use crate::check::mark;
 use crate::env::{BoxFuture, Buf, Env, File, IoErrorKind, IoResult, Nanos, OpenOptions};
 use crate::error::{Error, Result};
@@ -113,6 +114,7 @@ pub async fn replay(
     let found: Vec<Found> = files.iter().map(|file| file.found.clone()).collect();
     let links = chain(&found, request.first_needed, request.known_durable)
         .map_err(|broken| in_words(broken, &files, request.dir))?;
+    demand_none(env.as_ref(), request, next_base(&found)).await?;
     let mut progress = Progress::new(env.as_ref());
     let mut ends = Vec::new();
     let mut linked: Vec<(&LogFile, &Link)> = Vec::new();

@@ -16,7 +16,7 @@ use crate::Random;
 /// Everything together may have so many bytes.
 pub const BYTES_MAX: usize = 256 << 10;
 /// Keys of each keyspace, `key0000` and on.
-const KEYS: u64 = 400;
+const KEYS: u64 = 240;
 
 /// Keys with their values; a key that was deleted has none.
 pub type Known = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -145,9 +145,9 @@ struct Filled {
 }
 
 /// Commits of eight operations each that end up in the deepest level.
-const ROUNDS_DEEP: u64 = 70;
+const ROUNDS_DEEP: u64 = 50;
 /// And those that stay in the level above it.
-const ROUNDS_ABOVE: u64 = 16;
+const ROUNDS_ABOVE: u64 = 12;
 
 /// The database while it is filled, and what it must hold.
 struct Filler {

@@ -76,6 +76,13 @@ impl Wake for Flag {
     }
 }
 
+/// Where random numbers begin over these files. Each opening makes some under new names, so whoever opens what an earlier
+/// world left draws other numbers than that one: files and tables are told apart by theirs.
+fn seed_of(image: &Image) -> u64 {
+    let bytes = image.keys().flat_map(|name| name.bytes());
+    bytes.fold(1, |seed, byte| crate::random::mix(seed ^ u64::from(byte)))
+}
+
 impl MemoryWorld {
     /// A world whose directory [`DIR`] holds `image`.
     pub fn new(image: &Image) -> Arc<Self> {
@@ -86,7 +93,7 @@ impl MemoryWorld {
         Arc::new(Self {
             disk: MemoryDisk { state: Arc::new(Mutex::new(state)) },
             now: AtomicU64::new(1),
-            random: AtomicU64::new(1),
+            random: AtomicU64::new(seed_of(image)),
             timers: Arc::default(),
             timer_no: AtomicU64::new(0),
             ready: Arc::default(),

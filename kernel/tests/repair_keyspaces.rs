@@ -262,7 +262,7 @@ async fn case(world: World, seed: u64, counts: [u64; 5]) -> [u64; 5] {
 #[test]
 fn what_a_lost_edit_said_of_keyspaces_is_never_taken_for_nothing() {
     let mut counts = [0; 5];
-    let seeds = std::env::var("HOLDFAST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12);
+    let seeds = std::env::var("HOLDFAST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40);
     let only = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         counts = holdfast_sim::run(seed, move |world| case(world, seed, counts)).result;

@@ -142,7 +142,8 @@ impl TableBuilder {
             self.finish_data_block(separator_seq).await?;
         }
         let is_superseded = !first && key == self.last_key;
-        if self.options.filter_bits_per_key > 0 && !is_superseded {
+        // Each partition has a filter of its own, which must know a key whose versions began in the one before.
+        if self.options.filter_bits_per_key > 0 && (self.hashes.is_empty() || !is_superseded) {
             self.hashes.push(key_hash(key));
         }
         self.data.add(key, seq, kind, value);

@@ -193,7 +193,7 @@ impl Db {
         block_on(self.db.sync())
     }
 
-    /// Writes all memtables into tables and waits for it.
+    /// Writes all memtables into tables and waits for it. Every commit before it is durable then, `Buffered` ones too.
     ///
     /// # Errors
     /// As [`crate::Db::flush`].

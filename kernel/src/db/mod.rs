@@ -237,7 +237,7 @@ impl Db {
         self.engine().committer.submit(crate::commit::Work::Sync).await
     }
 
-    /// Writes all memtables into tables and waits for it.
+    /// Writes all memtables into tables and waits for it. Every commit before it is durable then, `Buffered` ones too.
     ///
     /// # Errors
     /// `DiskFull`, `Stopped`, `Closed`; `TooManyFiles`, or `Io` of a passing kind, once it has been refused for two

@@ -204,9 +204,10 @@ impl Maintenance {
         engine.urgency.end();
     }
 
-    /// Freezes and flushes everything, and waits for it.
+    /// Freezes and flushes everything, and waits for it. Every commit before it is durable then.
     pub async fn flush_all(&self, engine: &Engine) -> Result<()> {
         let _waiting = engine.urgency.wait();
+        let last = engine.published.visible();
         let state = engine.published.load();
         for &id in state.keyspaces.keys() {
             engine.committer.delegate(Work::Freeze(id)).await?;
@@ -226,7 +227,12 @@ impl Maintenance {
                 !keyspace.frozen.iter().any(|memory| std::ptr::eq(Arc::as_ptr(memory), awaited.as_ptr()))
             })
         })
-        .await
+        .await?;
+        // Commits to a keyspace that was dropped since are in no memtable, but they have a number.
+        if engine.committer.durable_seq() < last {
+            engine.committer.delegate(Work::Sync).await?;
+        }
+        Ok(())
     }
 
     /// Compacts every keyspace fully, and waits for it.

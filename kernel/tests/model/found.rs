@@ -103,3 +103,14 @@ fn the_last_sequence_survives_the_compaction_of_its_entries() {
 fn waiting_for_idleness_ends_after_the_last_reader_has_left() {
     check(284, Settings::PLAIN, [Commit(list([Delete(0, 43862)]), Sync), TakePast(0, 27), CompactAll]);
 }
+
+/// The only commit was `Buffered`, and its keyspace was dropped: no memtable told the flush of it, and a kill took its
+/// number.
+#[test]
+fn a_flush_makes_commits_to_a_dropped_keyspace_durable_too() {
+    check(
+        93393,
+        Settings::PLAIN,
+        [CreateKeyspace(2), Commit(list([Put(2, 4686, 247)]), Buffered), DropKeyspace(2), FlushAll, Kill(0)],
+    );
+}

@@ -88,8 +88,14 @@ impl SimEnv {
             return Submitted::Never;
         }
         let crash = state.count_call(self.who);
-        let timing = state.timing(cost);
+        let mut timing = state.timing(cost);
+        if state.disks[self.disk].1.faults.fires(FaultClass::Stall, "") {
+            timing.delay += state.options.latency.stall_ns;
+            state.trace.event(Event::Fault, FaultClass::Stall as u64, timing.delay);
+            state.trace.log(|| format!("fault: the call takes {} ns", timing.delay));
+        }
         let (value, effect) = run(&mut state, timing);
+        state.tell_faults(self.disk);
         if let Some(crash) = crash {
             drop(state);
             self.shared.crash(self.who.process, crash);
@@ -132,6 +138,9 @@ impl Env for SimEnv {
 
     fn wall_now(&self) -> Timestamp {
         let mut state = self.shared.state.lock();
+        if state.disks[self.disk].1.faults.fires(FaultClass::ClockJump, "") {
+            state.jump_wall_clock(self.who);
+        }
         let offset = state.process(self.who).wall_offset_us;
         Timestamp::new((WALL_START_US + state.now / 1000).saturating_add_signed(offset))
     }

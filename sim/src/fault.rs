@@ -26,11 +26,31 @@ pub enum FaultClass {
     ShortWrite,
     /// `Env::spawn` refuses.
     SpawnRefused,
+    /// A read fails with `Transient`: tried again, it would pass.
+    TransientRead,
+    /// A sector becomes unreadable: each read of it fails with `Medium` until it is written again.
+    LostSector,
+    /// A bit of what is read has flipped at rest, for this reader and all later ones.
+    BitRot,
+    /// A read gives what stood there before the last write. Only writes since the fault was asked for can be missed.
+    StaleRead,
+    /// A read gives the bytes of another place, of the same file or of another one.
+    MisdirectedRead,
+    /// A write is acknowledged and never reaches the medium.
+    PhantomWrite,
+    /// A write goes to another place of the same file.
+    MisdirectedWrite,
+    /// A sync of a file or a directory, or a `dsync` write, is acknowledged though nothing became durable.
+    LyingSync,
+    /// A call takes [`LatencyModel::stall_ns`](crate::LatencyModel::stall_ns) longer.
+    Stall,
+    /// The wall clock jumps by up to a day, forward or back, when it is read.
+    ClockJump,
 }
 
 impl FaultClass {
     /// All classes, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 18] = [
         Self::ReadError,
         Self::WriteError,
         Self::SyncError,
@@ -39,7 +59,30 @@ impl FaultClass {
         Self::ShortRead,
         Self::ShortWrite,
         Self::SpawnRefused,
+        Self::TransientRead,
+        Self::LostSector,
+        Self::BitRot,
+        Self::StaleRead,
+        Self::MisdirectedRead,
+        Self::PhantomWrite,
+        Self::MisdirectedWrite,
+        Self::LyingSync,
+        Self::Stall,
+        Self::ClockJump,
     ];
+}
+
+/// A fault that fired, and on what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FiredFault {
+    /// Its class.
+    pub class: FaultClass,
+    /// The file's name without its directory; the task's, for `SpawnRefused`.
+    pub name: String,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// How many bytes; 0 if it was about none.
+    pub len: u64,
 }
 
 /// When an injection fires.
@@ -65,6 +108,10 @@ pub(crate) struct Faults {
     rates: [Ratio; FaultClass::ALL.len()],
     streams: Vec<Stream>,
     fired: [u64; FaultClass::ALL.len()],
+    /// Those of which it matters on what they fired, in their order.
+    notes: Vec<FiredFault>,
+    /// How many of them are in the trace.
+    told: usize,
     quiet: bool,
 }
 
@@ -75,6 +122,8 @@ impl Faults {
             rates: [Ratio::NEVER; FaultClass::ALL.len()],
             streams: FaultClass::ALL.iter().map(|class| Stream::of_fault(seed, *class as usize)).collect(),
             fired: [0; FaultClass::ALL.len()],
+            notes: Vec::new(),
+            told: 0,
             quiet: true,
         }
     }
@@ -97,6 +146,35 @@ impl Faults {
 
     pub(crate) fn fired(&self, class: FaultClass) -> u64 {
         self.fired[class as usize]
+    }
+
+    /// True while no fault at all can fire.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// True if the class may fire at some call to come.
+    pub(crate) fn may_fire(&self, class: FaultClass) -> bool {
+        let is_asked_for = || self.injections.iter().any(|injection| injection.class == class);
+        !self.quiet && (self.rates[class as usize].numerator > 0 || is_asked_for())
+    }
+
+    /// Notes on what a class fired.
+    pub(crate) fn note(&mut self, class: FaultClass, name: &str, offset: u64, len: u64) {
+        self.notes.push(FiredFault { class, name: name.to_owned(), offset, len });
+    }
+
+    /// Everything noted so far.
+    pub(crate) fn notes(&self) -> &[FiredFault] {
+        &self.notes
+    }
+
+    /// What was noted since the last time.
+    pub(crate) fn take_untold(&mut self) -> Vec<FiredFault> {
+        let untold = self.notes[self.told..].to_vec();
+        self.told = self.notes.len();
+        untold
     }
 
     /// Asks whether the class fires at this call, on the file or task `name`.

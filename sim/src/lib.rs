@@ -55,7 +55,7 @@ pub use disk::survivors::{
     EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
 };
 pub use env::WALL_START_US;
-pub use fault::{FaultClass, Trigger};
+pub use fault::{FaultClass, FiredFault, Trigger};
 pub use join::{Died, Join};
 pub use options::{FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
 pub use process::{Crash, Process};

@@ -50,6 +50,8 @@ pub struct LatencyModel {
     pub late: Ratio,
     /// Cost of [`holdfast::env::Env::slice`] for every KiB handled.
     pub slice_per_kib_ns: u64,
+    /// How much longer a call takes that stalls.
+    pub stall_ns: u64,
 }
 
 impl Default for LatencyModel {
@@ -65,6 +67,7 @@ impl Default for LatencyModel {
             ready: Ratio::new(1, 2),
             late: Ratio::new(1, 4),
             slice_per_kib_ns: 500,
+            stall_ns: 2_000_000_000,
         }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) struct State {
     pub(crate) rare_ratio: Ratio,
     pub(crate) rare_taken: u64,
     pub(crate) workload: Stream,
+    clock_jumps: Stream,
     pub(crate) processes: Vec<ProcessState>,
     pub(crate) disks: Vec<(String, DiskState)>,
     pub(crate) survivors: Option<Box<dyn SurvivorChoice>>,
@@ -103,6 +104,7 @@ impl State {
             rare_ratio: options.rare,
             rare_taken: 0,
             workload: Stream::new(seed, StreamClass::Workload),
+            clock_jumps: Stream::new(seed, StreamClass::ClockJump),
             processes: Vec::new(),
             disks: Vec::new(),
             survivors: None,
@@ -194,6 +196,30 @@ impl State {
         }
         let delay = whole + self.latency.below(whole / 2 + 1);
         Timing { delay, late: self.latency.chance(late) }
+    }
+
+    /// Puts the faults that fired in a call of `disk` into the trace.
+    pub(crate) fn tell_faults(&mut self, disk: usize) {
+        let faults = &mut self.disks[disk].1.faults;
+        if faults.is_quiet() {
+            return;
+        }
+        for fault in faults.take_untold() {
+            self.trace.event(Event::Fault, fault.class as u64, fault.offset);
+            self.trace
+                .log(|| format!("fault: {:?} {} at {}+{}", fault.class, fault.name, fault.offset, fault.len));
+        }
+    }
+
+    /// The wall clock of a process jumps by up to a day.
+    pub(crate) fn jump_wall_clock(&mut self, who: Who) {
+        const DAY_US: u64 = 86_400_000_000;
+        let drawn = i64::try_from(self.clock_jumps.below(2 * DAY_US)).expect("two days fit");
+        let jump_us = drawn - DAY_US as i64;
+        let process = self.process(who);
+        process.wall_offset_us = process.wall_offset_us.saturating_add(jump_us);
+        self.trace.event(Event::Fault, crate::fault::FaultClass::ClockJump as u64, drawn as u64);
+        self.trace.log(|| format!("fault: the wall clock jumps by {jump_us} us"));
     }
 
     /// Counts a disk call of a process. Gives the crash that it has coming.

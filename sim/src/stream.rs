@@ -29,6 +29,10 @@ pub(crate) enum StreamClass {
     ShortLength = 7,
     /// Random numbers for the test itself.
     Workload = 8,
+    /// Which bit rots, where a misdirected read or write goes.
+    Deceit = 9,
+    /// How far the wall clock jumps.
+    ClockJump = 10,
     /// The first fault class; class `n` has number `FaultBase + n`.
     FaultBase = 64,
 }

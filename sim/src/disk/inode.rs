@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::content::Content;
+use super::content::{Content, PAGE};
 use super::survivors::{Survival, SurvivorChoice, UnsyncedContent};
 
 /// The unit in which a write is torn, in bytes.
@@ -109,6 +109,11 @@ pub(crate) struct Inode {
     pub(crate) sizes: Vec<(u64, u64)>,
     /// A sync failed once, so the page cache may differ from the medium without any change in between.
     diverged: bool,
+    /// What stood in `before_pages` before the last write of each, for stale reads.
+    before: Content,
+    before_pages: std::collections::BTreeSet<u64>,
+    /// Sectors that cannot be read until they are written again.
+    pub(crate) lost_sectors: std::collections::BTreeSet<u64>,
     /// Names in the page cache's view of the directories.
     pub(crate) links: u64,
     /// Open handles of living processes.
@@ -120,8 +125,53 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    /// Remembers what a change is about to write over.
+    pub(crate) fn keep_before(&mut self, change: &Change) {
+        self.before.share(&self.content, change.offset, change.len);
+        self.before_pages.extend(change.offset / PAGE..change.end().div_ceil(PAGE));
+    }
+
+    /// True if a part of the range was written since what stands before writes is remembered.
+    pub(crate) fn has_before(&self, range: &Range<u64>) -> bool {
+        self.before_pages.range(range.start / PAGE..range.end.div_ceil(PAGE)).next().is_some()
+    }
+
+    /// Reads what stood there before the last write of each page, as far as it is remembered.
+    pub(crate) fn read_before(&self, offset: u64, into: &mut [u8]) {
+        self.content.read(offset, into);
+        let end = offset + into.len() as u64;
+        for page in self.before_pages.range(offset / PAGE..end.div_ceil(PAGE)) {
+            let (from, until) = ((page * PAGE).max(offset), ((page + 1) * PAGE).min(end));
+            self.before.read(from, &mut into[memory(from - offset)..memory(until - offset)]);
+        }
+    }
+
+    /// Writes into the page cache what no sync will find.
+    pub(crate) fn pretend(&mut self, change: &Change) {
+        change.apply(&mut self.content, &(0..u64::MAX));
+        self.size = self.size.max(change.end());
+        self.diverged = true;
+    }
+
+    /// Flips a bit at rest: for readers, and on the medium if the byte is there.
+    pub(crate) fn rot(&mut self, offset: u64, bit: u32) {
+        let flip = |content: &mut Content| {
+            let mut byte = [0];
+            content.read(offset, &mut byte);
+            content.write(offset, &[byte[0] ^ 1 << (bit % 8)]);
+        };
+        flip(&mut self.content);
+        if offset < self.durable_size {
+            flip(&mut self.durable);
+        }
+    }
+
     /// Makes a change in the page cache and notes it as unsynced.
     pub(crate) fn change(&mut self, change: Change) {
+        if !self.lost_sectors.is_empty() {
+            let written = change.offset.div_ceil(SECTOR)..change.end() / SECTOR;
+            self.lost_sectors.retain(|sector| !written.contains(sector));
+        }
         change.apply(&mut self.content, &(0..u64::MAX));
         if change.end() > self.size {
             self.size = change.end();

@@ -9,7 +9,7 @@ use holdfast::env::{DirEntry, FreeSpace, Metadata};
 
 use super::inode::{Change, ChangeKind};
 use super::{DiskState, Node, Refusal, Route, Space};
-use crate::fault::{FaultClass, Trigger};
+use crate::fault::{FaultClass, FiredFault, Trigger};
 use crate::options::Ratio;
 use crate::state::Shared;
 use crate::trace::Event;
@@ -94,6 +94,12 @@ impl SimDisk {
     /// How often the class fired on this disk.
     pub fn faults_fired(&self, class: FaultClass) -> u64 {
         self.with(|disk| disk.faults.fired(class))
+    }
+
+    /// The faults that fired on this disk and of which it matters on what, in their order: those that alter or withhold
+    /// bytes, or lie about them. What an oracle may excuse follows from it.
+    pub fn fired_faults(&self) -> Vec<FiredFault> {
+        self.with(|disk| disk.faults.notes().to_vec())
     }
 
     /// Writes refused because a file was written through the page cache and around it: a bug of the kernel.

@@ -8,6 +8,7 @@
 //! traits, [`inspect`] behind an interface for tests.
 
 mod content;
+mod deceit;
 mod directory;
 pub(crate) mod handle;
 mod inode;
@@ -54,6 +55,8 @@ struct InFlight {
     who: Who,
     change: Change,
     puts_off: bool,
+    /// It is acknowledged as durable and is not.
+    lies: bool,
 }
 
 /// Room on the disk.
@@ -79,6 +82,7 @@ pub(crate) struct DiskState {
     pub(crate) faults: Faults,
     short_lengths: Stream,
     failed_syncs: Stream,
+    deceits: Stream,
     power_losses: Stream,
     kills: Stream,
     /// Writes refused because cached and direct access were mixed: a bug of whoever wrote.
@@ -127,6 +131,7 @@ impl DiskState {
             faults: Faults::new(seed),
             short_lengths: Stream::new(seed, StreamClass::ShortLength),
             failed_syncs: Stream::new(seed, StreamClass::FailedSync),
+            deceits: Stream::new(seed, StreamClass::Deceit),
             power_losses: Stream::new(seed, StreamClass::PowerLoss),
             kills: Stream::new(seed, StreamClass::Kill),
             mixed_writes: 0,
@@ -160,15 +165,13 @@ impl DiskState {
         offset: u64,
         into: &mut [u8],
     ) -> Result<usize, Refusal> {
-        if self.faults.fires(FaultClass::ReadError, name) {
-            return Err((IoErrorKind::Medium, "injected read error"));
-        }
+        self.refuse_read(inode, name, offset, into.len() as u64)?;
         let left = self.file(inode).size.saturating_sub(offset);
         let mut count = usize::try_from(left).map_or(into.len(), |left| left.min(into.len()));
         if count > 1 && self.faults.fires(FaultClass::ShortRead, name) {
             count = self.shorter(count, 1);
         }
-        self.file(inode).content.read(offset, &mut into[..count]);
+        self.read_as_device(inode, name, offset, &mut into[..count]);
         Ok(count)
     }
 
@@ -215,20 +218,21 @@ impl DiskState {
             return self.fail_dsync(inode, offset, joined(parts, count), mode, full);
         }
         let number = self.number();
+        let lies = mode.dsync && self.lies(name, offset, count as u64);
         if count > 0 {
-            let change = Change {
-                number,
-                offset,
-                len: count as u64,
-                kind: ChangeKind::Write(joined(parts, count)),
-                route: mode.route,
+            let kind = ChangeKind::Write(joined(parts, count));
+            let change = Change { number, offset, len: count as u64, kind, route: mode.route };
+            let Some(change) = self.as_device_writes(inode, name, change) else {
+                return Ok(Written { count, number });
             };
             let puts_off = self.puts_off(mode);
             match mode.late {
-                Some(who) => self.in_flight.push(InFlight { number, inode, who, change, puts_off }),
+                Some(who) => self.in_flight.push(InFlight { number, inode, who, change, puts_off, lies }),
                 None => self.make_change(inode, change, puts_off),
             }
         }
+        // No change has the number 0, so nothing becomes durable when the write completes.
+        let number = if lies && mode.late.is_none() { 0 } else { number };
         Ok(Written { count, number })
     }
 
@@ -264,8 +268,13 @@ impl DiskState {
 
     /// Makes a change and keeps the account of allocated pages.
     fn make_change(&mut self, inode: InodeNumber, change: Change, puts_off: bool) {
+        let keeps_before = self.faults.may_fire(FaultClass::StaleRead);
         let before = self.file(inode).content.allocated_pages();
-        self.file_mut(inode).change(change);
+        let file = self.file_mut(inode);
+        if keeps_before {
+            file.keep_before(&change);
+        }
+        file.change(change);
         self.account(inode, before, puts_off);
     }
 
@@ -274,13 +283,13 @@ impl DiskState {
         let Some(position) = self.in_flight.iter().position(|write| write.number == number) else {
             return number;
         };
-        let InFlight { inode, mut change, puts_off, .. } = self.in_flight.swap_remove(position);
+        let InFlight { inode, mut change, puts_off, lies, .. } = self.in_flight.swap_remove(position);
         if matches!(self.nodes.get(&inode), Some(Node::File(_))) {
             // Changes are numbered in the order in which they act. A `dsync` write settles under this number.
             change.number = self.number();
             let landed = change.number;
             self.make_change(inode, change, puts_off);
-            return landed;
+            return if lies { 0 } else { landed };
         }
         number
     }
@@ -352,7 +361,8 @@ impl DiskState {
             return Err((IoErrorKind::Medium, "injected sync error"));
         }
         self.charge_delayed(inode, name)?;
-        Ok(self.file(inode).last_number())
+        let size = self.file(inode).size;
+        Ok(if self.lies(name, 0, size) { 0 } else { self.file(inode).last_number() })
     }
 
     /// A sync failed: a part of what it covered is on the medium, the rest never will be.

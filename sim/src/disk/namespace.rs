@@ -257,6 +257,7 @@ impl DiskState {
             self.fail_sync_dir(inode, watermark);
             return Err((IoErrorKind::Medium, "injected sync error"));
         }
+        let watermark = if self.lies(name, 0, 0) { 0 } else { watermark };
         Ok((inode, watermark))
     }
 

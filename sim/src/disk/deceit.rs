@@ -1,0 +1,152 @@
+//! What a device does without a word, and what it refuses to read.
+//!
+//! ```text
+//! refuses      ReadError, TransientRead    this call
+//!              LostSector                  a sector, until it is written again
+//! alters       BitRot                      a bit at rest, for good
+//!              StaleRead, MisdirectedRead  what this reader gets; what is at rest stays
+//! lies         PhantomWrite                acknowledged, never on the medium; the page cache shows it until the power goes
+//!              MisdirectedWrite            on the medium, elsewhere; its place keeps the old bytes
+//!              LyingSync                   acknowledged, nothing durable; an honest sync later makes it so
+//! ```
+//! Each fault that fires is noted with its file and its range, for an oracle must know whose bytes were lied about. A
+//! class fires only where it makes a difference: a file of one sector has no other place to read.
+
+use holdfast::env::IoErrorKind;
+
+use super::directory::InodeNumber;
+use super::inode::{Change, Route, SECTOR};
+use super::{DiskState, Node, Refusal};
+use crate::fault::FaultClass;
+
+/// One misdirected read in so many comes from another file.
+const OTHER_FILE: u64 = 4;
+
+impl DiskState {
+    /// Refuses a read that the device cannot do.
+    pub(super) fn refuse_read(
+        &mut self,
+        inode: InodeNumber,
+        name: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Refusal> {
+        let has_lost = !self.file(inode).lost_sectors.is_empty();
+        if self.faults.is_quiet() && !has_lost {
+            return Ok(());
+        }
+        if self.faults.fires(FaultClass::ReadError, name) {
+            return Err((IoErrorKind::Medium, "injected read error"));
+        }
+        if self.faults.fires(FaultClass::TransientRead, name) {
+            return Err((IoErrorKind::Transient, "injected read error that passes"));
+        }
+        let end = (offset + len).min(self.file(inode).size);
+        if offset >= end {
+            return Ok(());
+        }
+        let sectors = offset / SECTOR..end.div_ceil(SECTOR);
+        if self.faults.fires(FaultClass::LostSector, name) {
+            let sector = sectors.start + self.deceits.below(sectors.end - sectors.start);
+            self.file_mut(inode).lost_sectors.insert(sector);
+            self.faults.note(FaultClass::LostSector, name, sector * SECTOR, SECTOR);
+        }
+        match self.file(inode).lost_sectors.range(sectors).next() {
+            Some(_) => Err((IoErrorKind::Medium, "injected: a sector is lost")),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads what the device gives, which may not be what stands there. The range lies within the file.
+    pub(super) fn read_as_device(&mut self, inode: InodeNumber, name: &str, offset: u64, into: &mut [u8]) {
+        let len = into.len() as u64;
+        if self.faults.is_quiet() || len == 0 {
+            self.file(inode).content.read(offset, into);
+            return;
+        }
+        if self.faults.fires(FaultClass::BitRot, name) {
+            let (at, bit) = (offset + self.deceits.below(len), self.deceits.below(8));
+            self.file_mut(inode).rot(at, bit as u32);
+            self.faults.note(FaultClass::BitRot, name, at, 1);
+        }
+        if self.file(inode).has_before(&(offset..offset + len))
+            && self.faults.fires(FaultClass::StaleRead, name)
+        {
+            self.file(inode).read_before(offset, into);
+            self.faults.note(FaultClass::StaleRead, name, offset, len);
+            return;
+        }
+        if self.file(inode).size > SECTOR && self.faults.fires(FaultClass::MisdirectedRead, name) {
+            let (other, at) = self.another_place(inode, offset);
+            self.file(other).content.read(at, into);
+            self.faults.note(FaultClass::MisdirectedRead, name, offset, len);
+            return;
+        }
+        self.file(inode).content.read(offset, into);
+    }
+
+    /// What becomes of a write on its way to the medium; `None` if it never arrives.
+    pub(super) fn as_device_writes(
+        &mut self,
+        inode: InodeNumber,
+        name: &str,
+        mut change: Change,
+    ) -> Option<Change> {
+        if self.faults.is_quiet() {
+            return Some(change);
+        }
+        if self.faults.fires(FaultClass::PhantomWrite, name) {
+            self.faults.note(FaultClass::PhantomWrite, name, change.offset, change.len);
+            if change.route == Route::Cached {
+                let before = self.file(inode).content.allocated_pages();
+                self.file_mut(inode).pretend(&change);
+                self.account(inode, before, false);
+            }
+            return None;
+        }
+        let sectors = self.file(inode).size / SECTOR;
+        let needs = change.len.div_ceil(SECTOR);
+        if sectors > needs && self.faults.fires(FaultClass::MisdirectedWrite, name) {
+            self.faults.note(FaultClass::MisdirectedWrite, name, change.offset, change.len);
+            let own = change.offset / SECTOR;
+            let drawn = self.deceits.below(sectors - needs);
+            let sector = if drawn >= own { drawn + 1 } else { drawn };
+            change.offset = sector * SECTOR;
+            self.faults.note(FaultClass::MisdirectedWrite, name, change.offset, change.len);
+        }
+        Some(change)
+    }
+
+    /// True if a sync that covers this range lies.
+    pub(super) fn lies(&mut self, name: &str, offset: u64, len: u64) -> bool {
+        let lies = self.faults.fires(FaultClass::LyingSync, name);
+        if lies {
+            self.faults.note(FaultClass::LyingSync, name, offset, len);
+        }
+        lies
+    }
+
+    /// Another sector of this file, or one of another file, at the same distance from its start.
+    fn another_place(&mut self, inode: InodeNumber, offset: u64) -> (InodeNumber, u64) {
+        let within = offset % SECTOR;
+        let is_file = |(_, node): &(&InodeNumber, &Node)| matches!(node, Node::File(file) if file.size > 0);
+        let others: Vec<InodeNumber> = self
+            .nodes
+            .iter()
+            .filter(is_file)
+            .map(|(number, _)| *number)
+            .filter(|number| *number != inode)
+            .collect();
+        if !others.is_empty() && self.deceits.below(OTHER_FILE) == 0 {
+            let drawn =
+                usize::try_from(self.deceits.below(others.len() as u64)).expect("an index into memory");
+            let other = others[drawn];
+            let sectors = self.file(other).size.div_ceil(SECTOR);
+            return (other, self.deceits.below(sectors) * SECTOR + within);
+        }
+        let (own, sectors) = (offset / SECTOR, self.file(inode).size.div_ceil(SECTOR));
+        let drawn = self.deceits.below(sectors - 1);
+        let sector = if drawn >= own { drawn + 1 } else { drawn };
+        (inode, sector * SECTOR + within)
+    }
+}

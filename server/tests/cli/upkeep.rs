@@ -52,18 +52,19 @@ fn compaction_lets_overwritten_values_go_once_their_past_is_given_up() {
         run(dir, ["put", "db", "key", "--file", "value", "--create"]).good();
     }
     let compacted = |options: &str| line(dir, &format!("compact db --json {options}"));
+    // Not `bytes`, which counts the log's spare segments too: how many there are is a matter of timing.
+    let table_bytes = || line(dir, "keyspaces db --json").json()[0]["table_bytes"].as_u64().unwrap();
     let kept = compacted("");
     assert!(kept.err.contains("overwritten lately still takes room"), "{}", kept.err);
     let kept = kept.json().remove(0);
     assert_eq!(kept["superseded_bytes_kept"], 4 * (100_000 + 3));
+    assert!((500_000..550_000).contains(&table_bytes()), "{}", table_bytes());
     // The tables lie where they would stay: what they hold of the past is reason enough to write them anew.
     let freed = compacted("--retain-commits 0");
     assert_eq!(freed.err, "");
     let freed = freed.json().remove(0);
     assert_eq!(freed["superseded_bytes_kept"], 0);
-    let table_bytes = line(dir, "keyspaces db --json").json()[0]["table_bytes"].as_u64().unwrap();
-    assert!((100_000..110_000).contains(&table_bytes), "{table_bytes}");
-    assert!(freed["bytes"].as_u64().unwrap() < kept["bytes"].as_u64().unwrap() - 400_000, "{freed} {kept}");
+    assert!((100_000..110_000).contains(&table_bytes()), "{}", table_bytes());
 }
 
 /// Bytes that nothing compresses.

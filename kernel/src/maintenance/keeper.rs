@@ -88,10 +88,13 @@ pub(crate) async fn keep_sealed(engine: Arc<Engine>, crew: Arc<Crew>) {
 
 async fn tidy_segments(engine: &Arc<Engine>) -> Result<()> {
     let segments = &engine.committer.segments;
-    if let Some(size) = segments.wanted() {
-        segments.make(size).await?;
-    }
-    segments.remove_released().await
+    let made = match segments.wanted() {
+        Some(size) => segments.make(size).await,
+        None => Ok(()),
+    };
+    // Also where none could be made: on a full disk the room of those let go is what the next attempt needs.
+    segments.remove_released().await?;
+    made
 }
 
 /// Waits as long as `Buffered` commits may; flushes them; seals if nothing was appended meanwhile.

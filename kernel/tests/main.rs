@@ -24,6 +24,7 @@ mod read_only;
 mod reopen;
 mod repair;
 mod repair_keyspaces;
+mod repair_edits;
 mod repair_log;
 mod rules;
 mod simulated_world;

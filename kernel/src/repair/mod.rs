@@ -19,7 +19,8 @@
 //! - without an uncertain range over a key, what the new database says of it is what the original last acknowledged;
 //! - nothing outside the lost extents is missing (but, if the manifest is lost, what dropped keyspaces left comes back);
 //! - where an edit of the manifest is lost, everything is uncertain: it may have made a keyspace, or dropped one; and
-//!   where a file is missing, so is everything, for an edit that let the file go may be lost;
+//!   where a file is missing, or a needed log segment is in another use, so is everything, for an edit that let it go is
+//!   lost, or may be;
 //! - memory is bounded by one memtable, one block of each of 64 tables, what a search for blocks keeps (about 10 MB), and
 //!   the largest transaction.
 

@@ -24,8 +24,8 @@ use crate::options::KeyspaceOptions;
 use crate::record::{HEADER_REGION, read_full};
 use crate::table::{Salvage, TableMeta};
 use crate::types::file_name::{self, FileKind};
-use crate::types::{FileId, FileNo, KeyspaceId, Lsn, Seq};
-use crate::wal::{self, SegmentHeader};
+use crate::types::{FileId, FileNo, KeyspaceId, Seq};
+use crate::wal::{self, Predecessor, SegmentHeader, SegmentState};
 
 /// Memory that is counted while blocks are looked at; nothing is kept.
 const BUDGET_BYTES: u64 = 64 << 20;
@@ -222,29 +222,75 @@ impl Plan {
                 bytes: found.map_or(0, |(_, _, bytes, _)| *bytes),
             });
         }
-        // Each segment is named before anything is written to it, so one that comes behind all that are named shows that
-        // edits are lost.
-        let limits = self.segments.iter().filter_map(|segment| segment.header?.sector_use());
-        let behind_all = limits.map(|(_, limit)| limit).fold(self.version.log_start, Lsn::max);
-        for (_, path, bytes, header) in here {
+        if !self.find_unnamed_segments(&here).await {
+            self.find_needed_segments_let_go();
+        }
+        Ok(())
+    }
+
+    /// Each segment is named before anything is written to it, and its name goes only when all of it lies below the log's
+    /// start. So one without a name that was written to and begins there or later shows that edits are lost. True if there
+    /// is one.
+    async fn find_unnamed_segments(
+        &mut self,
+        here: &[(FileNo, PathBuf, u64, Option<SegmentHeader>)],
+    ) -> bool {
+        let mut is_any = false;
+        for (no, path, bytes, header) in here {
             let Some((of, _)) = header.and_then(|header| header.sector_use()) else { continue };
             let is_named = self.version.log_segments.values().any(|id| *id == of.id);
-            if is_named || of.base < behind_all || wal::written_use(&*self.env, &path).await? != Some(of) {
+            let is_ours = file_name::is_within_reach(*no, self.version.next_file_no);
+            if is_named || !is_ours || of.base < self.version.log_start {
                 continue;
             }
+            // One whose first group cannot be read may have been written to.
+            let perhaps = match wal::was_written(&*self.env, path, of).await {
+                Ok(true) => "",
+                Ok(false) => continue,
+                Err(_) => ", perhaps",
+            };
+            is_any = true;
             self.lose_edits(format!(
-                "the newest edits of the manifest: {} is in use, and none that is left names it",
+                "the newest edits of the manifest{perhaps}: {} is in use, and none that is left names it",
                 path.display()
             ));
             self.segments.push(SegmentPlan {
                 named: path.clone(),
-                path: Some(path),
+                path: Some(path.clone()),
                 id: Some(of.id),
-                header,
-                bytes,
+                header: *header,
+                bytes: *bytes,
             });
         }
-        Ok(())
+        is_any
+    }
+
+    /// A segment is let go, to be removed or used again, only by a durable edit that moves the log's start behind it. So
+    /// where one is needed that nothing names, or that waits or is in another use, that edit is lost.
+    fn find_needed_segments_let_go(&mut self) {
+        let first_needed = self.version.log_start;
+        let covers = |segment: &SegmentPlan, needed: &Predecessor| match segment.header {
+            Some(header) => header.sector_use().is_some_and(|(of, limit)| {
+                of.epoch == needed.epoch && of.base <= needed.end && needed.end <= limit
+            }),
+            // Missing, which is told elsewhere, or not to be read.
+            None => true,
+        };
+        let let_go = self.segments.iter().find_map(|segment| {
+            let SegmentState::InUse { base, predecessor: Some(needed), .. } = segment.header?.state else {
+                return None;
+            };
+            let is_needed = base > first_needed && needed.end > first_needed;
+            let is_there =
+                || self.segments.iter().any(|other| other.id == Some(needed.id) && covers(other, &needed));
+            (is_needed && !is_there()).then(|| segment.named.clone())
+        });
+        if let Some(named) = let_go {
+            self.lose_edits(format!(
+                "the newest edits of the manifest: one of them let go of the log segment before {}",
+                named.display()
+            ));
+        }
     }
 
     /// Edits behind all that can be read are lost, or may be: they may have made or dropped any keyspace.

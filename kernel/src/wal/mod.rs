@@ -44,7 +44,7 @@ pub use header::{Predecessor, SegmentHeader, SegmentState};
 pub use replay::{BatchSink, KnownDurable, LogPlace, ReplayRequest, Replayed, replay};
 pub use segment::{Released, Segment, SegmentMaker, SegmentSize};
 pub use spares::Spares;
-pub(crate) use unnamed::written_use;
+pub(crate) use unnamed::was_written;
 pub use writer::{Appended, Wal, WalError, WalResult, WalStart};
 
 /// Smallest segment, in bytes of capacity.

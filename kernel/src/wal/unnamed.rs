@@ -14,39 +14,52 @@
 )]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::header::SegmentHeader;
 use super::replay::{ReplayRequest, open_to_read};
 use crate::check::mark;
-use crate::env::{Buf, Env, IoErrorKind};
+use crate::env::{Buf, Env, File, IoErrorKind};
 use crate::error::{Error, Result};
 use crate::record::{FIRST_SECTOR, HEADER_REGION, SECTOR, SectorUse, position_of, read_full};
 use crate::types::Lsn;
 use crate::types::file_name::{self, FileKind};
 
-/// The use that the segment at `path` is in, if its first group was written. `None` if it waits, or if it cannot be told.
+/// True if the first group of this use of the segment at `path` was written.
 ///
 /// # Errors
-/// What the disk says; a file that is shorter is none.
-pub(crate) async fn written_use(env: &dyn Env, path: &Path) -> Result<Option<SectorUse>> {
+/// What the disk says.
+pub(crate) async fn was_written(env: &dyn Env, path: &Path, of: SectorUse) -> Result<bool> {
+    let file = open_to_read(env, path, true).await?;
+    is_written(file.as_ref(), of).await
+}
+
+/// The segment at `path`, and the use that its header speaks of. `None` if it waits, or if nothing can be told, for its
+/// header is damaged.
+async fn header_use(env: &dyn Env, path: &Path) -> Result<Option<(Arc<dyn File>, SectorUse)>> {
     let file = match open_to_read(env, path, true).await {
         Ok(file) => file,
         // Its owner has removed it meanwhile.
         Err(error) if error.kind == IoErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let bytes = HEADER_REGION.saturating_mul(2);
-    if file.len().await? < bytes as u64 {
+    if file.len().await? < HEADER_REGION.saturating_mul(2) as u64 {
         return Ok(None);
     }
-    let (outcome, head) = read_full(file.as_ref(), 0, bytes, Buf::default()).await;
+    let (outcome, region) = read_full(file.as_ref(), 0, HEADER_REGION, Buf::default()).await;
+    match outcome {
+        Err(error) if error.kind == IoErrorKind::Medium => return Ok(None),
+        outcome => outcome?,
+    }
+    let header = SegmentHeader::decode(&region).ok();
+    Ok(header.and_then(|header| header.sector_use()).map(|(of, _)| (file, of)))
+}
+
+async fn is_written(file: &dyn File, of: SectorUse) -> Result<bool> {
+    let (outcome, groups) = read_full(file, HEADER_REGION as u64, HEADER_REGION, Buf::default()).await;
     outcome?;
-    let Some((header, groups)) = head.split_at_checked(HEADER_REGION) else { return Ok(None) };
-    let Some((of, _)) = SegmentHeader::decode(header).ok().and_then(|header| header.sector_use()) else {
-        return Ok(None);
-    };
     let first = groups.get(..SECTOR).and_then(|sector| position_of(sector, FIRST_SECTOR, of.id));
-    Ok((first == Some((of.epoch, of.base))).then_some(of))
+    Ok(first == Some((of.epoch, of.base)))
 }
 
 /// Demands that no segment with commits in it stands beside those of `request` and begins at `limit`, beyond all of them,
@@ -61,9 +74,10 @@ pub(super) async fn demand_none(env: &dyn Env, request: &ReplayRequest<'_>, limi
             continue;
         }
         let path = request.dir.join(&entry.name);
-        let Some(of) = written_use(env, &path).await? else { continue };
+        // One that begins earlier is not needed, and one that cannot be read need not be.
+        let Some((file, of)) = header_use(env, &path).await? else { continue };
         let is_named = request.segments.iter().any(|(_, id)| *id == of.id);
-        if !is_named && of.base >= limit {
+        if !is_named && of.base >= limit && is_written(file.as_ref(), of).await? {
             mark!("log_segment_unnamed");
             return Err(Error::corrupt_at(
                 path,

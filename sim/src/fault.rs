@@ -46,11 +46,21 @@ pub enum FaultClass {
     Stall,
     /// The wall clock jumps by up to a day, forward or back, when it is read.
     ClockJump,
+    /// A datagram never arrives; a part of a connection arrives when it was sent again.
+    MessageLost,
+    /// A message arrives twice. A connection takes it once.
+    MessageDuplicated,
+    /// A message arrives after messages that were sent later. A connection puts it back into its place.
+    MessageReordered,
+    /// A message arrives late, and what was sent behind it waits.
+    MessageDelayed,
+    /// A connection breaks when a frame is sent: this end at once, the other when it hears of it.
+    ConnectionReset,
 }
 
 impl FaultClass {
     /// All classes, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::ReadError,
         Self::WriteError,
         Self::SyncError,
@@ -69,7 +79,25 @@ impl FaultClass {
         Self::LyingSync,
         Self::Stall,
         Self::ClockJump,
+        Self::MessageLost,
+        Self::MessageDuplicated,
+        Self::MessageReordered,
+        Self::MessageDelayed,
+        Self::ConnectionReset,
     ];
+
+    /// True if it strikes the network and is asked of [`Network`](crate::Network); all others are asked of a
+    /// [`SimDisk`](crate::SimDisk).
+    pub const fn is_of_network(self) -> bool {
+        matches!(
+            self,
+            Self::MessageLost
+                | Self::MessageDuplicated
+                | Self::MessageReordered
+                | Self::MessageDelayed
+                | Self::ConnectionReset
+        )
+    }
 }
 
 /// A fault that fired, and on what.
@@ -102,7 +130,7 @@ struct Injection {
     calls: u64,
 }
 
-/// The faults of one disk (and, for `SpawnRefused`, of its processes).
+/// The faults of one disk (and, for `SpawnRefused`, of its processes), or those of the network.
 pub(crate) struct Faults {
     injections: Vec<Injection>,
     rates: [Ratio; FaultClass::ALL.len()],

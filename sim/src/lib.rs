@@ -1,5 +1,5 @@
-//! The simulated world: a seeded scheduler, clock and disk behind the kernel's `Env`, with faults, crashes and a
-//! trace.
+//! The simulated world: a seeded scheduler, clock and disk behind the kernel's `Env`, and a network, with faults,
+//! crashes and a trace.
 //!
 //! ```
 //! use holdfast::env::{Buf, OpenOptions};
@@ -36,6 +36,7 @@ mod disk;
 mod env;
 mod fault;
 mod join;
+mod network;
 mod options;
 mod process;
 mod run;
@@ -57,6 +58,10 @@ pub use disk::survivors::{
 pub use env::WALL_START_US;
 pub use fault::{FaultClass, FiredFault, Trigger};
 pub use join::{Died, Join};
+pub use network::{
+    Address, Connection, Endpoint, LinkModel, Listener, Network, NetworkCounts, NetworkError, NetworkModel,
+    ProcessNetwork,
+};
 pub use options::{FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
 pub use process::{Crash, Process};
 pub use run::{Crashes, Outcome, run};

@@ -3,6 +3,8 @@
 //! Every probability is a [`Ratio`] of integers and every duration an integer of nanoseconds, so that a run is the
 //! same on every machine and in every build.
 
+use crate::network::NetworkModel;
+
 /// A probability `numerator / denominator`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ratio {
@@ -109,6 +111,8 @@ pub struct SimOptions {
     pub rare: Ratio,
     /// What a failed sync leaves in the page cache.
     pub failed_sync: FailedSync,
+    /// Links, bounds and times of the network.
+    pub network: NetworkModel,
     /// Polls without any progress of simulated time after which a run counts as a busy loop.
     pub polls_per_instant_max: u64,
     /// Disk calls within one poll of one task after which the task counts as a busy loop.
@@ -128,6 +132,7 @@ impl SimOptions {
             record_schedule: false,
             rare: Ratio::NEVER,
             failed_sync: FailedSync::Drawn,
+            network: NetworkModel::default(),
             polls_per_instant_max: 1_000_000,
             calls_per_poll_max: 10_000_000,
             time_limit_ns: 3_600_000_000_000_000,

@@ -9,6 +9,7 @@ use madsim::runtime::Handle;
 use crate::disk::inspect::SimDisk;
 use crate::env::SimEnv;
 use crate::join::{Died, Join, join};
+use crate::network::{Address, Connection, Endpoint, Listener, NetworkError, ProcessNetwork};
 use crate::schedule::Who;
 use crate::state::Shared;
 
@@ -39,6 +40,35 @@ impl Process {
         let who = self.who();
         let disk = self.shared.state.lock().processes[self.number as usize].disk;
         Arc::new(SimEnv { shared: Arc::clone(&self.shared), who, disk })
+    }
+
+    /// The network of its present life. Inert once that life has ended.
+    pub fn network(&self) -> ProcessNetwork {
+        ProcessNetwork { shared: Arc::clone(&self.shared), who: self.who() }
+    }
+
+    /// Takes a port for datagrams: [`ProcessNetwork::bind`].
+    ///
+    /// # Errors
+    /// [`NetworkError::AddressInUse`].
+    pub fn bind(&self, port: u16) -> Result<Endpoint, NetworkError> {
+        self.network().bind(port)
+    }
+
+    /// Takes a port for connections: [`ProcessNetwork::listen`].
+    ///
+    /// # Errors
+    /// [`NetworkError::AddressInUse`].
+    pub fn listen(&self, port: u16) -> Result<Listener, NetworkError> {
+        self.network().listen(port)
+    }
+
+    /// Connects to a listener: [`ProcessNetwork::connect`].
+    ///
+    /// # Errors
+    /// [`NetworkError::Refused`], [`NetworkError::TimedOut`], [`NetworkError::Reset`].
+    pub async fn connect(&self, to: &Address) -> Result<Connection, NetworkError> {
+        self.network().connect(to).await
     }
 
     /// Its disk, which outlives it.
@@ -129,6 +159,7 @@ impl Process {
             process.life += 1;
             process.alive = true;
             let node = process.node.expect("a process has its node from the start");
+            state.network.power_up(self.number);
             state.trace.event(crate::trace::Event::Life, u64::from(self.number), 2);
             state.trace.log(|| format!("process {} restarts", self.number));
             node
@@ -169,6 +200,7 @@ impl Shared {
             }
             state.crashes[crash as usize] += 1;
             let disk = state.processes[process as usize].disk;
+            state.network.is_power_loss = crash == Crash::PowerLoss;
             let dies = |(number, other): &(usize, &crate::state::ProcessState)| {
                 let shares = crash == Crash::PowerLoss && other.disk == disk && *number > 0;
                 other.alive && (*number == process as usize || shares)
@@ -181,8 +213,10 @@ impl Shared {
             // Comes back through the plug-in as `on_node_reset`.
             Handle::current().kill(node);
         }
+        let mut state = self.state.lock();
+        state.network.is_power_loss = false;
         if crash == Crash::PowerLoss {
-            self.state.lock().lose_power(disk);
+            state.lose_power(disk);
         }
     }
 

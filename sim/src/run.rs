@@ -334,8 +334,8 @@ impl Shared {
     fn outcome<T>(&self, result: T) -> Outcome<T> {
         let mut state = self.state.lock();
         let fired = |class: &FaultClass| {
-            let count = state.disks.iter().map(|(_, disk)| disk.faults.fired(*class)).sum();
-            (*class, count)
+            let of_disks: u64 = state.disks.iter().map(|(_, disk)| disk.faults.fired(*class)).sum();
+            (*class, of_disks + state.network.faults.fired(*class))
         };
         let faults = FaultClass::ALL.iter().map(fired).collect();
         Outcome {

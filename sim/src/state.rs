@@ -14,6 +14,7 @@ use madsim::task::NodeId;
 
 use crate::disk::DiskState;
 use crate::disk::survivors::{SurvivorChoice, Traced};
+use crate::network::NetworkState;
 use crate::options::{FailedSync, Ratio, SimOptions};
 use crate::process::Crash;
 use crate::schedule::{ReadyQueue, Scheduler, TaskCell, Who};
@@ -52,6 +53,7 @@ pub(crate) struct State {
     clock_jumps: Stream,
     pub(crate) processes: Vec<ProcessState>,
     pub(crate) disks: Vec<(String, DiskState)>,
+    pub(crate) network: NetworkState,
     pub(crate) survivors: Option<Box<dyn SurvivorChoice>>,
     pub(crate) graveyard: Vec<Arc<TaskCell>>,
     pub(crate) running: &'static str,
@@ -107,6 +109,7 @@ impl State {
             clock_jumps: Stream::new(seed, StreamClass::ClockJump),
             processes: Vec::new(),
             disks: Vec::new(),
+            network: NetworkState::new(seed, options.network),
             survivors: None,
             graveyard: Vec::new(),
             running: "none",
@@ -258,6 +261,8 @@ impl State {
             Effect::SettleDirectory { disk, inode, watermark } => {
                 self.disks[disk].1.settle_dir(inode, watermark);
             }
+            Effect::Arrive { packet } => self.arrive(packet),
+            Effect::Depart { from, to, bytes } => self.departed(from, to, bytes),
         }
     }
 
@@ -284,6 +289,7 @@ impl State {
             }
             wakers.extend(due.waker);
         }
+        wakers.append(&mut self.network.woken);
         true
     }
 
@@ -298,12 +304,14 @@ impl State {
         let who = Who { process, life: state.life };
         let open_files = std::mem::take(&mut state.open_files);
         let tasks = std::mem::take(&mut state.tasks);
-        let waiters = std::mem::take(&mut state.death_waiters);
+        let mut waiters = std::mem::take(&mut state.death_waiters);
         let disk = state.disk;
         self.graveyard.extend(tasks.into_values());
         self.disks[disk].1.kill(who, &open_files);
         self.trace.event(Event::Life, u64::from(process), 0);
         self.trace.log(|| format!("process {process} died"));
+        self.bury_network(who);
+        waiters.append(&mut self.network.woken);
         waiters
     }
 
@@ -311,6 +319,7 @@ impl State {
     pub(crate) fn lose_power(&mut self, disk: usize) {
         self.trace.event(Event::Life, disk as u64, 1);
         self.trace.log(|| format!("power lost on disk {disk}"));
+        self.network.power_down((0..).zip(&self.processes).filter(|(_, process)| process.disk == disk));
         let disk = &mut self.disks[disk].1;
         match &mut self.survivors {
             Some(choice) => {

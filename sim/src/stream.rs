@@ -33,6 +33,10 @@ pub(crate) enum StreamClass {
     Deceit = 9,
     /// How far the wall clock jumps.
     ClockJump = 10,
+    /// How much later than its link's latency a message arrives.
+    NetworkJitter = 11,
+    /// How much later a message arrives by a fault.
+    NetworkFault = 12,
     /// The first fault class; class `n` has number `FaultBase + n`.
     FaultBase = 64,
 }

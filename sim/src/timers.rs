@@ -25,6 +25,10 @@ pub(crate) enum Effect {
     LandDurably { disk: usize, inode: u64, number: u64 },
     /// A sync of a directory makes its changes up to a number durable.
     SettleDirectory { disk: usize, inode: u64, watermark: u64 },
+    /// A message comes to the end of its link.
+    Arrive { packet: u64 },
+    /// Bytes leave the queue in front of a link.
+    Depart { from: u32, to: u32, bytes: u64 },
 }
 
 /// A place in [`Timers`], valid for one use.

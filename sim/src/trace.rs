@@ -31,6 +31,10 @@ pub(crate) enum Event {
     Survivor = 10,
     /// The test touched a disk from outside.
     Outside = 11,
+    /// A message was sent.
+    Message = 12,
+    /// A message came to the end of its link.
+    Arrival = 13,
 }
 
 /// The rolling hash and the log.

@@ -11,6 +11,7 @@ use crate::disk::inspect::SimDisk;
 use crate::disk::survivors::{Survival, SurvivorChoice, UnsyncedContent};
 use crate::env::SimEnv;
 use crate::join::Join;
+use crate::network::Network;
 use crate::options::Ratio;
 use crate::process::Process;
 use crate::run::node_driver;
@@ -63,6 +64,11 @@ impl World {
     pub fn disk(&self, name: &str) -> SimDisk {
         let disk = self.shared.state.lock().disk_named(name);
         SimDisk { shared: Arc::clone(&self.shared), disk }
+    }
+
+    /// The network between the processes.
+    pub fn network(&self) -> Network {
+        Network { shared: Arc::clone(&self.shared) }
     }
 
     /// Runs `future` as a task of the test, outside of every process.

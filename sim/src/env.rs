@@ -17,9 +17,6 @@ use crate::state::{Cost, Shared, State, Timing};
 use crate::timers::{Effect, Ticket};
 use crate::trace::Event;
 
-/// Wall-clock time at which every run starts: 2026-01-01 UTC, in microseconds.
-pub const WALL_START_US: u64 = 1_767_225_600_000_000;
-
 /// See the module's header.
 #[derive(Clone)]
 pub(crate) struct SimEnv {
@@ -94,6 +91,9 @@ impl SimEnv {
             state.trace.event(Event::Fault, FaultClass::Stall as u64, timing.delay);
             state.trace.log(|| format!("fault: the call takes {} ns", timing.delay));
         }
+        if !matches!(cost, Cost::Cached(_)) {
+            timing.delay += state.iops_wait(self.disk);
+        }
         let (value, effect) = run(&mut state, timing);
         state.tell_faults(self.disk);
         if let Some(crash) = crash {
@@ -141,8 +141,8 @@ impl Env for SimEnv {
         if state.disks[self.disk].1.faults.fires(FaultClass::ClockJump, "") {
             state.jump_wall_clock(self.who);
         }
-        let offset = state.process(self.who).wall_offset_us;
-        Timestamp::new((WALL_START_US + state.now / 1000).saturating_add_signed(offset))
+        let now = state.now;
+        Timestamp::new(state.process(self.who).wall_clock.read(now))
     }
 
     fn sleep_until(&self, deadline: Nanos) -> Io<()> {

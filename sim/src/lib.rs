@@ -45,6 +45,7 @@ mod state;
 mod stream;
 mod timers;
 mod trace;
+mod wall;
 mod world;
 
 /// Offsets and lengths of direct I/O on a simulated disk are multiples of this.
@@ -52,10 +53,10 @@ pub const DIRECT_ALIGNMENT: usize = 512;
 
 pub use disk::SECTOR;
 pub use disk::inspect::{DiskImage, SimDisk};
+pub use disk::limits::IopsLimit;
 pub use disk::survivors::{
     EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
 };
-pub use env::WALL_START_US;
 pub use fault::{FaultClass, FiredFault, Trigger};
 pub use join::{Died, Join};
 pub use network::{
@@ -65,4 +66,5 @@ pub use network::{
 pub use options::{FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
 pub use process::{Crash, Process};
 pub use run::{Crashes, Outcome, run};
+pub use wall::WALL_START_US;
 pub use world::World;

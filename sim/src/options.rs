@@ -3,6 +3,7 @@
 //! Every probability is a [`Ratio`] of integers and every duration an integer of nanoseconds, so that a run is the
 //! same on every machine and in every build.
 
+use crate::disk::limits::IopsLimit;
 use crate::network::NetworkModel;
 
 /// A probability `numerator / denominator`.
@@ -111,6 +112,9 @@ pub struct SimOptions {
     pub rare: Ratio,
     /// What a failed sync leaves in the page cache.
     pub failed_sync: FailedSync,
+    /// How many device calls each disk serves in a second; `None` is without limit. See
+    /// [`SimDisk::set_iops_limit`](crate::SimDisk::set_iops_limit).
+    pub iops_limit: Option<IopsLimit>,
     /// Links, bounds and times of the network.
     pub network: NetworkModel,
     /// Polls without any progress of simulated time after which a run counts as a busy loop.
@@ -132,6 +136,7 @@ impl SimOptions {
             record_schedule: false,
             rare: Ratio::NEVER,
             failed_sync: FailedSync::Drawn,
+            iops_limit: None,
             network: NetworkModel::default(),
             polls_per_instant_max: 1_000_000,
             calls_per_poll_max: 10_000_000,

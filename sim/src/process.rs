@@ -135,7 +135,27 @@ impl Process {
 
     /// Shifts its wall clock by this many microseconds against simulated time.
     pub fn set_wall_offset_us(&self, offset: i64) {
-        self.shared.state.lock().processes[self.number as usize].wall_offset_us = offset;
+        let mut state = self.shared.state.lock();
+        let now = state.now;
+        state.processes[self.number as usize].wall_clock.set_offset_us(now, offset);
+    }
+
+    /// Lets its wall clock gain so many microseconds in every second from now on, or lose them. With 0 it keeps what it
+    /// has drifted so far.
+    ///
+    /// # Panics
+    /// If it would run backwards.
+    pub fn set_wall_drift_ppm(&self, drift: i32) {
+        assert!(drift >= -1_000_000, "set_wall_drift_ppm: {drift} runs backwards; -1000000 stops the clock");
+        let mut state = self.shared.state.lock();
+        let now = state.now;
+        state.processes[self.number as usize].wall_clock.set_drift_ppm(now, drift);
+    }
+
+    /// Lets it have at most so many open files: a further open fails with `TooManyFiles`. `None` lifts the limit.
+    /// Files that are open stay so, also above it. Holds for all its lives.
+    pub fn set_open_files_max(&self, files: Option<usize>) {
+        self.shared.state.lock().processes[self.number as usize].open_files_max = files;
     }
 
     /// Ends it at once. Nothing happens if it is dead.

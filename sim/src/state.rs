@@ -21,6 +21,7 @@ use crate::schedule::{ReadyQueue, Scheduler, TaskCell, Who};
 use crate::stream::{Stream, StreamClass};
 use crate::timers::{Effect, Timers};
 use crate::trace::{Event, Trace};
+use crate::wall::WallClock;
 
 /// One simulated process over all its lives; number 0 stands for the world itself.
 pub(crate) struct ProcessState {
@@ -31,7 +32,9 @@ pub(crate) struct ProcessState {
     pub(crate) alive: bool,
     pub(crate) io_calls: u64,
     pub(crate) crash_at: Option<(u64, Crash)>,
-    pub(crate) wall_offset_us: i64,
+    pub(crate) wall_clock: WallClock,
+    /// Open files that it may have.
+    pub(crate) open_files_max: Option<usize>,
     pub(crate) tasks: BTreeMap<u64, Arc<TaskCell>>,
     pub(crate) open_files: Vec<u64>,
     pub(crate) death_waiters: Vec<Waker>,
@@ -134,7 +137,8 @@ impl State {
             alive: number == 0,
             io_calls: 0,
             crash_at: None,
-            wall_offset_us: 0,
+            wall_clock: WallClock::default(),
+            open_files_max: None,
             tasks: BTreeMap::new(),
             open_files: Vec::new(),
             death_waiters: Vec::new(),
@@ -148,7 +152,9 @@ impl State {
             return position;
         }
         let number = self.disks.len();
-        self.disks.push((name.to_owned(), DiskState::new(self.options.seed, number as u64)));
+        let mut disk = DiskState::new(self.options.seed, number as u64);
+        disk.iops.set(self.options.iops_limit);
+        self.disks.push((name.to_owned(), disk));
         number
     }
 
@@ -201,6 +207,15 @@ impl State {
         Timing { delay, late: self.latency.chance(late) }
     }
 
+    /// How long a device call waits because of the limit of its disk.
+    pub(crate) fn iops_wait(&mut self, disk: usize) -> u64 {
+        let wait = self.disks[disk].1.iops.wait(self.now);
+        if wait > 0 {
+            self.trace.log(|| format!("the call waits {wait} ns for its turn"));
+        }
+        wait
+    }
+
     /// Puts the faults that fired in a call of `disk` into the trace.
     pub(crate) fn tell_faults(&mut self, disk: usize) {
         let faults = &mut self.disks[disk].1.faults;
@@ -219,8 +234,7 @@ impl State {
         const DAY_US: u64 = 86_400_000_000;
         let drawn = i64::try_from(self.clock_jumps.below(2 * DAY_US)).expect("two days fit");
         let jump_us = drawn - DAY_US as i64;
-        let process = self.process(who);
-        process.wall_offset_us = process.wall_offset_us.saturating_add(jump_us);
+        self.process(who).wall_clock.jump(jump_us);
         self.trace.event(Event::Fault, crate::fault::FaultClass::ClockJump as u64, drawn as u64);
         self.trace.log(|| format!("fault: the wall clock jumps by {jump_us} us"));
     }

@@ -71,7 +71,13 @@ impl Disk for SimEnv {
         let who = self.who;
         let (env, owned) = (self.clone(), path.to_owned());
         let submitted = self.submit(Cost::Directory, |state, _| {
-            let result = state.disks[env.disk].1.open(path, options.create_new);
+            let process = state.process(who);
+            let is_full = process.open_files_max.is_some_and(|most| process.open_files.len() >= most);
+            let result = if is_full {
+                Err((IoErrorKind::TooManyFiles, "the process has as many open files as it may"))
+            } else {
+                state.disks[env.disk].1.open(path, options.create_new)
+            };
             note(state, "open", path.to_str().unwrap_or("?"), (0, 0), &result);
             let result = match result {
                 Ok(inode) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use holdfast::env::{DirEntry, FreeSpace, Metadata};
 
 use super::inode::{Change, ChangeKind};
+use super::limits::IopsLimit;
 use super::{DiskState, Node, Refusal, Route, Space};
 use crate::fault::{FaultClass, FiredFault, Trigger};
 use crate::options::Ratio;
@@ -24,8 +25,8 @@ pub struct SimDisk {
 /// A whole disk at one moment, unsynced changes included. Cheap: shares every page with the disk.
 #[derive(Clone)]
 pub struct DiskImage {
-    nodes: std::collections::BTreeMap<u64, Node>,
-    space: Space,
+    pub(super) nodes: std::collections::BTreeMap<u64, Node>,
+    pub(super) space: Space,
 }
 
 impl DiskImage {
@@ -132,6 +133,15 @@ impl SimDisk {
     /// write refused there is on the medium in an arbitrary part, the whole of it included.
     pub fn set_full_in_sync(&self, late: bool) {
         self.with(|disk| disk.set_full_in_sync(late));
+    }
+
+    /// Lets the device serve only so many calls a second from now on, beginning with a full burst; `None` lifts the
+    /// limit. Calls that wait already keep their time.
+    ///
+    /// # Panics
+    /// If the rate or the burst is 0.
+    pub fn set_iops_limit(&self, limit: Option<IopsLimit>) {
+        self.with(|disk| disk.iops.set(limit));
     }
 
     /// The bytes of a file as processes see them.
@@ -272,7 +282,7 @@ impl SimDisk {
 
     /// An image of the whole disk.
     pub fn snapshot(&self) -> DiskImage {
-        self.with(|disk| DiskImage { nodes: disk.nodes.clone(), space: disk.space })
+        self.with(|disk| disk.image())
     }
 
     /// Puts an image back.
@@ -281,15 +291,9 @@ impl SimDisk {
     /// If a living process has a file of this disk open, or holds a lock on it.
     pub fn restore(&self, image: &DiskImage) {
         let mut state = self.shared.state.lock();
-        let busy = state
-            .processes
-            .iter()
-            .any(|process| process.alive && process.disk == self.disk && !process.open_files.is_empty());
-        assert!(!busy, "restore: a living process has files open; kill it first");
+        self.check_idle(&state, "restore");
         state.trace.event(Event::Outside, 3, image.hash());
-        let disk = &mut state.disks[self.disk].1;
-        assert!(disk.locks.is_empty(), "restore: a living process holds a lock; kill it first");
-        disk.restore(image);
+        state.disks[self.disk].1.restore(image);
     }
 
     /// Makes everything durable, as an orderly shutdown of the machine would.
@@ -314,7 +318,7 @@ impl DiskState {
     }
 
     /// Numbers go on from the greater of both, so that nothing in flight can be mistaken for something else.
-    fn restore(&mut self, image: &DiskImage) {
+    pub(super) fn restore(&mut self, image: &DiskImage) {
         self.nodes = image.nodes.clone();
         self.space = Space {
             capacity_bytes: self.space.capacity_bytes,

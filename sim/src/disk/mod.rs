@@ -13,8 +13,10 @@ mod directory;
 pub(crate) mod handle;
 mod inode;
 pub(crate) mod inspect;
+pub(crate) mod limits;
 mod namespace;
 mod power;
+mod replace;
 mod space;
 pub(crate) mod survivors;
 
@@ -85,6 +87,9 @@ pub(crate) struct DiskState {
     deceits: Stream,
     power_losses: Stream,
     kills: Stream,
+    pub(crate) iops: limits::Iops,
+    /// What was durable at chosen moments.
+    copies: Vec<inspect::DiskImage>,
     /// Writes refused because cached and direct access were mixed: a bug of whoever wrote.
     pub(crate) mixed_writes: u64,
 }
@@ -134,6 +139,8 @@ impl DiskState {
             deceits: Stream::new(seed, StreamClass::Deceit),
             power_losses: Stream::new(seed, StreamClass::PowerLoss),
             kills: Stream::new(seed, StreamClass::Kill),
+            iops: limits::Iops::default(),
+            copies: Vec::new(),
             mixed_writes: 0,
         }
     }

@@ -54,6 +54,7 @@ pub const DIRECT_ALIGNMENT: usize = 512;
 pub use disk::SECTOR;
 pub use disk::inspect::{DiskImage, SimDisk};
 pub use disk::limits::IopsLimit;
+pub use disk::personality::Personality;
 pub use disk::survivors::{
     EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
 };

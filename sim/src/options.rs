@@ -4,6 +4,7 @@
 //! same on every machine and in every build.
 
 use crate::disk::limits::IopsLimit;
+use crate::disk::personality::Personality;
 use crate::network::NetworkModel;
 
 /// A probability `numerator / denominator`.
@@ -110,7 +111,9 @@ pub struct SimOptions {
     pub record_schedule: bool,
     /// How often [`holdfast::env::Env::rare`] is true.
     pub rare: Ratio,
-    /// What a failed sync leaves in the page cache.
+    /// Which file system every disk behaves like.
+    pub personality: Personality,
+    /// What a failed sync leaves in the page cache, under [`Personality::Strict`]; the others know it themselves.
     pub failed_sync: FailedSync,
     /// How many device calls each disk serves in a second; `None` is without limit. See
     /// [`SimDisk::set_iops_limit`](crate::SimDisk::set_iops_limit).
@@ -135,6 +138,7 @@ impl SimOptions {
             schedule_overrides: Vec::new(),
             record_schedule: false,
             rare: Ratio::NEVER,
+            personality: Personality::Strict,
             failed_sync: FailedSync::Drawn,
             iops_limit: None,
             network: NetworkModel::default(),

@@ -154,6 +154,7 @@ impl State {
         let number = self.disks.len();
         let mut disk = DiskState::new(self.options.seed, number as u64);
         disk.iops.set(self.options.iops_limit);
+        disk.personality = self.options.personality;
         self.disks.push((name.to_owned(), disk));
         number
     }
@@ -262,18 +263,20 @@ impl State {
     pub(crate) fn complete(&mut self, effect: Effect) {
         match effect {
             Effect::None => {}
-            Effect::Settle { disk, inode, watermark } => self.disks[disk].1.settle(inode, watermark),
-            Effect::SettleOnly { disk, inode, number } => self.disks[disk].1.settle_only(inode, number),
+            Effect::Settle { disk, inode, watermark, whole } => {
+                self.disks[disk].1.sync_done(inode, watermark, whole);
+            }
+            Effect::SettleOnly { disk, inode, number } => self.disks[disk].1.dsync_done(inode, number),
             Effect::Land { disk, number } => {
                 self.disks[disk].1.land(number);
             }
             Effect::LandDurably { disk, inode, number } => {
                 let disk = &mut self.disks[disk].1;
                 let landed = disk.land(number);
-                disk.settle_only(inode, landed);
+                disk.dsync_done(inode, landed);
             }
             Effect::SettleDirectory { disk, inode, watermark } => {
-                self.disks[disk].1.settle_dir(inode, watermark);
+                self.disks[disk].1.sync_dir_done(inode, watermark);
             }
             Effect::Arrive { packet } => self.arrive(packet),
             Effect::Depart { from, to, bytes } => self.departed(from, to, bytes),

@@ -15,8 +15,8 @@ use crate::schedule::Who;
 pub(crate) enum Effect {
     /// Nothing.
     None,
-    /// A sync makes everything up to a number durable.
-    Settle { disk: usize, inode: u64, watermark: u64 },
+    /// A sync makes everything up to a number durable; `whole` if it is one of names and times too.
+    Settle { disk: usize, inode: u64, watermark: u64, whole: bool },
     /// A `dsync` write becomes durable.
     SettleOnly { disk: usize, inode: u64, number: u64 },
     /// A late write acts on the page cache.

@@ -170,4 +170,8 @@ impl<C: SurvivorChoice> SurvivorChoice for Lent<C> {
     fn name(&mut self, directory: u64, name: &str, candidates: &[Option<u64>]) -> usize {
         self.0.lock().name(directory, name, candidates)
     }
+
+    fn journal(&mut self, operations: usize) -> usize {
+        self.0.lock().journal(operations)
+    }
 }

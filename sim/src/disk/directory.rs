@@ -4,12 +4,32 @@
 //! power loss each name has its durable binding or any one that it was given since, independently of every other
 //! name; a rename is two changes, so both names, or neither, may be left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::survivors::SurvivorChoice;
 
 /// Number of a file or directory on one disk.
 pub(crate) type InodeNumber = u64;
+
+/// What a change of a name is a part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cause {
+    /// The file or directory was created by it.
+    Created,
+    /// A link, a removal, or the second half of a rename.
+    Other,
+    /// The first half of a rename to a name that was free.
+    Renamed,
+    /// The first half of a rename to a name that something had.
+    Replaced,
+}
+
+impl Cause {
+    /// True if the next change on this disk is the other half of a rename.
+    pub(crate) fn has_second_half(self) -> bool {
+        matches!(self, Self::Renamed | Self::Replaced)
+    }
+}
 
 /// A name was bound to an inode, or to nothing.
 #[derive(Clone, Debug)]
@@ -17,6 +37,7 @@ pub(crate) struct Binding {
     pub(crate) number: u64,
     pub(crate) name: String,
     pub(crate) inode: Option<InodeNumber>,
+    pub(crate) cause: Cause,
 }
 
 /// See the module's header.
@@ -37,12 +58,13 @@ impl Directory {
         number: u64,
         name: &str,
         inode: Option<InodeNumber>,
+        cause: Cause,
     ) -> Option<InodeNumber> {
         let before = match inode {
             Some(inode) => self.names.insert(name.to_owned(), inode),
             None => self.names.remove(name),
         };
-        self.changes.push(Binding { number, name: name.to_owned(), inode });
+        self.changes.push(Binding { number, name: name.to_owned(), inode, cause });
         before
     }
 
@@ -51,6 +73,15 @@ impl Directory {
         let count = self.changes.partition_point(|change| change.number <= watermark);
         let changes: Vec<Binding> = self.changes.drain(..count).collect();
         changes.into_iter().filter_map(|change| self.set_durable(change.name, change.inode)).collect()
+    }
+
+    /// Makes the changes with these numbers durable.
+    pub(crate) fn settle_some(&mut self, numbers: &BTreeSet<u64>) -> Released {
+        let is_due = |change: &Binding| numbers.contains(&change.number);
+        let (due, kept) = std::mem::take(&mut self.changes).into_iter().partition(is_due);
+        self.changes = kept;
+        let due: Vec<Binding> = due;
+        due.into_iter().filter_map(|change| self.set_durable(change.name, change.inode)).collect()
     }
 
     /// Each name changed up to `watermark` gets, for good, its durable binding or one of the later ones.

@@ -301,18 +301,18 @@ impl OpenFile {
             .into_io()
     }
 
-    fn sync(&self, operation: &'static str) -> Io<IoResult<()>> {
+    fn sync(&self, operation: &'static str, whole: bool) -> Io<IoResult<()>> {
         let (disk, inode) = (self.env.disk, self.inode);
         self.env
             .submit(Cost::Sync(0), |state, _| {
                 let reads_old = state.failed_sync_reads_old();
                 let result = state.disks[disk].1.start_sync(inode, &self.name);
                 if result.is_err() {
-                    state.disks[disk].1.fail_sync(inode, reads_old);
+                    state.disks[disk].1.fail_sync(inode, reads_old, whole);
                 }
                 note(state, operation, &self.name, (0, 0), &result);
                 match result {
-                    Ok(watermark) => (Ok(()), Effect::Settle { disk, inode, watermark }),
+                    Ok(watermark) => (Ok(()), Effect::Settle { disk, inode, watermark, whole }),
                     Err(refusal) => (Err(self.failure(operation, None, refusal)), Effect::None),
                 }
             })
@@ -415,6 +415,7 @@ impl File for SimFile {
     fn punch_hole(&self, offset: u64, len: u64) -> Io<IoResult<()>> {
         self.0.change("punch_hole", Cost::Directory, (offset, len), |disk| {
             self.0.check(0, 0, true)?;
+            disk.refuse_after_abort(true)?;
             disk.punch(self.0.inode, offset, len);
             Ok(Effect::None)
         })
@@ -423,17 +424,18 @@ impl File for SimFile {
     fn truncate(&self, len: u64) -> Io<IoResult<()>> {
         self.0.change("truncate", Cost::Directory, (len, 0), |disk| {
             self.0.check(0, 0, true)?;
+            disk.refuse_after_abort(true)?;
             disk.truncate(self.0.inode, len);
             Ok(Effect::None)
         })
     }
 
     fn sync_data(&self) -> Io<IoResult<()>> {
-        self.0.sync("sync_data")
+        self.0.sync("sync_data", false)
     }
 
     fn sync_all(&self) -> Io<IoResult<()>> {
-        self.0.sync("sync_all")
+        self.0.sync("sync_all", true)
     }
 
     fn len(&self) -> Io<IoResult<u64>> {

@@ -55,6 +55,18 @@ impl Change {
         self.offset / SECTOR..self.end().div_ceil(SECTOR)
     }
 
+    /// What is asked about it at a power loss.
+    pub(super) fn question(&self, file: u64) -> UnsyncedContent {
+        let sectors = self.sectors();
+        UnsyncedContent {
+            file,
+            offset: self.offset,
+            len: self.len,
+            sectors: sectors.end - sectors.start,
+            is_zero: !matches!(self.kind, ChangeKind::Write(_)),
+        }
+    }
+
     /// Carries out the part of the change that lies in `clip`.
     pub(crate) fn apply(&self, content: &mut Content, clip: &Range<u64>) {
         let from = self.offset.max(clip.start);
@@ -269,7 +281,7 @@ impl Inode {
         self.sizes.retain(|size| size.0 > number || size.1 >= end);
     }
 
-    fn set_durable_size(&mut self, size: u64) {
+    pub(super) fn set_durable_size(&mut self, size: u64) {
         if size < self.durable_size {
             self.durable.cut(size);
         }
@@ -283,14 +295,7 @@ impl Inode {
         let mut last = LastSurvivor::default();
         for (position, change) in changes.iter().enumerate() {
             let sectors = change.sectors();
-            let question = UnsyncedContent {
-                file,
-                offset: change.offset,
-                len: change.len,
-                sectors: sectors.end - sectors.start,
-                is_zero: !matches!(change.kind, ChangeKind::Write(_)),
-            };
-            match choice.content(&question) {
+            match choice.content(&change.question(file)) {
                 Survival::Gone => {}
                 Survival::Whole => last.set(sectors, position),
                 Survival::Torn(runs) => {
@@ -393,13 +398,13 @@ impl Inode {
 /// For each sector, the position of the last change that survives there. Later changes are set later, so setting
 /// overwrites.
 #[derive(Default)]
-struct LastSurvivor {
+pub(super) struct LastSurvivor {
     /// Disjoint runs of sectors: start → (end, position).
     runs: std::collections::BTreeMap<u64, (u64, usize)>,
 }
 
 impl LastSurvivor {
-    fn set(&mut self, sectors: Range<u64>, position: usize) {
+    pub(super) fn set(&mut self, sectors: Range<u64>, position: usize) {
         if sectors.is_empty() {
             return;
         }
@@ -422,8 +427,17 @@ impl LastSurvivor {
         self.runs.insert(sectors.start, (sectors.end, position));
     }
 
+    /// True if in every sector a change survived that is the one at `position` or a later one.
+    pub(super) fn covers(&self, sectors: &Range<u64>, position: usize) -> bool {
+        let mut missing = sectors.end.saturating_sub(sectors.start);
+        if missing > 0 {
+            self.each_from(sectors, position, |run| missing -= run.end - run.start);
+        }
+        missing == 0
+    }
+
     /// Calls `visit` with each run inside `sectors` whose last survivor is `position` or later.
-    fn each_from(&self, sectors: &Range<u64>, position: usize, mut visit: impl FnMut(Range<u64>)) {
+    pub(super) fn each_from(&self, sectors: &Range<u64>, position: usize, mut visit: impl FnMut(Range<u64>)) {
         let before = self.runs.range(..sectors.start).next_back();
         for (start, (end, last)) in before.into_iter().chain(self.runs.range(sectors.clone())) {
             let run = (*start).max(sectors.start)..(*end).min(sectors.end);

@@ -27,6 +27,8 @@ pub struct SimDisk {
 pub struct DiskImage {
     pub(super) nodes: std::collections::BTreeMap<u64, Node>,
     pub(super) space: Space,
+    /// Number up to which the journal was durable.
+    pub(super) journaled: u64,
 }
 
 impl DiskImage {
@@ -329,6 +331,8 @@ impl DiskState {
             ..image.space
         };
         self.in_flight.clear();
+        self.is_aborted = false;
+        self.journaled = image.journaled;
         for node in self.nodes.values_mut() {
             if let Node::File(file) = node {
                 file.opens = 0;

@@ -1,6 +1,6 @@
 //! The simulated disk: an inode-based file system in memory that knows what is durable and what is not.
 //!
-//! Personality `strict`, the adversary. A sync of a file makes its bytes and size durable and not its name; each
+//! By default of personality `strict`, the adversary ([`personality`] has the others). A sync of a file makes its bytes and size durable and not its name; each
 //! change of a directory entry is separate and durable only by a sync of that directory; a `dsync` write makes
 //! only itself durable. At power loss any legal survivor set remains ([`survivors`]).
 //!
@@ -13,8 +13,11 @@ mod directory;
 pub(crate) mod handle;
 mod inode;
 pub(crate) mod inspect;
+mod journal;
 pub(crate) mod limits;
 mod namespace;
+mod ordered;
+pub(crate) mod personality;
 mod power;
 mod replace;
 mod space;
@@ -30,6 +33,7 @@ use crate::stream::{Stream, StreamClass};
 use directory::{Directory, InodeNumber};
 pub use inode::SECTOR;
 use inode::{Change, ChangeKind, Inode, Route};
+use personality::Personality;
 
 /// Why the disk refuses: the kind, and what it says.
 pub(crate) type Refusal = (IoErrorKind, &'static str);
@@ -87,6 +91,11 @@ pub(crate) struct DiskState {
     deceits: Stream,
     power_losses: Stream,
     kills: Stream,
+    pub(crate) personality: Personality,
+    /// Number up to which the journal is durable.
+    journaled: u64,
+    /// Its journal failed: nothing changes until the power is lost.
+    is_aborted: bool,
     pub(crate) iops: limits::Iops,
     /// What was durable at chosen moments.
     copies: Vec<inspect::DiskImage>,
@@ -139,6 +148,9 @@ impl DiskState {
             deceits: Stream::new(seed, StreamClass::Deceit),
             power_losses: Stream::new(seed, StreamClass::PowerLoss),
             kills: Stream::new(seed, StreamClass::Kill),
+            personality: Personality::Strict,
+            journaled: 0,
+            is_aborted: false,
             iops: limits::Iops::default(),
             copies: Vec::new(),
             mixed_writes: 0,
@@ -172,6 +184,7 @@ impl DiskState {
         offset: u64,
         into: &mut [u8],
     ) -> Result<usize, Refusal> {
+        self.refuse_after_abort(false)?;
         self.refuse_read(inode, name, offset, into.len() as u64)?;
         let left = self.file(inode).size.saturating_sub(offset);
         let mut count = usize::try_from(left).map_or(into.len(), |left| left.min(into.len()));
@@ -201,6 +214,7 @@ impl DiskState {
         parts: &[&[u8]],
         mode: WriteMode,
     ) -> Result<Written, Refusal> {
+        self.refuse_after_abort(true)?;
         if self.faults.fires(FaultClass::WriteError, name) {
             return Err((IoErrorKind::Medium, "injected write error"));
         }
@@ -257,8 +271,13 @@ impl DiskState {
         if len > 0 {
             let change = Change { number, offset, len, kind: ChangeKind::Write(bytes), route: mode.route };
             self.make_change(inode, change, false);
-            let reads_old = mode.route == Route::Direct || self.failed_syncs.below(2) == 1;
             let before = self.file(inode).content.allocated_pages();
+            if !self.is_strict() {
+                self.fail_only_as_real(inode, number, mode.route == Route::Direct);
+                self.account(inode, before, false);
+                return Err(refusal);
+            }
+            let reads_old = mode.route == Route::Direct || self.failed_syncs.below(2) == 1;
             let mut stream = self.take_failed_syncs();
             let mut choice = survivors::Drawn::new(&mut stream);
             self.file_mut(inode).fail_only(number, inode, &mut choice, reads_old);
@@ -310,6 +329,7 @@ impl DiskState {
         len: u64,
         mode: WriteMode,
     ) -> Result<Written, Refusal> {
+        self.refuse_after_abort(true)?;
         if self.faults.fires(FaultClass::WriteError, name) {
             return Err((IoErrorKind::Medium, "injected write error"));
         }
@@ -340,6 +360,7 @@ impl DiskState {
         offset: u64,
         len: u64,
     ) -> Result<(), Refusal> {
+        self.refuse_after_abort(true)?;
         let mode = WriteMode { route: Route::Cached, dsync: true, late: None };
         self.reserve_for_write(inode, name, offset, len, mode)?;
         let before = self.file(inode).content.allocated_pages();
@@ -364,16 +385,21 @@ impl DiskState {
 
     /// Starts a sync; gives the number of the last change that it covers.
     pub(crate) fn start_sync(&mut self, inode: InodeNumber, name: &str) -> Result<u64, Refusal> {
+        self.refuse_after_abort(true)?;
         if self.faults.fires(FaultClass::SyncError, name) {
             return Err((IoErrorKind::Medium, "injected sync error"));
         }
         self.charge_delayed(inode, name)?;
         let size = self.file(inode).size;
-        Ok(if self.lies(name, 0, size) { 0 } else { self.file(inode).last_number() })
+        let last = if self.is_strict() { self.file(inode).last_number() } else { self.next_number - 1 };
+        Ok(if self.lies(name, 0, size) { 0 } else { last })
     }
 
     /// A sync failed: a part of what it covered is on the medium, the rest never will be.
-    pub(crate) fn fail_sync(&mut self, inode: InodeNumber, reads_old: Option<bool>) {
+    pub(crate) fn fail_sync(&mut self, inode: InodeNumber, reads_old: Option<bool>, whole: bool) {
+        if !self.is_strict() {
+            return self.fail_sync_as_real(inode, whole);
+        }
         let reads_old = reads_old.unwrap_or_else(|| self.failed_syncs.below(2) == 1);
         let before = self.file(inode).content.allocated_pages();
         let mut stream = self.take_failed_syncs();
@@ -384,14 +410,14 @@ impl DiskState {
         self.account(inode, before, false);
     }
 
-    /// A sync completed.
+    /// Makes the changes of a file up to a number durable.
     pub(crate) fn settle(&mut self, inode: InodeNumber, watermark: u64) {
         if let Some(Node::File(file)) = self.nodes.get_mut(&inode) {
             file.settle(watermark);
         }
     }
 
-    /// A `dsync` write completed.
+    /// Makes one change of a file durable.
     pub(crate) fn settle_only(&mut self, inode: InodeNumber, number: u64) {
         if let Some(Node::File(file)) = self.nodes.get_mut(&inode) {
             file.settle_only(number);

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use holdfast::env::{DirEntry, IoErrorKind, LockKind, Metadata};
 
 use super::content::PAGE;
-use super::directory::{Directory, InodeNumber};
+use super::directory::{Cause, Directory, InodeNumber};
 use super::{DiskState, HeldLock, Inode, Node, ROOT, Refusal};
 use crate::fault::FaultClass;
 use crate::schedule::Who;
@@ -61,13 +61,13 @@ impl DiskState {
     }
 
     /// Binds a name and keeps the reference counts.
-    fn bind(&mut self, directory: InodeNumber, name: &str, inode: Option<InodeNumber>) {
+    fn bind(&mut self, directory: InodeNumber, name: &str, inode: Option<InodeNumber>, cause: Cause) {
         if let Some(Node::File(file)) = inode.and_then(|inode| self.nodes.get_mut(&inode)) {
             file.links += 1;
             file.anchors += 1;
         }
         let number = self.number();
-        let before = self.directory_mut(directory).bind(number, name, inode);
+        let before = self.directory_mut(directory).bind(number, name, inode, cause);
         if let Some(before) = before {
             if let Some(Node::File(file)) = self.nodes.get_mut(&before) {
                 file.links -= 1;
@@ -112,12 +112,13 @@ impl DiskState {
         self.next_inode += 1;
         self.nodes.insert(inode, node);
         self.space.used_inodes += 1;
-        self.bind(directory, name, Some(inode));
+        self.bind(directory, name, Some(inode), Cause::Created);
         inode
     }
 
     /// Opens a file, or creates it.
     pub(crate) fn open(&mut self, path: &Path, create_new: bool) -> Result<InodeNumber, Refusal> {
+        self.refuse_after_abort(create_new)?;
         let (directory, name) = self.resolve_parent(path)?;
         if self.faults.fires(FaultClass::TooManyFiles, name) {
             return Err((IoErrorKind::TooManyFiles, "injected: too many open files"));
@@ -152,6 +153,7 @@ impl DiskState {
     }
 
     pub(crate) fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Refusal> {
+        self.refuse_after_abort(true)?;
         let (from_directory, from_name) = self.resolve_parent(from)?;
         let (to_directory, to_name) = self.resolve_parent(to)?;
         let inode = *self.directory(from_directory)?.names.get(from_name).ok_or(NOT_FOUND)?;
@@ -172,33 +174,37 @@ impl DiskState {
             self.space.used_inodes -= 1;
         }
         // The new name first, so that the file never loses its last one in between.
-        self.bind(to_directory, to_name, Some(inode));
-        self.bind(from_directory, from_name, None);
+        let cause = if target.is_some() { Cause::Replaced } else { Cause::Renamed };
+        self.bind(to_directory, to_name, Some(inode), cause);
+        self.bind(from_directory, from_name, None, Cause::Other);
         Ok(())
     }
 
     pub(crate) fn remove(&mut self, path: &Path) -> Result<(), Refusal> {
+        self.refuse_after_abort(true)?;
         let (directory, name) = self.resolve_parent(path)?;
         let inode = *self.directory(directory)?.names.get(name).ok_or(NOT_FOUND)?;
         match self.nodes.get(&inode) {
-            Some(Node::File(_)) => self.bind(directory, name, None),
+            Some(Node::File(_)) => self.bind(directory, name, None, Cause::Other),
             _ => return Err(IS_A_DIRECTORY),
         }
         Ok(())
     }
 
     pub(crate) fn remove_dir(&mut self, path: &Path) -> Result<(), Refusal> {
+        self.refuse_after_abort(true)?;
         let (directory, name) = self.resolve_parent(path)?;
         let inode = *self.directory(directory)?.names.get(name).ok_or(NOT_FOUND)?;
         if !self.directory(inode)?.names.is_empty() {
             return Err((IoErrorKind::Other, "directory not empty"));
         }
-        self.bind(directory, name, None);
+        self.bind(directory, name, None, Cause::Other);
         self.space.used_inodes -= 1;
         Ok(())
     }
 
     pub(crate) fn hard_link(&mut self, from: &Path, to: &Path) -> Result<(), Refusal> {
+        self.refuse_after_abort(true)?;
         let inode = self.resolve(from)?;
         if !matches!(self.nodes.get(&inode), Some(Node::File(_))) {
             return Err(IS_A_DIRECTORY);
@@ -208,11 +214,12 @@ impl DiskState {
             return Err(EXISTS);
         }
         self.reserve_for_name(name)?;
-        self.bind(directory, name, Some(inode));
+        self.bind(directory, name, Some(inode), Cause::Other);
         Ok(())
     }
 
     pub(crate) fn create_dir(&mut self, path: &Path) -> Result<(), Refusal> {
+        self.refuse_after_abort(true)?;
         let (directory, name) = self.resolve_parent(path)?;
         if self.directory(directory)?.names.contains_key(name) {
             return Err(EXISTS);
@@ -250,8 +257,10 @@ impl DiskState {
 
     /// Starts a sync of a directory; gives it and the number of its last change.
     pub(crate) fn start_sync_dir(&mut self, path: &Path) -> Result<(InodeNumber, u64), Refusal> {
+        self.refuse_after_abort(true)?;
         let inode = self.resolve(path)?;
-        let watermark = self.directory(inode)?.changes.last().map_or(0, |change| change.number);
+        let last = self.directory(inode)?.changes.last().map_or(0, |change| change.number);
+        let watermark = if self.is_strict() { last } else { self.next_number - 1 };
         let name = names(path).last().unwrap_or("/");
         if self.faults.fires(FaultClass::SyncError, name) {
             self.fail_sync_dir(inode, watermark);
@@ -262,6 +271,15 @@ impl DiskState {
     }
 
     /// A sync of a directory completed.
+    pub(crate) fn sync_dir_done(&mut self, inode: InodeNumber, watermark: u64) {
+        if self.is_strict() {
+            self.settle_dir(inode, watermark)
+        } else {
+            self.settle_names_in(inode, watermark)
+        }
+    }
+
+    /// Makes the changes of one directory durable.
     pub(crate) fn settle_dir(&mut self, inode: InodeNumber, watermark: u64) {
         if let Some(Node::Directory(directory)) = self.nodes.get_mut(&inode) {
             let released = directory.settle(watermark);
@@ -285,6 +303,7 @@ impl DiskState {
             return Err((IoErrorKind::Locked, "another holder has the lock"));
         }
         if is_new {
+            self.refuse_after_abort(true)?;
             self.reserve_for_inode(name)?;
             self.add(directory, name, Node::File(Box::<Inode>::default()));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::directory::InodeNumber;
+use super::personality::Personality;
 use super::survivors::{Drawn, SurvivorChoice, Traced};
 use super::{DiskState, InFlight, Node, ROOT};
 use crate::schedule::Who;
@@ -43,9 +44,14 @@ impl DiskState {
             self.land(number);
         }
         let inodes: Vec<InodeNumber> = self.nodes.keys().copied().collect();
+        let cut = (!self.is_strict()).then(|| self.survive_journal(choice));
+        let whole_pages = self.personality == Personality::Btrfs;
         for inode in &inodes {
             if let Some(Node::File(file)) = self.nodes.get_mut(inode) {
-                file.survive(u64::MAX, *inode, choice);
+                match cut {
+                    None => file.survive(u64::MAX, *inode, choice),
+                    Some(cut) => file.survive_ordered(*inode, choice, cut, whole_pages),
+                }
                 file.forget_cache();
             }
         }
@@ -60,7 +66,13 @@ impl DiskState {
     }
 
     /// A sync of a directory failed: each name keeps its durable binding or gets a later one, for good.
+    ///
+    /// Not so on a real file system, whose journal failed by that: nothing changes any more.
     pub(crate) fn fail_sync_dir(&mut self, inode: InodeNumber, watermark: u64) {
+        if !self.is_strict() {
+            self.is_aborted = true;
+            return;
+        }
         let mut stream = self.take_failed_syncs();
         let released = self.directory_mut(inode).survive(watermark, inode, &mut Drawn::new(&mut stream));
         self.failed_syncs = stream;

@@ -70,12 +70,13 @@ impl SimDisk {
 
 impl DiskState {
     pub(super) fn image(&self) -> DiskImage {
-        DiskImage { nodes: self.nodes.clone(), space: self.space }
+        DiskImage { nodes: self.nodes.clone(), space: self.space, journaled: self.journaled }
     }
 
     fn wipe(&mut self) {
         self.nodes = BTreeMap::from([(ROOT, Node::Directory(Directory::default()))]);
         self.in_flight.clear();
+        self.is_aborted = false;
         self.recount();
     }
 }

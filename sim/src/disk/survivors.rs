@@ -48,6 +48,13 @@ pub trait SurvivorChoice: Send {
     /// What a name is bound to; `candidates[0]` is the durable binding, the others in the order they were made.
     /// `None` is no binding.
     fn name(&mut self, directory: u64, name: &str, candidates: &[Option<u64>]) -> usize;
+
+    /// How many of the changes of names that the journal holds are there, from none to `operations`, in the order in
+    /// which they were made. Asked before everything else, and instead of [`Self::name`], under every
+    /// [`Personality`](crate::Personality) but `Strict`. All of them, unless said otherwise.
+    fn journal(&mut self, operations: usize) -> usize {
+        operations
+    }
 }
 
 /// Everything survives, as if it had been synced.
@@ -84,6 +91,10 @@ impl SurvivorChoice for NothingSurvives {
     fn name(&mut self, _: u64, _: &str, _: &[Option<u64>]) -> usize {
         0
     }
+
+    fn journal(&mut self, _: usize) -> usize {
+        0
+    }
 }
 
 /// Draws from a stream. Each power loss draws a temper first, so that nearly everything and nearly nothing
@@ -114,6 +125,10 @@ impl SurvivorChoice for Drawn<'_> {
 
     fn name(&mut self, _: u64, _: &str, candidates: &[Option<u64>]) -> usize {
         self.pick(candidates.len())
+    }
+
+    fn journal(&mut self, operations: usize) -> usize {
+        self.pick(operations + 1)
     }
 }
 
@@ -188,6 +203,13 @@ impl SurvivorChoice for Traced<'_> {
         self.trace.log(|| format!("survivor: name {name}: {pick} of {candidates:?}"));
         pick
     }
+
+    fn journal(&mut self, operations: usize) -> usize {
+        let pick = self.choice.journal(operations);
+        self.trace.event(Event::Survivor, operations as u64, pick as u64);
+        self.trace.log(|| format!("survivor: the first {pick} of {operations} changes of names"));
+        pick
+    }
 }
 
 /// Enumerates survivor sets: each run through the questions uses one row of digits; [`Odometer::advance`] goes to
@@ -258,5 +280,9 @@ impl SurvivorChoice for Odometer {
 
     fn name(&mut self, _: u64, _: &str, candidates: &[Option<u64>]) -> usize {
         usize::try_from(self.answer(candidates.len() as u64)).expect("an index fits memory")
+    }
+
+    fn journal(&mut self, operations: usize) -> usize {
+        usize::try_from(self.answer(operations as u64 + 1)).expect("an index fits memory")
     }
 }

@@ -10,6 +10,8 @@ pub mod scratch;
 pub mod phases;
 pub mod kill9;
 pub mod corrupt;
+pub mod history;
+pub mod oracle;
 
 pub use random::Random;
 pub use report::{Report, SelfTest};

@@ -1,0 +1,100 @@
+//! The judges of a history: each finds one kind of wrong, and names it.
+//!
+//! ```text
+//! history -> isolation   cycles of dependencies, named as Adya does
+//!         -> model       every read against an ordered map of versions, every opening against what was promised
+//! ```
+//! An oracle reads the history and nothing else, so it can be given histories that are wrong in known ways, and its
+//! tests do that.
+
+use std::fmt;
+
+/// What is wrong with a history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// What kind of wrong.
+    pub wrong: Wrong,
+    /// What was promised, what was seen, and by whom.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.wrong, self.what)
+    }
+}
+
+/// The kinds of wrong.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Wrong {
+    /// A commit that was promised to last is gone.
+    LostWrite,
+    /// A value that nobody wrote, or other bytes than were written.
+    Garbage,
+    /// The value of a transaction that did not commit.
+    DirtyRead,
+    /// A value that its own transaction wrote over before it committed.
+    IntermediateRead,
+    /// Another version than the one that the reader's view shows.
+    NonRepeatableRead,
+    /// A key in a range that should not be there, or is missing.
+    Phantom,
+    /// A part of a transaction without the rest.
+    HalfTransaction,
+    /// A deleted key that is there again.
+    ResurrectedDelete,
+    /// Commits in another order than they were acknowledged, or than real time.
+    OrderViolated,
+    /// A read of its own transaction's writes that does not show them.
+    OwnWriteLost,
+    /// A cycle of write dependencies (G0).
+    DirtyWrite,
+    /// A cycle of write and read dependencies (G1c).
+    CircularInformation,
+    /// A cycle with exactly one anti-dependency (G-single): read skew.
+    ReadSkew,
+    /// Two transactions read the same version of a key and both wrote it.
+    LostUpdate,
+    /// A cycle with several anti-dependencies on keys (G2-item).
+    WriteSkew,
+    /// A cycle with anti-dependencies on ranges (G2).
+    PhantomSkew,
+    /// A conflict where there was none.
+    FalseConflict,
+    /// A file that belongs to nothing.
+    LeakedFile,
+    /// What a workload always keeps, such as a total, does not hold.
+    Invariant,
+    /// The database's own check found something.
+    Structure,
+    /// What should have succeeded did not, or did not end.
+    Unavailable,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LostWrite => "lost acknowledged write",
+            Self::Garbage => "garbage",
+            Self::DirtyRead => "dirty read",
+            Self::IntermediateRead => "intermediate read",
+            Self::NonRepeatableRead => "non-repeatable read",
+            Self::Phantom => "phantom",
+            Self::HalfTransaction => "half a transaction",
+            Self::ResurrectedDelete => "resurrected delete",
+            Self::OrderViolated => "order violated",
+            Self::OwnWriteLost => "own write lost",
+            Self::DirtyWrite => "dirty write (G0)",
+            Self::CircularInformation => "circular information flow (G1c)",
+            Self::ReadSkew => "read skew (G-single)",
+            Self::LostUpdate => "lost update",
+            Self::WriteSkew => "write skew (G2-item)",
+            Self::PhantomSkew => "phantom skew (G2)",
+            Self::FalseConflict => "false conflict",
+            Self::LeakedFile => "leaked file",
+            Self::Invariant => "invariant broken",
+            Self::Structure => "structure broken",
+            Self::Unavailable => "unavailable",
+        })
+    }
+}

@@ -7,6 +7,12 @@
 //! An oracle reads the history and nothing else, so it can be given histories that are wrong in known ways, and its
 //! tests do that.
 
+mod cells;
+mod reads;
+pub mod isolation;
+#[cfg(test)]
+mod script;
+
 use std::fmt;
 
 /// What is wrong with a history.

@@ -67,6 +67,12 @@ impl<'a> Cells<'a> {
         start..end.max(start)
     }
 
+    /// The key of a number.
+    pub(super) fn cell(&self, number: usize) -> Cell {
+        let (keyspace, key) = self.sorted[number];
+        Cell { keyspace, key: Arc::from(key) }
+    }
+
     /// A key for people; the keyspace only where there are several.
     pub(super) fn name(&self, number: usize) -> String {
         let (keyspace, key) = self.sorted[number];

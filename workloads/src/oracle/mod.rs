@@ -1,8 +1,9 @@
 //! The judges of a history: each finds one kind of wrong, and names it.
 //!
 //! ```text
-//! history -> isolation   cycles of dependencies, named as Adya does
-//!         -> model       every read against an ordered map of versions, every opening against what was promised
+//! history -> isolation      cycles of dependencies, named as Adya does
+//!         -> linearizable   each key by itself, in real time
+//!         -> model          every read against an ordered map of versions, every opening against what was promised
 //! ```
 //! An oracle reads the history and nothing else, so it can be given histories that are wrong in known ways, and its
 //! tests do that.
@@ -10,6 +11,7 @@
 mod cells;
 mod reads;
 pub mod isolation;
+pub mod linearizable;
 #[cfg(test)]
 mod script;
 

@@ -13,7 +13,7 @@ mod reads;
 pub mod isolation;
 pub mod linearizable;
 #[cfg(test)]
-mod script;
+pub(crate) mod script;
 
 use std::fmt;
 

@@ -43,8 +43,8 @@ impl<'a> Reader<'a> {
         let own = number + 1;
         for (at, operation) in (0u32..).zip(&self.history.transactions[number as usize].operations) {
             match operation {
-                Operation::Get { cell, found } => {
-                    let key = self.cells.of_cell(cell);
+                Operation::Get { found, .. } => {
+                    let key = self.cells.key(number, at);
                     if self.written[key] != own {
                         out.push(Read { key, operation: at, found: found.as_ref(), is_scan: false });
                     }
@@ -52,8 +52,8 @@ impl<'a> Reader<'a> {
                 Operation::Scan { keyspace, interval, reverse, found, complete } => {
                     let covered = covered(interval, *reverse, found, *complete);
                     let start = out.len();
-                    for (key, value) in found {
-                        let key = self.cells.number(*keyspace, key);
+                    for (key, (_, value)) in self.cells.named(number, at).iter().zip(found) {
+                        let key = *key as usize;
                         if self.written[key] != own {
                             out.push(Read { key, operation: at, found: Some(value), is_scan: true });
                         }
@@ -62,9 +62,8 @@ impl<'a> Reader<'a> {
                         self.passed(own, at, self.cells.within(*keyspace, &covered), start, out);
                     }
                 }
-                Operation::Put { cell, .. } | Operation::Delete { cell } => {
-                    let key = self.cells.of_cell(cell);
-                    self.written[key] = own;
+                Operation::Put { .. } | Operation::Delete { .. } => {
+                    self.written[self.cells.key(number, at)] = own;
                 }
                 Operation::DeleteRange { keyspace, interval } => {
                     self.written[self.cells.within(*keyspace, interval)].fill(own);

@@ -150,8 +150,8 @@ impl<'a> Edges<'a> {
         let stamp = value.stamp;
         let writer = self.history.transactions.get(stamp.txn as usize);
         let is_written = match writer.and_then(|writer| writer.operations.get(stamp.operation as usize)) {
-            Some(Operation::Put { cell, value }) => {
-                value.stamp == stamp && self.cells.of_cell(cell) == read.key
+            Some(Operation::Put { value, .. }) => {
+                value.stamp == stamp && self.cells.key(stamp.txn, stamp.operation) == read.key
             }
             _ => false,
         };

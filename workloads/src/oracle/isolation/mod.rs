@@ -50,7 +50,7 @@ mod tests;
 
 pub use resolved::Resolved;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cycles::{Allowed, Shortest, knots};
 use edges::Edges;
@@ -66,6 +66,9 @@ use crate::history::{History, TxnNo};
 /// No more violations than this are told of one history.
 pub const VIOLATIONS_MAX: usize = 8;
 
+/// No more than this of what is wrong with single reads or commits in the same way: a cycle says more.
+const ALIKE_MAX: usize = 2;
+
 /// What is wrong with the isolation of a history: at most [`VIOLATIONS_MAX`] violations, none if it is good.
 pub fn check(history: &History, resolved: &Resolved) -> Vec<Violation> {
     let cells = Cells::of(history);
@@ -73,8 +76,12 @@ pub fn check(history: &History, resolved: &Resolved) -> Vec<Violation> {
     let mut violations = twice_given(history, &standings);
     let versions = Versions::of(history, &cells, &standings, &mut violations);
     let graph = Edges::graph(history, &cells, &standings, &versions, &mut violations);
-    // A cycle says more than one more read of the same kind.
-    violations.truncate(VIOLATIONS_MAX / 2);
+    let mut told = BTreeMap::new();
+    violations.retain(|violation| {
+        let count = told.entry(violation.wrong).or_insert(0);
+        *count += 1;
+        *count <= ALIKE_MAX
+    });
     add_cycles(&Names { history, cells: &cells }, &graph, &versions, &mut violations);
     violations.truncate(VIOLATIONS_MAX);
     violations

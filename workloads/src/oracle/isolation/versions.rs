@@ -176,8 +176,8 @@ fn last_writes(
     let operations = &history.transactions[txn as usize].operations;
     for (at, operation) in operations.iter().enumerate().rev() {
         let (keys, made) = match operation {
-            Operation::Put { cell, .. } => (one(cells.of_cell(cell)), Made::Put),
-            Operation::Delete { cell } => (one(cells.of_cell(cell)), Made::Delete),
+            Operation::Put { .. } => (one(cells.key(txn, at as u32)), Made::Put),
+            Operation::Delete { .. } => (one(cells.key(txn, at as u32)), Made::Delete),
             Operation::DeleteRange { keyspace, interval } => {
                 (cells.within(*keyspace, interval), Made::DeleteRange)
             }

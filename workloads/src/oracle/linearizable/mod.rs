@@ -122,7 +122,7 @@ fn registers(history: &History, cells: &Cells<'_>, violations: &mut Vec<Violatio
     let mut registers: Vec<Register> = Vec::new();
     registers.resize_with(cells.len(), Register::default);
     let left: Vec<LastWrites> =
-        history.transactions.iter().map(|transaction| last_writes(transaction, cells)).collect();
+        (0..).zip(&history.transactions).map(|(txn, each)| last_writes(txn, each, cells)).collect();
     let mut reader = Reader::new(history, cells);
     let mut reads = Vec::new();
     for (number, transaction) in (0..).zip(&history.transactions) {
@@ -195,15 +195,15 @@ fn add(
 /// The last write of a transaction to each key: the operation that put, or `None` for a deletion.
 type LastWrites = BTreeMap<usize, Option<u32>>;
 
-fn last_writes(transaction: &Transaction, cells: &Cells<'_>) -> LastWrites {
+fn last_writes(txn: TxnNo, transaction: &Transaction, cells: &Cells<'_>) -> LastWrites {
     let mut last = BTreeMap::new();
     for (at, operation) in (0u32..).zip(&transaction.operations) {
         match operation {
-            Operation::Put { cell, .. } => {
-                last.insert(cells.of_cell(cell), Some(at));
+            Operation::Put { .. } => {
+                last.insert(cells.key(txn, at), Some(at));
             }
-            Operation::Delete { cell } => {
-                last.insert(cells.of_cell(cell), None);
+            Operation::Delete { .. } => {
+                last.insert(cells.key(txn, at), None);
             }
             Operation::DeleteRange { keyspace, interval } => {
                 last.extend(cells.within(*keyspace, interval).map(|key| (key, None)));

@@ -2,6 +2,7 @@
 
 mod executor;
 mod many;
+mod orders;
 
 use super::*;
 use crate::history::Promise::{Batch, Serializable, Snapshot, View};

@@ -11,6 +11,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Number of a transaction: its place in the history.
 pub type TxnNo = u32;
 
@@ -163,7 +165,8 @@ pub enum Promise {
 }
 
 /// How far a commit's promise reaches.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Durable {
     /// Nothing yet.
     Buffered,
@@ -197,8 +200,13 @@ pub struct Transaction {
     pub promise: Promise,
     /// How durable its commit was to be.
     pub durable: Durable,
-    /// The commit whose state it reads, if it reads.
+    /// The commit whose state it reads, if it reads. Of a read that is not told its view, the last commit that was
+    /// there when it began.
     pub view: Option<u64>,
+    /// Of a read that is not told its view: the last commit that was there when it ended. Its view lies between.
+    pub view_at_most: Option<u64>,
+    /// It read more than stands here, for a read was given up: a conflict may come from that.
+    pub blurred: bool,
     /// When it began.
     pub began: u64,
     /// When its commit was asked for; before that it had no effect for certain. `None` if it never was.
@@ -218,20 +226,33 @@ impl Transaction {
     }
 }
 
-/// Something that happened to the database between transactions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Something that happened to the database beside transactions. Keyspaces go by their number in the script, and by the
+/// kernel's once it is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Milestone {
     /// Everything up to this commit is durable: a sync, flush or close was acknowledged.
     Synced(u64),
+    /// A keyspace is being created.
+    Creating(u8),
+    /// It is there.
+    Created(u8, u32),
+    /// A keyspace is being dropped.
+    Dropping(u32),
+    /// It is gone.
+    Dropped(u32),
     /// The opening ended with its process, or by dropping the handles.
     Killed,
     /// The opening ended by a power loss.
     PowerLost,
     /// The opening was closed.
     Closed,
-    /// The next opening is there, and this is the last commit it has.
-    Opened(u64),
+    /// The next opening is there: the last commit it has, and its keyspaces. What stands in them follows as scans of
+    /// the [`SURVEYOR`].
+    Opened(u64, Vec<(u8, u32)>),
 }
+
+/// The client that reads everything after each opening.
+pub const SURVEYOR: u32 = u32::MAX;
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default)]
@@ -260,6 +281,8 @@ impl History {
             promise,
             durable,
             view: None,
+            view_at_most: None,
+            blurred: false,
             began,
             committing: None,
             ended: None,

@@ -13,6 +13,7 @@ pub mod corrupt;
 pub mod history;
 pub mod dbcop;
 pub mod oracle;
+pub mod storm;
 
 pub use random::Random;
 pub use report::{Report, SelfTest};

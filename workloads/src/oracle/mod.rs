@@ -10,6 +10,7 @@
 
 mod cells;
 mod reads;
+pub mod model;
 pub mod isolation;
 pub mod linearizable;
 #[cfg(test)]

@@ -1,0 +1,337 @@
+//! Every read against an ordered map of versions, and every opening against what was promised.
+//!
+//! ```text
+//! commits of an opening, in the order of their numbers -> versions of each key
+//!   reads: the newest version not above the view, under the transaction's own writes
+//!   commits: nothing that was read or written was written by a commit between view and number
+//!   next opening: all that had to survive is there, nothing that never was, and of each commit all or nothing
+//! ```
+//! A commit whose outcome nobody was told may be in effect at any free number, or not at all. The oracle tries: of the
+//! places that real time allows it looks for one for each such commit that makes every read of the opening, and what the
+//! next opening finds, come out right. Where several places do, states between them are not judged.
+//!
+//! What a read should have seen is exact, so no isolation anomaly passes; its name is a matter of how it was broken.
+
+mod commits;
+mod reads;
+mod versions;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Violation, Wrong};
+use crate::history::{Durable, Ending, History, Milestone, Operation, SURVEYOR, Transaction, TxnNo};
+use versions::Versions;
+
+/// What the faults of a run excuse, and what its options mean for the judge.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// The disk lied about what was durable: the newest commits may be gone, though not others.
+    pub suffix_may_be_lost: bool,
+    /// The window of remembered commits is narrow: a transaction may conflict with what is forgotten.
+    pub narrow_window: bool,
+}
+
+/// Violations beyond these say nothing new.
+const VIOLATIONS_MAX: usize = 4;
+
+/// Judges a whole history.
+///
+/// The cost is near that of replaying it on a map, times the places tried for commits of unknown outcome.
+pub fn judge(history: &History, rules: Rules) -> Vec<Violation> {
+    let mut judge = Judge::new(history, rules);
+    for opening in 0..judge.openings.len() {
+        judge.opening(opening);
+        if !judge.violations.is_empty() {
+            break;
+        }
+    }
+    judge.violations.truncate(VIOLATIONS_MAX);
+    judge.violations
+}
+
+/// How an opening ended, by what survives it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum End {
+    Closed,
+    Killed,
+    PowerLost,
+}
+
+/// One opening, as the milestones tell it.
+struct Opening {
+    /// The last commit that it found.
+    base: u64,
+    /// Its worst end, those of attempts at the next opening included.
+    end: Option<End>,
+    /// Everything up to here was told to be durable.
+    synced: u64,
+    /// Its transactions, in the order in which they began.
+    transactions: Vec<TxnNo>,
+}
+
+struct Judge<'a> {
+    history: &'a History,
+    rules: Rules,
+    openings: Vec<Opening>,
+    versions: Versions,
+    /// The number at which each transaction with writes is in effect.
+    placed: BTreeMap<TxnNo, u64>,
+    /// Stretches of numbers in which the order of commits is not known: first, and behind the last.
+    blurred: Vec<(u64, u64)>,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(history: &'a History, rules: Rules) -> Self {
+        let mut judge = Self {
+            history,
+            rules,
+            openings: Vec::new(),
+            versions: Versions::default(),
+            placed: BTreeMap::new(),
+            blurred: Vec::new(),
+            violations: Vec::new(),
+        };
+        judge.read_milestones();
+        for (number, transaction) in (0..).zip(&history.transactions) {
+            if let Some(opening) = judge.openings.get_mut(transaction.opening as usize) {
+                opening.transactions.push(number);
+            }
+        }
+        judge
+    }
+
+    fn read_milestones(&mut self) {
+        let mut keyspaces: BTreeMap<u32, u8> = BTreeMap::new();
+        let (mut creating, mut dropping) = (BTreeSet::new(), BTreeSet::new());
+        for (_, milestone) in &self.history.milestones {
+            match milestone {
+                Milestone::Synced(seq) => {
+                    if let Some(opening) = self.openings.last_mut() {
+                        opening.synced = opening.synced.max(*seq);
+                    }
+                }
+                Milestone::Creating(slot) => drop(creating.insert(*slot)),
+                Milestone::Created(slot, id) => drop(keyspaces.insert(*id, *slot)),
+                Milestone::Dropping(id) => drop(dropping.insert(*id)),
+                Milestone::Dropped(id) => drop(keyspaces.remove(id)),
+                Milestone::Killed => self.note_end(End::Killed),
+                Milestone::PowerLost => self.note_end(End::PowerLost),
+                Milestone::Closed => self.note_end(End::Closed),
+                Milestone::Opened(last, found) => {
+                    let found: BTreeMap<u32, u8> = found.iter().map(|(slot, id)| (*id, *slot)).collect();
+                    if self.openings.is_empty() {
+                        creating.insert(0);
+                    }
+                    let appeared = found
+                        .iter()
+                        .find(|(id, slot)| !keyspaces.contains_key(id) && !creating.contains(slot));
+                    let vanished =
+                        keyspaces.keys().find(|id| !found.contains_key(id) && !dropping.contains(id));
+                    if !self.rules.suffix_may_be_lost && (appeared.is_some() || vanished.is_some()) {
+                        let what =
+                            format!("an opening found the keyspaces {found:?} instead of {keyspaces:?}");
+                        self.violations.push(Violation { wrong: Wrong::Structure, what });
+                    }
+                    keyspaces = found;
+                    creating.clear();
+                    dropping.clear();
+                    self.openings.push(Opening {
+                        base: *last,
+                        end: None,
+                        synced: 0,
+                        transactions: Vec::new(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn note_end(&mut self, end: End) {
+        if let Some(opening) = self.openings.last_mut() {
+            opening.end = opening.end.max(Some(end));
+        }
+    }
+
+    fn of(&self, number: TxnNo) -> &'a Transaction {
+        &self.history.transactions[number as usize]
+    }
+
+    fn violate(&mut self, wrong: Wrong, what: String) {
+        self.violations.push(Violation { wrong, what });
+    }
+
+    /// Judges one opening, and what the next one found of it.
+    fn opening(&mut self, number: usize) {
+        let (base, found) = (self.openings[number].base, self.openings.get(number + 1).map(|next| next.base));
+        if let Some(found) = found {
+            self.demand_survivors(number, found);
+        }
+        let (told, unknown) = self.commits_of(number);
+        if let Some(twice) = told.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let what =
+                format!("T{} and T{} were both told to be commit {}", twice[0].1, twice[1].1, twice[0].0);
+            self.violate(Wrong::OrderViolated, what);
+            return;
+        }
+        let tried = self.places(number, &told, &unknown);
+        let mut fitting = Vec::new();
+        let mut complaint = Vec::new();
+        for places in tried {
+            self.take_effect(base, &told, &unknown, &places);
+            let wrong = self.reads_of(number, found);
+            if wrong.is_empty() {
+                fitting.push(places);
+                if fitting.len() > 1 {
+                    break;
+                }
+            } else if complaint.is_empty() {
+                complaint = wrong;
+            }
+        }
+        let Some(places) = fitting.first() else {
+            self.violations.append(&mut complaint);
+            return;
+        };
+        if fitting.len() > 1 {
+            self.take_effect(base, &told, &unknown, places);
+            let end = found.unwrap_or(u64::MAX);
+            self.blurred.push((base + 1, end));
+        }
+        self.judge_commits(number);
+        // What did not survive never was, as far as later openings go.
+        if let Some(found) = found {
+            self.versions.forget_after(found);
+            self.placed.retain(|_, seq| *seq <= found);
+        }
+    }
+
+    /// What had to outlive the opening's end did.
+    fn demand_survivors(&mut self, number: usize, found: u64) {
+        let opening = &self.openings[number];
+        let end = opening.end.unwrap_or(End::Killed);
+        let mut least = (opening.base.max(opening.synced), None);
+        for number in &opening.transactions {
+            let transaction = self.of(*number);
+            let Ending::Committed(seq) = transaction.ending else { continue };
+            let survives = match end {
+                End::Closed => true,
+                End::Killed => transaction.durable >= Durable::Flush,
+                End::PowerLost => transaction.durable == Durable::Sync,
+            };
+            if survives && transaction.writes() && seq > least.0 {
+                least = (seq, Some(*number));
+            }
+        }
+        if found < least.0 && !self.rules.suffix_may_be_lost {
+            let who = least.1.map_or("everything before a sync".to_owned(), |txn| {
+                format!("T{txn} of client {}", self.of(txn).client)
+            });
+            let what = format!(
+                "commit {} ({who}) had to survive ({end:?}), but the next opening's last commit is {found}",
+                least.0
+            );
+            self.violate(Wrong::LostWrite, what);
+        }
+    }
+
+    /// The commits with writes: those that were told, by number, and those of which nothing was.
+    fn commits_of(&self, number: usize) -> (Vec<(u64, TxnNo)>, Vec<TxnNo>) {
+        let (mut told, mut unknown) = (Vec::new(), Vec::new());
+        for number in &self.openings[number].transactions {
+            let transaction = self.of(*number);
+            match transaction.ending {
+                _ if !transaction.writes() => {}
+                Ending::Committed(seq) => told.push((seq, *number)),
+                Ending::Unknown => unknown.push(*number),
+                Ending::Conflict | Ending::Refused(_) => {}
+            }
+        }
+        told.sort_unstable();
+        (told, unknown)
+    }
+
+    /// Lets the commits of an opening take effect, in order.
+    fn take_effect(&mut self, base: u64, told: &[(u64, TxnNo)], unknown: &[TxnNo], places: &[Option<u64>]) {
+        self.versions.forget_after(base);
+        self.placed.retain(|_, seq| *seq <= base);
+        let mut all = told.to_vec();
+        all.extend(places.iter().zip(unknown).filter_map(|(place, txn)| Some(((*place)?, *txn))));
+        all.sort_unstable();
+        for (seq, number) in all {
+            self.placed.insert(number, seq);
+            self.versions.apply(seq, &self.of(number).operations);
+        }
+    }
+
+    /// Every way to place the commits of unknown outcome that real time allows.
+    fn places(&self, number: usize, told: &[(u64, TxnNo)], unknown: &[TxnNo]) -> Vec<Vec<Option<u64>>> {
+        if unknown.is_empty() {
+            return vec![Vec::new()];
+        }
+        let base = self.openings[number].base;
+        let found = self.openings.get(number + 1).map_or(0, |next| next.base);
+        let views = self.openings[number].transactions.iter().filter_map(|number| self.of(*number).view);
+        let greatest = views.chain(told.iter().map(|(seq, _)| *seq)).chain([found]).max().unwrap_or(base);
+        let taken: BTreeSet<u64> = told.iter().map(|(seq, _)| *seq).collect();
+        let free: Vec<u64> = (base + 1..=greatest).filter(|seq| !taken.contains(seq)).collect();
+        let seen = self.seen(number);
+        let mut all: Vec<Vec<Option<u64>>> = vec![Vec::new()];
+        for txn in unknown {
+            let transaction = self.of(*txn);
+            let committing = transaction.committing.unwrap_or(transaction.began);
+            let before =
+                |(_, other): &&(u64, TxnNo)| self.of(*other).ended.is_some_and(|ended| ended < committing);
+            let above = told.iter().filter(before).map(|(seq, _)| *seq).max().unwrap_or(base);
+            let at_most = seen.get(txn).copied().unwrap_or(u64::MAX);
+            let mut longer = Vec::new();
+            for places in &all {
+                let may = |seq: &&u64| **seq > above && **seq <= at_most && !places.contains(&Some(**seq));
+                longer.extend(free.iter().filter(may).map(|seq| [&places[..], &[Some(*seq)]].concat()));
+                // What somebody saw is somewhere.
+                if at_most == u64::MAX {
+                    longer.push([&places[..], &[None]].concat());
+                }
+            }
+            longer.truncate(PLACES_MAX);
+            all = longer;
+        }
+        // Those that leave the fewest numbers free first: numbers are given without holes as long as nothing is refused.
+        all.sort_by_key(|places| places.iter().filter(|place| place.is_none()).count());
+        all
+    }
+
+    /// By transaction: the smallest view that saw a value of it.
+    fn seen(&self, number: usize) -> BTreeMap<TxnNo, u64> {
+        let mut seen: BTreeMap<TxnNo, u64> = BTreeMap::new();
+        let mut note = |by: TxnNo, view: u64, writer: TxnNo| {
+            if by != writer {
+                let least = seen.entry(writer).or_insert(u64::MAX);
+                *least = (*least).min(view);
+            }
+        };
+        let next = self.openings.get(number + 1).and_then(|next| next.transactions.first());
+        for reader in self.openings[number].transactions.iter().chain(next) {
+            let transaction = self.of(*reader);
+            let Some(view) = transaction.view_at_most.or(transaction.view) else { continue };
+            for operation in &transaction.operations {
+                match operation {
+                    Operation::Get { found: Some(value), .. } => note(*reader, view, value.stamp.txn),
+                    Operation::Scan { found, .. } => {
+                        found.iter().for_each(|(_, value)| note(*reader, view, value.stamp.txn));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        seen
+    }
+}
+
+/// More ways to place commits than these are not tried. With at most a handful of clients in flight there are fewer.
+const PLACES_MAX: usize = 5000;
+
+/// True if the transaction is the look at everything after an opening.
+fn is_survey(transaction: &Transaction) -> bool {
+    transaction.client == SURVEYOR
+}

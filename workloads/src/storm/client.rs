@@ -1,0 +1,374 @@
+//! One client: takes its next step, carries it out, and writes down what it was told.
+//!
+//! A transaction is noted in the history before its commit is asked for, and each of its operations as soon as it is
+//! answered, so whatever ends the process, the history holds what may be there at the next opening.
+
+use std::sync::Arc;
+
+use holdfast::{Durability, Error, Isolation, Keyspace, Seq, Snapshot, TransactionOptions, Txn, WriteBatch};
+
+use super::opening::Opening;
+use super::script::{Action, Call, Finish, KEYSPACES, Level, Step};
+use super::value::encode;
+use super::{Cue, Stopped, within};
+use crate::history::{Body, Cell, Durable, Ending, Operation, Promise, Stamp, TxnNo, Value};
+use crate::oracle::Wrong;
+
+mod copies;
+mod reading;
+
+/// One client of an opening.
+pub(super) struct Client {
+    pub(super) opening: Arc<Opening>,
+    number: usize,
+}
+
+/// What a step reads through.
+pub(super) enum Reader<'a> {
+    /// Each read by itself.
+    Now,
+    /// A snapshot.
+    Snapshot(&'a Snapshot),
+    /// A transaction.
+    Transaction(&'a Txn),
+}
+
+/// Where the writes of a step go.
+enum Writer<'a> {
+    Transaction(&'a mut Txn),
+    Batch(&'a mut WriteBatch),
+}
+
+/// A step under way.
+pub(super) struct Doing {
+    pub(super) txn: TxnNo,
+    pub(super) patience: Option<u8>,
+}
+
+impl Client {
+    pub(super) fn new(opening: Arc<Opening>, number: usize) -> Self {
+        Self { opening, number }
+    }
+
+    /// Steps until the script or the opening is over.
+    pub(super) async fn run(&self) {
+        while !self.opening.is_over() {
+            let storm = &self.opening.storm;
+            let (count, place) = {
+                let mut state = storm.state();
+                let place = state.next[self.number];
+                if place >= storm.script.clients[self.number].len() {
+                    return;
+                }
+                state.next[self.number] += 1;
+                state.counts.steps += 1;
+                (state.counts.steps - 1, place)
+            };
+            if count % 32 == 0 {
+                self.opening.look();
+            }
+            let cue = self.opening.stage.step_begins(count);
+            if cue == Cue::Dead {
+                return std::future::pending().await;
+            }
+            let step = &storm.script.clients[self.number][place];
+            let outcome = self.step(step).await;
+            if let Cue::GoAndEnd(end) = cue {
+                self.opening.end_with(end);
+            }
+            if outcome.is_err() || storm.is_lost() {
+                self.opening.end_with(super::End::Drop);
+            }
+        }
+    }
+
+    async fn step(&self, step: &Step) -> Result<(), Stopped> {
+        let patience = step.patience;
+        match &step.call {
+            Call::Transact { level, durable, actions, finish } => {
+                self.transact((*level, *durable), actions, *finish, patience).await
+            }
+            Call::Batch { durable, actions } => self.batch(*durable, actions, patience).await,
+            Call::Read { view, actions } => self.read(*view, actions, patience).await,
+            Call::Flush => self.make_durable(patience, Call::Flush).await,
+            Call::Sync => self.make_durable(patience, Call::Sync).await,
+            Call::Compact => {
+                let compacted = within(patience, self.opening.db.compact()).await;
+                self.answered(compacted, "compact").map(drop)
+            }
+            Call::Wait(us) => {
+                let env = &self.opening.env;
+                env.sleep_until(env.now().after(u64::from(*us) * 1000)).await;
+                Ok(())
+            }
+            Call::CreateKeyspace(slot) => self.create_keyspace(*slot, patience).await,
+            Call::DropKeyspace(slot) => self.drop_keyspace(*slot, patience).await,
+            Call::Checkpoint => self.copy(false, patience).await,
+            Call::Backup => self.copy(true, patience).await,
+            Call::Look => self.look_beside().await,
+            Call::Verify => {
+                self.opening.verify("beside the clients").await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts an answer; `None` if there is none, for it was given up or an error.
+    pub(super) fn answered<T>(
+        &self,
+        answer: Option<Result<T, Error>>,
+        doing: &str,
+    ) -> Result<Option<T>, Stopped> {
+        let storm = &self.opening.storm;
+        match answer {
+            Some(Ok(value)) => {
+                storm.state().counts.operations += 1;
+                Ok(Some(value))
+            }
+            Some(Err(error)) => {
+                // Another client may have dropped the keyspace meanwhile.
+                if matches!(&error, Error::Invalid(what) if what.contains("dropped")) {
+                    return Ok(None);
+                }
+                storm.judge(self.opening.stage.as_ref(), &error, doing)?;
+                Ok(None)
+            }
+            None => {
+                storm.state().counts.dropped += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The keyspace of this number, if it is there.
+    fn keyspace(&self, slot: u8) -> Option<Keyspace> {
+        self.opening.db.keyspace(KEYSPACES[usize::from(slot) % KEYSPACES.len()]).ok()
+    }
+
+    fn begin(&self, promise: Promise, durable: Durable, patience: Option<u8>) -> Doing {
+        let client = u32::try_from(self.number).expect("fewer than 2^32 clients");
+        let txn = self.opening.storm.state().history.begin(client, self.opening.number, promise, durable);
+        Doing { txn, patience }
+    }
+
+    /// Notes through which commit's state a step reads. Whatever a client was told before must be in it.
+    fn note_view(&self, doing: &Doing, view: Seq, told_before: u64) {
+        let storm = &self.opening.storm;
+        storm.state().history.of(doing.txn).view = Some(view.get());
+        if view.get() < told_before {
+            let what =
+                format!("T{} reads at {view}, but commit {told_before} was acknowledged before", doing.txn);
+            storm.wrong(Wrong::OrderViolated, what);
+        }
+    }
+
+    async fn transact(
+        &self,
+        (level, durable): (Level, Durable),
+        actions: &[Action],
+        finish: Finish,
+        patience: Option<u8>,
+    ) -> Result<(), Stopped> {
+        let (isolation, promise) = match level {
+            Level::Snapshot => (Isolation::Snapshot, Promise::Snapshot),
+            Level::Serializable => (Isolation::Serializable, Promise::Serializable),
+        };
+        let told = self.opening.storm.state().newest_told;
+        let mut txn =
+            self.opening.db.begin(TransactionOptions { isolation, durability: durability_of(durable) });
+        let doing = self.begin(promise, durable, patience);
+        self.note_view(&doing, txn.read_seq(), told);
+        for action in actions {
+            if action.reads() {
+                self.act_on_reads(&doing, &mut txn, action).await?;
+            } else {
+                self.act(&doing, Writer::Transaction(&mut txn), action)?;
+            }
+        }
+        if finish == Finish::RollBack {
+            txn.rollback();
+            let ending = Ending::Refused("rolled back".to_owned());
+            self.opening.storm.state().history.ends(doing.txn, ending);
+            return Ok(());
+        }
+        self.commit(&doing, txn).await
+    }
+
+    async fn commit(&self, doing: &Doing, mut txn: Txn) -> Result<(), Stopped> {
+        let token = doing.patience.is_some().then(|| txn.outcome_token());
+        let told = self.note_commit(doing);
+        let outcome = match (within(doing.patience, txn.commit()).await, token) {
+            (Some(outcome), _) => outcome.map(Some),
+            (None, Some(token)) => {
+                self.opening.storm.state().counts.dropped += 1;
+                token.wait().await
+            }
+            (None, None) => return Ok(()),
+        };
+        self.settle(doing, outcome, told)
+    }
+
+    /// Notes that a commit is asked for; gives the newest commit that anybody was told of.
+    fn note_commit(&self, doing: &Doing) -> u64 {
+        let mut state = self.opening.storm.state();
+        state.history.commits(doing.txn);
+        state.newest_told
+    }
+
+    /// Notes what became of a commit.
+    fn settle(&self, doing: &Doing, outcome: Result<Option<Seq>, Error>, told: u64) -> Result<(), Stopped> {
+        let storm = &self.opening.storm;
+        let ending = match outcome {
+            Ok(Some(seq)) => {
+                let mut state = storm.state();
+                let writes = state.history.of(doing.txn).writes();
+                state.counts.operations += 1;
+                state.counts.acknowledged += u64::from(writes);
+                state.newest_told = state.newest_told.max(seq.get());
+                state.history.ends(doing.txn, Ending::Committed(seq.get()));
+                drop(state);
+                if writes && seq.get() <= told {
+                    let what =
+                        format!("T{} is commit {seq}, but {told} was told before it was sent", doing.txn);
+                    storm.wrong(Wrong::OrderViolated, what);
+                }
+                return Ok(());
+            }
+            Ok(None) => Ending::Refused("its future was dropped before it was queued".to_owned()),
+            Err(Error::Conflict(_)) => {
+                storm.state().counts.conflicts += 1;
+                Ending::Conflict
+            }
+            Err(error) => {
+                let is_unknown = matches!(error, Error::Stopped(_) | Error::CommitUnknown(_));
+                let answer: Option<Result<(), Error>> = Some(Err(error.clone()));
+                let judged = self.answered(answer, "committing");
+                if !is_unknown {
+                    storm.state().history.ends(doing.txn, Ending::Refused(error.to_string()));
+                }
+                return judged.map(drop);
+            }
+        };
+        storm.state().history.ends(doing.txn, ending);
+        Ok(())
+    }
+
+    async fn batch(&self, durable: Durable, actions: &[Action], patience: Option<u8>) -> Result<(), Stopped> {
+        let doing = self.begin(Promise::Batch, durable, patience);
+        let mut batch = WriteBatch::new();
+        for action in actions.iter().filter(|action| !action.reads()) {
+            self.act(&doing, Writer::Batch(&mut batch), action)?;
+        }
+        let has_writes = self.opening.storm.state().history.of(doing.txn).writes();
+        if !has_writes {
+            return Ok(());
+        }
+        let told = self.note_commit(&doing);
+        let sent = self.opening.db.write(batch, durability_of(durable));
+        match within(patience, sent).await {
+            Some(outcome) => self.settle(&doing, outcome.map(Some), told),
+            None => {
+                // Nobody can tell what became of it, as long as this opening lasts.
+                self.opening.storm.state().counts.dropped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// A write that depends on nothing.
+    fn act(&self, doing: &Doing, mut writer: Writer<'_>, action: &Action) -> Result<(), Stopped> {
+        match *action {
+            Action::Put(slot, key, len) => {
+                self.put(doing, &mut writer, (slot, self.key(key)), Body::Filler(len))
+            }
+            Action::Delete(slot, key) => {
+                let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
+                let cell = self.cell(&keyspace, &self.key(key));
+                let done = match writer {
+                    Writer::Transaction(txn) => txn.delete(&keyspace, &cell.key),
+                    Writer::Batch(batch) => batch.delete(keyspace.id(), &cell.key).map_err(Error::from),
+                };
+                self.note(doing, done, Operation::Delete { cell })
+            }
+            Action::DeleteRange(slot, from, to) => {
+                let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
+                let (from, to) = (self.key(from), self.key(to));
+                if from == to {
+                    return Ok(());
+                }
+                let (start, end) = (from.clone().min(to.clone()), from.max(to));
+                let done = match writer {
+                    Writer::Transaction(txn) => txn.delete_range(&keyspace, &start, &end),
+                    Writer::Batch(batch) => {
+                        batch.delete_range(keyspace.id(), &start, &end).map_err(Error::from)
+                    }
+                };
+                let interval = crate::history::Interval {
+                    start: std::ops::Bound::Included(start.into()),
+                    end: std::ops::Bound::Excluded(end.into()),
+                };
+                let keyspace = keyspace.id().get();
+                self.note(doing, done, Operation::DeleteRange { keyspace, interval })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn put(
+        &self,
+        doing: &Doing,
+        writer: &mut Writer<'_>,
+        (slot, key): (u8, Vec<u8>),
+        body: Body,
+    ) -> Result<(), Stopped> {
+        let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
+        let cell = self.cell(&keyspace, &key);
+        let operation = {
+            let mut state = self.opening.storm.state();
+            u32::try_from(state.history.of(doing.txn).operations.len()).expect("fewer than 2^32 operations")
+        };
+        let value = Value { stamp: Stamp { txn: doing.txn, operation }, body };
+        let bytes = encode(&value);
+        let done = match writer {
+            Writer::Transaction(txn) => txn.put(&keyspace, &key, &bytes),
+            Writer::Batch(batch) => batch.put(keyspace.id(), &key, &bytes).map_err(Error::from),
+        };
+        self.note(doing, done, Operation::Put { cell, value })
+    }
+
+    /// Notes an operation that was taken.
+    fn note(&self, doing: &Doing, done: Result<(), Error>, operation: Operation) -> Result<(), Stopped> {
+        if self.answered(Some(done), "writing within a transaction")?.is_some() {
+            self.opening.storm.state().history.did(doing.txn, operation);
+        }
+        Ok(())
+    }
+
+    fn cell(&self, keyspace: &Keyspace, key: &[u8]) -> Cell {
+        Cell { keyspace: keyspace.id().get(), key: key.into() }
+    }
+
+    fn key(&self, index: u16) -> Vec<u8> {
+        super::script::key_of(index % self.opening.storm.script.keys.max(1))
+    }
+
+    async fn make_durable(&self, patience: Option<u8>, how: Call) -> Result<(), Stopped> {
+        let last = self.opening.db.last_seq().get();
+        let done = match how {
+            Call::Flush => within(patience, self.opening.db.flush()).await,
+            _ => within(patience, async { self.opening.db.sync().await.map(drop) }).await,
+        };
+        if self.answered(done, "making everything durable")?.is_some() {
+            self.opening.storm.passes(crate::history::Milestone::Synced(last));
+        }
+        Ok(())
+    }
+}
+
+fn durability_of(durable: Durable) -> Durability {
+    match durable {
+        Durable::Buffered => Durability::Buffered,
+        Durable::Flush => Durability::Flush,
+        Durable::Sync => Durability::Sync,
+    }
+}

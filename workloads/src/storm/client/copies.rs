@@ -1,0 +1,141 @@
+//! Keyspaces that come and go, copies of the database, and a look from beside.
+
+use holdfast::{Db, Error, Scan};
+
+use super::Client;
+use crate::history::{Durable, Ending, Interval, Milestone, Operation, Promise};
+use crate::storm::script::KEYSPACES;
+use crate::storm::{Stopped, within};
+
+impl Client {
+    pub(super) async fn create_keyspace(&self, slot: u8, patience: Option<u8>) -> Result<(), Stopped> {
+        let slot = slot % KEYSPACES.len() as u8;
+        if self.keyspace(slot).is_some() {
+            return Ok(());
+        }
+        let storm = &self.opening.storm;
+        storm.passes(Milestone::Creating(slot));
+        let options = storm.settings.keyspace_options();
+        let created = self.opening.db.create_keyspace(KEYSPACES[usize::from(slot)], options);
+        match within(patience, created).await {
+            // Another client was faster.
+            Some(Err(Error::Invalid(_))) => Ok(()),
+            created => {
+                if let Some(keyspace) = self.answered(created, "creating a keyspace")? {
+                    storm.passes(Milestone::Created(slot, keyspace.id().get()));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn drop_keyspace(&self, slot: u8, patience: Option<u8>) -> Result<(), Stopped> {
+        let slot = slot % KEYSPACES.len() as u8;
+        // The default keyspace stays: an opening would make it anew.
+        let Some(keyspace) = self.keyspace(slot).filter(|_| slot != 0) else { return Ok(()) };
+        let storm = &self.opening.storm;
+        let id = keyspace.id().get();
+        storm.passes(Milestone::Dropping(id));
+        match within(patience, self.opening.db.drop_keyspace(&keyspace)).await {
+            Some(Err(Error::Invalid(_))) => Ok(()),
+            dropped => {
+                if self.answered(dropped, "dropping a keyspace")?.is_some() {
+                    storm.passes(Milestone::Dropped(id));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a copy, opens it, reads all of it, and removes it.
+    pub(super) async fn copy(&self, by_bytes: bool, patience: Option<u8>) -> Result<(), Stopped> {
+        let storm = &self.opening.storm;
+        let number = {
+            let mut state = storm.state();
+            state.copies += 1;
+            state.copies
+        };
+        let mut name = self.opening.stage.dir().as_os_str().to_owned();
+        name.push(format!(".copy-{number}"));
+        let target = std::path::PathBuf::from(name);
+        let told = storm.state().newest_told;
+        let made = match by_bytes {
+            true => within(patience, self.opening.db.backup(&target)).await,
+            false => within(patience, self.opening.db.checkpoint(&target)).await,
+        };
+        if let Some(info) = self.answered(made, "making a copy")? {
+            let opened = Db::open_in(self.opening.env.clone(), &target, storm.settings.options()).await;
+            if let Some(copy) = self.answered(Some(opened), "opening a copy")? {
+                let doing = self.begin(Promise::View, Durable::Buffered, None);
+                self.note_view(&doing, info.seq, told);
+                let walked = self.read_all(&doing, &copy).await;
+                storm.state().history.ends(doing.txn, Ending::Committed(info.seq.get()));
+                let closed = copy.close().await;
+                walked?;
+                self.answered(Some(closed), "closing a copy")?;
+            }
+        }
+        self.remove_all(&target).await;
+        Ok(())
+    }
+
+    async fn read_all(&self, doing: &super::Doing, copy: &Db) -> Result<(), Stopped> {
+        for info in copy.keyspaces().unwrap_or_default() {
+            let Ok(keyspace) = copy.keyspace(&info.name) else { continue };
+            let walked = match keyspace.scan(Scan::all()).await {
+                Ok(mut cursor) => cursor.collect().await,
+                Err(error) => Err(error),
+            };
+            if let Some(entries) = self.answered(Some(walked), "reading a copy")? {
+                self.note_all(doing, info.id.get(), entries);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_all(&self, doing: &super::Doing, keyspace: u32, entries: Vec<(Vec<u8>, Vec<u8>)>) {
+        let storm = &self.opening.storm;
+        let found = storm.decoded(entries);
+        let scan =
+            Operation::Scan { keyspace, interval: Interval::ALL, reverse: false, found, complete: true };
+        storm.state().history.did(doing.txn, scan);
+    }
+
+    /// What a process beside the writer sees.
+    pub(super) async fn look_beside(&self) -> Result<(), Stopped> {
+        let storm = &self.opening.storm;
+        let env = self.opening.env.clone();
+        let opened = Db::open_read_only_in(env, self.opening.stage.dir(), storm.settings.options()).await;
+        let Some(beside) = self.answered(Some(opened), "opening read-only")? else { return Ok(()) };
+        let doing = self.begin(Promise::View, Durable::Buffered, None);
+        let snapshot = beside.snapshot();
+        storm.state().history.of(doing.txn).view = Some(snapshot.seq().get());
+        for info in beside.keyspaces() {
+            let Ok(keyspace) = beside.keyspace(&info.name) else { continue };
+            let walked = match snapshot.scan(&keyspace, Scan::all()).await {
+                Ok(mut cursor) => cursor.collect().await,
+                Err(error) => Err(error),
+            };
+            match walked {
+                // The writer took a file away: that is what `refresh` is for.
+                Err(Error::Stale(_)) => break,
+                walked => {
+                    if let Some(entries) = self.answered(Some(walked), "reading from beside")? {
+                        self.note_all(&doing, info.id.get(), entries);
+                    }
+                }
+            }
+        }
+        storm.state().history.ends(doing.txn, Ending::Committed(snapshot.seq().get()));
+        Ok(())
+    }
+
+    /// Removes a directory of files, as far as the disk lets it.
+    async fn remove_all(&self, dir: &std::path::Path) {
+        let disk = self.opening.env.disk();
+        for entry in disk.list(dir).await.unwrap_or_default() {
+            let _ = disk.remove(&dir.join(entry.name)).await;
+        }
+        let _ = disk.remove_dir(dir).await;
+    }
+}

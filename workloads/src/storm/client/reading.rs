@@ -1,0 +1,355 @@
+//! Reads, and writes that depend on them.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use holdfast::{Error, Keyspace, Scan, Seq, Txn};
+
+use super::{Client, Doing, Reader, Writer};
+use crate::history::{Body, Cell, Durable, Ending, Interval, Operation, Promise, Value};
+use crate::oracle::Wrong;
+use crate::storm::script::{Action, Shape, View, Walk};
+use crate::storm::value::{decode, longer};
+use crate::storm::{BALANCE, Stopped, Storm, within};
+
+/// Where the queue's elements stand: a letter and their number.
+const QUEUE: u8 = b'q';
+
+impl Client {
+    pub(super) async fn read(
+        &self,
+        view: View,
+        actions: &[Action],
+        patience: Option<u8>,
+    ) -> Result<(), Stopped> {
+        let told = self.opening.storm.state().newest_told;
+        let snapshot = match view {
+            View::Now => {
+                for action in actions {
+                    self.read_now(action, patience).await?;
+                }
+                return Ok(());
+            }
+            View::Snapshot => self.opening.db.snapshot(),
+            View::Past(back) => match self.past(back)? {
+                Some(snapshot) => snapshot,
+                None => return Ok(()),
+            },
+        };
+        let doing = self.begin(Promise::View, Durable::Buffered, patience);
+        let least = if view == View::Snapshot { told } else { 0 };
+        self.note_view(&doing, snapshot.seq(), least);
+        for action in actions {
+            self.look_up(&doing, &Reader::Snapshot(&snapshot), action).await?;
+        }
+        let seq = snapshot.seq().get();
+        self.opening.storm.state().history.ends(doing.txn, Ending::Committed(seq));
+        Ok(())
+    }
+
+    /// A read that is not told its view.
+    async fn read_now(&self, action: &Action, patience: Option<u8>) -> Result<(), Stopped> {
+        let doing = self.begin(Promise::View, Durable::Buffered, patience);
+        let told = self.opening.storm.state().newest_told;
+        self.note_view(&doing, self.opening.db.last_seq(), told);
+        self.look_up(&doing, &Reader::Now, action).await?;
+        let last = self.opening.db.last_seq().get();
+        let mut state = self.opening.storm.state();
+        state.history.of(doing.txn).view_at_most = Some(last);
+        state.history.ends(doing.txn, Ending::Committed(last));
+        Ok(())
+    }
+
+    /// A snapshot of so many commits back, if it is kept.
+    fn past(&self, back: u16) -> Result<Option<holdfast::Snapshot>, Stopped> {
+        let asked = self.opening.db.last_seq().get().saturating_sub(u64::from(back));
+        match self.opening.db.at(Seq::new(asked)) {
+            Ok(snapshot) if snapshot.seq().get() == asked => Ok(Some(snapshot)),
+            Ok(snapshot) => {
+                let what = format!("asked for the state of commit {asked}, given that of {}", snapshot.seq());
+                self.opening.storm.wrong(Wrong::NonRepeatableRead, what);
+                Ok(None)
+            }
+            Err(Error::TooOld { oldest, .. }) => {
+                let retained = self.opening.storm.settings.retained();
+                if u64::from(back) <= retained {
+                    let what = format!(
+                        "commit {asked}, {back} back, is too old, though {retained} are retained; the oldest is {oldest}"
+                    );
+                    self.opening.storm.wrong(Wrong::Unavailable, what);
+                }
+                Ok(None)
+            }
+            Err(error) => self.answered::<()>(Some(Err(error)), "reading the past").map(|_| None),
+        }
+    }
+
+    async fn look_up(&self, doing: &Doing, reader: &Reader<'_>, action: &Action) -> Result<(), Stopped> {
+        match *action {
+            Action::Get(slot, key) => self.get(doing, reader, (slot, &self.key(key))).await.map(drop),
+            Action::Scan(slot, walk) => self.scan(doing, reader, slot, &walk).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a key. `None` if there is no answer.
+    async fn get(
+        &self,
+        doing: &Doing,
+        reader: &Reader<'_>,
+        (slot, key): (u8, &[u8]),
+    ) -> Result<Option<Option<Value>>, Stopped> {
+        let Some(keyspace) = self.keyspace(slot) else { return Ok(None) };
+        let answer = match reader {
+            Reader::Now => within(doing.patience, keyspace.get(key)).await,
+            Reader::Snapshot(snapshot) => within(doing.patience, snapshot.get(&keyspace, key)).await,
+            Reader::Transaction(txn) => within(doing.patience, txn.get(&keyspace, key)).await,
+        };
+        let cell = Cell { keyspace: keyspace.id().get(), key: key.into() };
+        let Some(found) = self.answer_of(doing, answer, "reading a key")? else { return Ok(None) };
+        let storm = &self.opening.storm;
+        let found = found.and_then(|bytes| storm.decoded_value(key, &bytes));
+        let mut state = storm.state();
+        state.counts.read_since_opening += 1;
+        state.history.did(doing.txn, Operation::Get { cell, found: found.clone() });
+        Ok(Some(found))
+    }
+
+    /// As `answered`; without an answer the transaction is blurred.
+    fn answer_of<T>(
+        &self,
+        doing: &Doing,
+        answer: Option<Result<T, Error>>,
+        what: &str,
+    ) -> Result<Option<T>, Stopped> {
+        let answer = self.answered(answer, what)?;
+        if answer.is_none() {
+            self.opening.storm.state().history.of(doing.txn).blurred = true;
+        }
+        Ok(answer)
+    }
+
+    async fn scan(
+        &self,
+        doing: &Doing,
+        reader: &Reader<'_>,
+        slot: u8,
+        walk: &Walk,
+    ) -> Result<Option<Vec<(Arc<[u8]>, Value)>>, Stopped> {
+        let Some(keyspace) = self.keyspace(slot) else { return Ok(None) };
+        let (scan, interval) = self.scan_of(walk);
+        self.walk(doing, reader, &keyspace, (scan, interval, walk)).await
+    }
+
+    async fn walk(
+        &self,
+        doing: &Doing,
+        reader: &Reader<'_>,
+        keyspace: &Keyspace,
+        (scan, interval, walk): (Scan, Interval, &Walk),
+    ) -> Result<Option<Vec<(Arc<[u8]>, Value)>>, Stopped> {
+        let opened = match reader {
+            Reader::Now => within(doing.patience, keyspace.scan(scan)).await,
+            Reader::Snapshot(snapshot) => within(doing.patience, snapshot.scan(keyspace, scan)).await,
+            Reader::Transaction(txn) => within(doing.patience, txn.scan(keyspace, scan)).await,
+        };
+        let Some(mut cursor) = self.answer_of(doing, opened, "opening a walk")? else { return Ok(None) };
+        let mut entries = Vec::new();
+        let steps = walk.steps.map_or(usize::MAX, usize::from);
+        let mut complete = false;
+        while entries.len() < steps {
+            let next = within(doing.patience, async {
+                let entry = cursor.next().await?;
+                Ok(entry.map(|entry| (entry.key.to_vec(), entry.value.to_vec())))
+            });
+            match self.answer_of(doing, next.await, "a step of a walk")? {
+                None => break,
+                Some(Some(entry)) => entries.push(entry),
+                Some(None) => {
+                    complete = walk.limit.is_none_or(|limit| entries.len() < usize::from(limit));
+                    break;
+                }
+            }
+        }
+        let storm = &self.opening.storm;
+        let found = storm.decoded(entries);
+        let mut state = storm.state();
+        state.counts.read_since_opening += found.len() as u64;
+        // Of a walk that found nothing and was given up nothing is known.
+        if complete || !found.is_empty() {
+            let (keyspace, reverse) = (keyspace.id().get(), walk.reverse);
+            let operation = Operation::Scan { keyspace, interval, reverse, found: found.clone(), complete };
+            state.history.did(doing.txn, operation);
+        }
+        Ok(Some(found))
+    }
+
+    fn scan_of(&self, walk: &Walk) -> (Scan, Interval) {
+        let (mut scan, interval) = match walk.shape {
+            Shape::Everything => (Scan::all(), Interval::ALL),
+            Shape::Prefix { key, bytes } => {
+                let mut prefix = self.key(key);
+                prefix.truncate(usize::from(bytes));
+                let end = match prefix.iter().rposition(|byte| *byte < 0xff) {
+                    Some(at) => Bound::Excluded([&prefix[..at], &[prefix[at] + 1]].concat().into()),
+                    None => Bound::Unbounded,
+                };
+                (Scan::prefix(&prefix), Interval { start: Bound::Included(prefix.into()), end })
+            }
+            Shape::Between { from, with_from, to, with_to } => {
+                let bound = |key: u16, included: bool| match included {
+                    true => Bound::Included(self.key(key)),
+                    false => Bound::Excluded(self.key(key)),
+                };
+                let (start, end) = (bound(from, with_from), bound(to, with_to));
+                let shared = |bound: &Bound<Vec<u8>>| bound.as_ref().map(|key| Arc::<[u8]>::from(&key[..]));
+                let interval = Interval { start: shared(&start), end: shared(&end) };
+                (Scan::range::<Vec<u8>>((start, end)), interval)
+            }
+            Shape::After(key) => {
+                let behind = Bound::Excluded(Arc::<[u8]>::from(self.key(key)));
+                let interval = match walk.reverse {
+                    true => Interval { start: Bound::Unbounded, end: behind },
+                    false => Interval { start: behind, end: Bound::Unbounded },
+                };
+                (Scan::all().after(self.key(key)), interval)
+            }
+        };
+        if walk.reverse {
+            scan = scan.reverse();
+        }
+        if let Some(limit) = walk.limit {
+            scan = scan.limit(u64::from(limit));
+        }
+        (scan, interval)
+    }
+
+    /// An action of a transaction that reads, and may write what it read.
+    pub(super) async fn act_on_reads(
+        &self,
+        doing: &Doing,
+        txn: &mut Txn,
+        action: &Action,
+    ) -> Result<(), Stopped> {
+        match *action {
+            Action::Move(slot, from, to, amount) => {
+                let (from, to) = (self.key(from), self.key(to));
+                if from == to {
+                    return Ok(());
+                }
+                let Some(has) = self.get(doing, &Reader::Transaction(txn), (slot, &from)).await? else {
+                    return Ok(());
+                };
+                let Some(gets) = self.get(doing, &Reader::Transaction(txn), (slot, &to)).await? else {
+                    return Ok(());
+                };
+                let (has, gets) = (number_in(has, BALANCE), number_in(gets, BALANCE));
+                let amount = i64::from(amount);
+                if has >= amount {
+                    let mut writer = Writer::Transaction(txn);
+                    self.put(doing, &mut writer, (slot, from), Body::Number(has - amount))?;
+                    self.put(doing, &mut writer, (slot, to), Body::Number(gets + amount))?;
+                }
+                Ok(())
+            }
+            Action::Append(slot, key) => {
+                let key = self.key(key);
+                let Some(found) = self.get(doing, &Reader::Transaction(txn), (slot, &key)).await? else {
+                    return Ok(());
+                };
+                let list = match found.map(|value| value.body) {
+                    Some(Body::List(list)) => list,
+                    _ => Arc::from([]),
+                };
+                let list = Body::List(longer(&list, doing.txn));
+                self.put(doing, &mut Writer::Transaction(txn), (slot, key), list)
+            }
+            Action::Increment(slot, key) => {
+                let key = self.key(key);
+                let Some(found) = self.get(doing, &Reader::Transaction(txn), (slot, &key)).await? else {
+                    return Ok(());
+                };
+                let number = Body::Number(number_in(found, 0) + 1);
+                self.put(doing, &mut Writer::Transaction(txn), (slot, key), number)
+            }
+            Action::Push(slot) => self.push(doing, txn, slot).await,
+            Action::Pop(slot) => self.pop(doing, txn, slot).await,
+            _ => self.look_up(doing, &Reader::Transaction(txn), action).await,
+        }
+    }
+
+    async fn push(&self, doing: &Doing, txn: &mut Txn, slot: u8) -> Result<(), Stopped> {
+        let Some(last) = self.queue_end(doing, txn, slot, true).await? else { return Ok(()) };
+        let number = last.map_or(0, |key| element_of(&key) + 1);
+        let key = [&[QUEUE][..], &number.to_be_bytes()].concat();
+        self.put(doing, &mut Writer::Transaction(txn), (slot, key), Body::Number(i64::from(doing.txn)))
+    }
+
+    async fn pop(&self, doing: &Doing, txn: &mut Txn, slot: u8) -> Result<(), Stopped> {
+        let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
+        let Some(Some(key)) = self.queue_end(doing, txn, slot, false).await? else { return Ok(()) };
+        let deleted = txn.delete(&keyspace, &key);
+        let cell = Cell { keyspace: keyspace.id().get(), key };
+        self.note(doing, deleted, Operation::Delete { cell })
+    }
+
+    /// The last element of the queue, or the first. `None` if there is no answer.
+    async fn queue_end(
+        &self,
+        doing: &Doing,
+        txn: &Txn,
+        slot: u8,
+        last: bool,
+    ) -> Result<Option<Option<Arc<[u8]>>>, Stopped> {
+        let Some(keyspace) = self.keyspace(slot) else { return Ok(None) };
+        let walk = Walk { shape: Shape::Everything, reverse: last, limit: Some(1), steps: None };
+        let interval = Interval {
+            start: Bound::Included(Arc::from([QUEUE])),
+            end: Bound::Excluded(Arc::from([QUEUE + 1])),
+        };
+        let mut scan = Scan::prefix([QUEUE]).limit(1);
+        if last {
+            scan = scan.reverse();
+        }
+        let found = self.walk(doing, &Reader::Transaction(txn), &keyspace, (scan, interval, &walk)).await?;
+        let blurred = self.opening.storm.state().history.of(doing.txn).blurred;
+        Ok(found.filter(|_| !blurred).map(|found| found.into_iter().next().map(|(key, _)| key)))
+    }
+}
+
+/// The number of a queue's element.
+fn element_of(key: &[u8]) -> u32 {
+    key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+fn number_in(value: Option<Value>, otherwise: i64) -> i64 {
+    match value.map(|value| value.body) {
+        Some(Body::Number(number)) => number,
+        _ => otherwise,
+    }
+}
+
+impl Storm {
+    /// What some entries say; one that nobody can have written is wrong.
+    pub(in crate::storm) fn decoded(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Arc<[u8]>, Value)> {
+        let decoded = entries.into_iter().filter_map(|(key, bytes)| {
+            let value = self.decoded_value(&key, &bytes)?;
+            Some((key.into(), value))
+        });
+        decoded.collect()
+    }
+
+    fn decoded_value(&self, key: &[u8], bytes: &[u8]) -> Option<Value> {
+        let value = decode(bytes);
+        if value.is_none() {
+            let shown = &bytes[..bytes.len().min(24)];
+            let what = format!(
+                "key {} has {} bytes that nobody wrote: {shown:02x?}",
+                key.escape_ascii(),
+                bytes.len()
+            );
+            self.wrong(Wrong::Garbage, what);
+        }
+        value
+    }
+}

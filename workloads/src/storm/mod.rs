@@ -1,0 +1,164 @@
+//! A storm: clients carry out a script on a database that is ended and opened again and again, and everything they see
+//! is written down.
+//!
+//! ```text
+//! settings + script -> opening -> clients -> history -> oracles
+//!                         ^ stage: faults, crashes
+//! ```
+//! What outlives the process stands in [`Storm`]: the history, how far each client is, what was found wrong at once. One
+//! call of [`Storm::live`] is one opening. It ends when the script does, when the stage says so, when the database takes
+//! no more writes, or with its process in the middle of anything; then the next one goes on. The client whose step was
+//! cut off goes on with the one after it.
+
+pub mod draw;
+pub mod script;
+pub mod settings;
+mod stage;
+mod opening;
+mod client;
+pub mod value;
+
+use std::sync::Arc;
+
+use holdfast::Error;
+use holdfast::sync::{Mutex, MutexGuard};
+
+use crate::history::History;
+use crate::oracle::{Violation, Wrong};
+
+pub use draw::Workload;
+pub use opening::Ended;
+pub use script::Script;
+pub use settings::Settings;
+pub use stage::{Cue, End, Stage};
+
+/// What a key has that nothing was ever moved to or from.
+pub const BALANCE: i64 = 1000;
+
+/// What is counted over a whole storm.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Steps that clients began.
+    pub steps: u64,
+    /// Actions and calls that were answered.
+    pub operations: u64,
+    /// Commits with writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Conflicts.
+    pub conflicts: u64,
+    /// Calls that were refused for another reason.
+    pub refused: u64,
+    /// Openings; the first is one of them.
+    pub openings: u64,
+    /// Memtables that became tables.
+    pub flushes: u64,
+    /// Compactions.
+    pub compactions: u64,
+    /// Most levels of a keyspace that had tables at once.
+    pub levels: u64,
+    /// Futures dropped before their end.
+    pub dropped: u64,
+    /// Entries that came out of reads since the last opening.
+    pub read_since_opening: u64,
+}
+
+/// What outlives the process.
+pub struct Storm {
+    settings: Settings,
+    script: Script,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    history: History,
+    counts: Counts,
+    violations: Vec<Violation>,
+    /// By client: its next step.
+    next: Vec<usize>,
+    /// The newest commit that a client was told of.
+    newest_told: u64,
+    /// A name for each further directory.
+    copies: u64,
+}
+
+/// Violations beyond this many say nothing new.
+const VIOLATIONS_MAX: usize = 8;
+
+/// The database takes no more writes: it has to be opened again.
+#[derive(Debug)]
+struct Stopped;
+
+impl Storm {
+    /// A storm that has not begun.
+    pub fn new(settings: Settings, script: Script) -> Arc<Self> {
+        let next = vec![0; script.clients.len()];
+        Arc::new(Self { settings, script, state: Mutex::new(State { next, ..State::default() }) })
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        self.state().counts
+    }
+
+    /// Takes what was seen, and what was found wrong on the way.
+    pub fn take(&self) -> (History, Vec<Violation>) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.history), std::mem::take(&mut state.violations))
+    }
+
+    /// Notes something of the outside in the history.
+    pub fn passes(&self, milestone: crate::history::Milestone) {
+        self.state().history.passes(milestone);
+    }
+
+    /// True once something was found wrong: to go on would show nothing new.
+    pub fn is_lost(&self) -> bool {
+        !self.state().violations.is_empty()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Notes that something is wrong.
+    pub fn wrong(&self, wrong: Wrong, what: String) {
+        let mut state = self.state();
+        if state.violations.len() < VIOLATIONS_MAX {
+            state.violations.push(Violation { wrong, what });
+        }
+    }
+
+    /// Sorts an error that a call was given beside its own: it is either a fault's doing, or wrong.
+    fn judge(&self, stage: &dyn Stage, error: &Error, doing: &str) -> Result<(), Stopped> {
+        self.state().counts.refused += 1;
+        match error {
+            // The clients of an opening that is about to end may be late.
+            Error::Closed | Error::Busy(_) => Ok(()),
+            _ if !stage.explains(error) => {
+                self.wrong(Wrong::Unavailable, format!("{doing}: {error}, though no fault explains it"));
+                Err(Stopped)
+            }
+            Error::Stopped(_) => Err(Stopped),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Gives up a future that was polled so often without an end.
+async fn within<F: Future>(patience: Option<u8>, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut left = patience;
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => match &mut left {
+            Some(0) => std::task::Poll::Ready(None),
+            Some(polls) => {
+                *polls -= 1;
+                std::task::Poll::Pending
+            }
+            None => std::task::Poll::Pending,
+        },
+    })
+    .await
+}

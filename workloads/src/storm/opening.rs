@@ -1,0 +1,249 @@
+//! One opening: open, look at everything, let the clients go on, and come to an end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use holdfast::env::Env;
+use holdfast::sync::{Mutex, oneshot};
+use holdfast::{Db, Error, Metric, MetricValue, Snapshot};
+
+use super::client::Client;
+use super::script::KEYSPACES;
+use super::{End, Stage, Storm};
+use crate::history::{Durable, Ending, Interval, Milestone, Operation, Promise, SURVEYOR};
+use crate::oracle::Wrong;
+
+/// How an opening ended, if its process did not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// There is more to do after the next opening.
+    OpenAgain,
+    /// The script is over.
+    Finished,
+}
+
+/// An opening under way.
+pub(super) struct Opening {
+    pub(super) storm: Arc<Storm>,
+    pub(super) stage: Arc<dyn Stage>,
+    pub(super) env: Arc<dyn Env>,
+    pub(super) db: Db,
+    pub(super) number: u32,
+    is_over: AtomicBool,
+    end: Mutex<Option<End>>,
+    /// Flushes and compactions of this opening that the counts know of.
+    counted: Mutex<(u64, u64)>,
+}
+
+impl Opening {
+    /// No client begins a further step.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Lets the opening end once each client has ended its step.
+    pub(super) fn end_with(&self, end: End) {
+        self.end.lock().get_or_insert(end);
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How long an opening waits for the lock that the tasks of the last one may still hold.
+const LOCK_WAITS: u32 = 5000;
+const LOCK_WAIT_NS: u64 = 1_000_000;
+
+impl Storm {
+    /// One opening. `Err` if the database could not be opened for a reason that a fault explains.
+    pub async fn live(self: Arc<Self>, stage: Arc<dyn Stage>) -> Result<Ended, Error> {
+        let env = stage.env();
+        let db = match self.open(stage.as_ref(), &env).await {
+            Ok(db) => db,
+            Err(error) => {
+                // What explains it is the business of the judge.
+                let _ = self.judge(stage.as_ref(), &error, "opening the database");
+                return Err(error);
+            }
+        };
+        let number = self.note_opening(&db);
+        let storm = Arc::clone(&self);
+        let is_over = AtomicBool::new(false);
+        let (end, counted) = (Mutex::new(None), Mutex::new((0, 0)));
+        let opening = Arc::new(Opening { storm, stage, env, db, number, is_over, end, counted });
+        opening.survey(&opening.db.snapshot()).await;
+        opening.run_clients().await;
+        let ended = opening.come_to_an_end().await;
+        Ok(ended)
+    }
+
+    async fn open(&self, stage: &dyn Stage, env: &Arc<dyn Env>) -> Result<Db, Error> {
+        let mut waited = 0;
+        loop {
+            match Db::open_in(Arc::clone(env), stage.dir(), self.settings.options()).await {
+                Err(Error::Locked(_)) if waited < LOCK_WAITS => {
+                    waited += 1;
+                    env.sleep_until(env.now().after(LOCK_WAIT_NS)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn note_opening(&self, db: &Db) -> u32 {
+        let infos = db.keyspaces().unwrap_or_default();
+        let numbered = infos.iter().filter_map(|info| {
+            let slot = KEYSPACES.iter().position(|name| *name == info.name)?;
+            Some((u8::try_from(slot).ok()?, info.id.get()))
+        });
+        let keyspaces: Vec<(u8, u32)> = numbered.collect();
+        if keyspaces.len() != infos.len() {
+            self.wrong(Wrong::Structure, format!("an opening found keyspaces of strange names: {infos:?}"));
+        }
+        let last = db.last_seq().get();
+        let mut state = self.state();
+        state.history.passes(Milestone::Opened(last, keyspaces));
+        state.newest_told = state.newest_told.max(last);
+        state.counts.openings += 1;
+        state.counts.read_since_opening = 0;
+        u32::try_from(state.counts.openings - 1).expect("fewer than 2^32 openings")
+    }
+}
+
+impl Opening {
+    /// Reads everything at a snapshot, for the oracles.
+    pub(super) async fn survey(&self, snapshot: &Snapshot) {
+        let number = {
+            let mut state = self.storm.state();
+            let number = state.history.begin(SURVEYOR, self.number, Promise::View, Durable::Buffered);
+            state.history.of(number).view = Some(snapshot.seq().get());
+            number
+        };
+        for info in self.db.keyspaces().unwrap_or_default() {
+            let Ok(keyspace) = self.db.keyspace(&info.name) else { continue };
+            let walked = match snapshot.scan(&keyspace, holdfast::Scan::all()).await {
+                Ok(mut cursor) => cursor.collect().await,
+                Err(error) => Err(error),
+            };
+            match walked {
+                Ok(entries) => {
+                    let found = self.storm.decoded(entries);
+                    let keyspace = info.id.get();
+                    let interval = Interval::ALL;
+                    let scan = Operation::Scan { keyspace, interval, reverse: false, found, complete: true };
+                    self.storm.state().history.did(number, scan);
+                }
+                Err(error) => {
+                    if self.storm.judge(self.stage.as_ref(), &error, "reading everything").is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        let view = snapshot.seq().get();
+        self.storm.state().history.ends(number, Ending::Committed(view));
+    }
+
+    /// Runs all clients until each has nothing more to do in this opening.
+    async fn run_clients(self: &Arc<Self>) {
+        let mut running = Vec::new();
+        for number in 0..self.storm.script.clients.len() {
+            let (done, told) = oneshot::channel();
+            let client = Client::new(Arc::clone(self), number);
+            let future = async move {
+                client.run().await;
+                let _ = done.send(());
+            };
+            self.stage.spawn("client", Box::pin(future));
+            running.push(told);
+        }
+        for told in running {
+            // A client that is dropped takes the process with it.
+            let _ = told.await;
+        }
+    }
+
+    async fn come_to_an_end(self: Arc<Self>) -> Ended {
+        self.look();
+        let end = *self.end.lock();
+        let has_more = {
+            let state = self.storm.state();
+            state.next.iter().zip(&self.storm.script.clients).any(|(next, steps)| *next < steps.len())
+        };
+        if !has_more && end.is_none() && !self.storm.is_lost() {
+            self.find_nothing_left().await;
+        }
+        let ended = if has_more { Ended::OpenAgain } else { Ended::Finished };
+        let milestone = match end {
+            Some(End::Drop) => Milestone::Killed,
+            Some(End::Close) | None => match self.db.clone().close().await {
+                Ok(()) => Milestone::Closed,
+                Err(error) => {
+                    let _ = self.storm.judge(self.stage.as_ref(), &error, "closing");
+                    Milestone::Killed
+                }
+            },
+        };
+        self.storm.passes(milestone);
+        ended
+    }
+
+    /// After the last step: everything works, and nothing is left over.
+    async fn find_nothing_left(&self) {
+        if let Err(wrong) = self.settle().await {
+            self.storm.wrong(Wrong::Unavailable, format!("after the last step: {wrong}"));
+            return;
+        }
+        let (_, readers) = self.db.oldest_reader();
+        if readers != 0 {
+            self.storm
+                .wrong(Wrong::LeakedFile, format!("{readers} readers are registered, but none is left"));
+        }
+        let of_transactions = |metric: &&Metric| {
+            metric.name == "holdfast_memory_bytes" && metric.labels.iter().any(|(_, of)| of == "transaction")
+        };
+        let metrics = self.db.metrics();
+        let charged = metrics.all.iter().find(of_transactions).map(|metric| metric.value.clone());
+        if charged != Some(MetricValue::Gauge(0)) {
+            let what = format!("{charged:?} bytes are charged to transactions, but none is left");
+            self.storm.wrong(Wrong::LeakedFile, what);
+        }
+        self.survey(&self.db.snapshot()).await;
+        self.verify("at the end").await;
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        self.db.flush().await?;
+        self.db.wait_idle().await
+    }
+
+    /// Every checksum and every file; what no fault explains is wrong.
+    pub(super) async fn verify(&self, when: &str) {
+        let report = match self.db.verify().await {
+            Ok(report) => report,
+            Err(error) => {
+                let _ = self.storm.judge(self.stage.as_ref(), &error, "verifying");
+                return;
+            }
+        };
+        for problem in &report.problems {
+            let error = Error::Corrupt { file: problem.file.clone(), offset: 0, what: problem.what.clone() };
+            if !self.stage.explains(&error) {
+                let what = format!("verify, {when}: {}: {}", problem.file.display(), problem.what);
+                self.storm.wrong(Wrong::Structure, what);
+            }
+        }
+    }
+
+    /// Adds to the counts what happened since the last look.
+    pub(super) fn look(&self) {
+        let metrics = self.db.metrics();
+        let infos = self.db.keyspaces().unwrap_or_default();
+        let levels =
+            infos.iter().map(|info| info.levels.iter().filter(|level| level.tables > 0).count() as u64);
+        let now = (metrics.number("holdfast_flushes_total"), metrics.number("holdfast_compactions_total"));
+        let before = std::mem::replace(&mut *self.counted.lock(), now);
+        let mut state = self.storm.state();
+        state.counts.flushes += now.0 - before.0;
+        state.counts.compactions += now.1 - before.1;
+        state.counts.levels = state.counts.levels.max(levels.max().unwrap_or(0));
+    }
+}

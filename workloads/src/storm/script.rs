@@ -1,0 +1,237 @@
+//! What clients do: a language of steps that every workload is written in.
+//!
+//! A step is a transaction, a single call, or a wait. It names keys and keyspaces by small numbers, so that any list of
+//! steps is a script that can run: what is not there makes a step do nothing. That is what lets a script be cut to
+//! pieces and still mean what it meant. Writes that depend on reads are actions of their own ([`Action::Move`],
+//! [`Action::Append`]), for the same reason.
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::Durable;
+
+/// What a step reads through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum View {
+    /// Each read by itself.
+    Now,
+    /// One snapshot for all reads of the step.
+    Snapshot,
+    /// The state so many commits back.
+    Past(u16),
+}
+
+/// How a transaction is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// `Isolation::Snapshot`.
+    Snapshot,
+    /// `Isolation::Serializable`.
+    Serializable,
+}
+
+/// What becomes of a transaction at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// It is committed.
+    Commit,
+    /// It is rolled back.
+    RollBack,
+}
+
+/// What is walked over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// All keys.
+    Everything,
+    /// Keys that start with the first bytes of this key.
+    Prefix {
+        /// This key.
+        key: u16,
+        /// So many bytes of it.
+        bytes: u8,
+    },
+    /// From one key to another, in whichever order, each included or not.
+    Between {
+        /// One end.
+        from: u16,
+        /// It is included.
+        with_from: bool,
+        /// The other.
+        to: u16,
+        /// It is included.
+        with_to: bool,
+    },
+    /// What comes behind a key in the direction of the walk.
+    After(u16),
+}
+
+/// A walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Walk {
+    /// Over what.
+    pub shape: Shape,
+    /// From the upper end.
+    pub reverse: bool,
+    /// The scan's own limit.
+    pub limit: Option<u8>,
+    /// Whoever walks stops after so many entries.
+    pub steps: Option<u8>,
+}
+
+/// One thing that a step does. Keyspaces and keys are taken modulo what there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Reads a key.
+    Get(u8, u16),
+    /// Walks.
+    Scan(u8, Walk),
+    /// Writes a value of so many bytes.
+    Put(u8, u16, u32),
+    /// Deletes a key.
+    Delete(u8, u16),
+    /// Deletes from one key up to another, which stays.
+    DeleteRange(u8, u16, u16),
+    /// Reads two balances and moves an amount from the first to the second, if the first has it. A key without a
+    /// balance has [`crate::storm::BALANCE`] of it.
+    Move(u8, u16, u16, u16),
+    /// Reads a list and writes it longer by one element.
+    Append(u8, u16),
+    /// Reads a number and writes it greater by one.
+    Increment(u8, u16),
+    /// Puts an element at the end of the queue.
+    Push(u8),
+    /// Takes the element at the queue's head.
+    Pop(u8),
+}
+
+impl Action {
+    /// True if it needs a transaction's view, for it reads or depends on what it reads.
+    pub fn reads(&self) -> bool {
+        !matches!(self, Self::Put(..) | Self::Delete(..) | Self::DeleteRange(..))
+    }
+
+    /// True if it may write.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Get(..) | Self::Scan(..))
+    }
+}
+
+/// What a client does in one go.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// A transaction.
+    Transact {
+        /// How it is protected.
+        level: Level,
+        /// What its commit promises.
+        durable: Durable,
+        /// What it does; another client may come between any two.
+        actions: Vec<Action>,
+        /// How it ends.
+        finish: Finish,
+    },
+    /// Writes, all or none, checked against nobody. What reads is left out.
+    Batch {
+        /// What it promises.
+        durable: Durable,
+        /// What it writes.
+        actions: Vec<Action>,
+    },
+    /// Reads. What writes is left out.
+    Read {
+        /// Through what.
+        view: View,
+        /// What it reads.
+        actions: Vec<Action>,
+    },
+    /// Flushes everything to tables.
+    Flush,
+    /// Compacts everything.
+    Compact,
+    /// Makes everything so far durable.
+    Sync,
+    /// Waits so many microseconds.
+    Wait(u32),
+    /// Creates the keyspace of this number, unless it is there.
+    CreateKeyspace(u8),
+    /// Drops the keyspace of this number; that of number 0 stays.
+    DropKeyspace(u8),
+    /// Makes a checkpoint in another directory, opens it, compares all of it, and removes it.
+    Checkpoint,
+    /// The same by copying.
+    Backup,
+    /// Verifies every file.
+    Verify,
+    /// Opens the directory read-only beside the writer and reads all of it.
+    Look,
+}
+
+/// A call, and how long its futures are kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// What is done.
+    pub call: Call,
+    /// Each future of it is dropped when it has been polled so often without an end. `None` lets all of them end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u8>,
+}
+
+impl Step {
+    /// A call whose futures are awaited to their end.
+    pub fn patient(call: Call) -> Self {
+        Self { call, patience: None }
+    }
+
+    /// Its actions, or the one call.
+    pub fn operations(&self) -> u64 {
+        match &self.call {
+            Call::Transact { actions, .. } | Call::Batch { actions, .. } | Call::Read { actions, .. } => {
+                actions.len() as u64
+            }
+            _ => 1,
+        }
+    }
+}
+
+/// A script: the steps of each client.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Script {
+    /// How many keys there are in a keyspace, at least 1.
+    pub keys: u16,
+    /// By client.
+    pub clients: Vec<Vec<Step>>,
+}
+
+impl Script {
+    /// Steps of all clients.
+    pub fn steps(&self) -> u64 {
+        self.clients.iter().map(|steps| steps.len() as u64).sum()
+    }
+
+    /// Operations: actions of transactions, batches and reads, and every other call.
+    pub fn operations(&self) -> u64 {
+        self.clients.iter().flatten().map(Step::operations).sum()
+    }
+}
+
+/// Names of the keyspaces, by number.
+pub const KEYSPACES: [&str; 3] = ["default", "alpha", "beta"];
+
+/// Keys of several shapes: the empty one, long common prefixes, extensions of one another, bytes at both ends.
+pub fn key_of(index: u16) -> Vec<u8> {
+    let [high, low] = index.to_be_bytes();
+    match index % 5 {
+        _ if index == 0 => Vec::new(),
+        0 => format!("k{index:03}").into_bytes(),
+        1 => format!("k{:03}/x", index - 1).into_bytes(),
+        2 => format!("a common prefix that is long/{index}").into_bytes(),
+        3 => vec![0xff, 0xff, high, low],
+        _ => vec![0, high, low, 0],
+    }
+}

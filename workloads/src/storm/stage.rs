@@ -1,0 +1,48 @@
+//! What surrounds a storm: the world that its database lives in, and dies in.
+//!
+//! The simulator's stage arms faults and crashes at the steps that a plan names; that of a real directory kills the
+//! process. The storm itself cannot tell them apart.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use holdfast::Error;
+use holdfast::env::{BoxFuture, Env};
+
+/// How an opening ends on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It is closed.
+    Close,
+    /// Its handles are dropped, which equals a kill of the process.
+    Drop,
+}
+
+/// What a client does with its next step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cue {
+    /// Carries it out.
+    Go,
+    /// Carries it out; afterwards the opening ends.
+    GoAndEnd(End),
+    /// Nothing: the process is dead already.
+    Dead,
+}
+
+/// See the module's header. Calls must be cheap, and wait for nothing.
+pub trait Stage: Send + Sync {
+    /// The world, of this life of the process.
+    fn env(&self) -> Arc<dyn Env>;
+
+    /// Where the database is.
+    fn dir(&self) -> &Path;
+
+    /// Runs a client, beside the others.
+    fn spawn(&self, name: &'static str, client: BoxFuture<'static, ()>);
+
+    /// The step of this number begins, counted from 0 over all clients and openings.
+    fn step_begins(&self, step: u64) -> Cue;
+
+    /// True if a fault so far may be what the error tells of.
+    fn explains(&self, error: &Error) -> bool;
+}

@@ -40,9 +40,14 @@ fn dropped_commit(polls: u32, others: u64) -> bool {
             .collect();
         let completed = within(&process, move |env| async move {
             let (txn, token) = begin(&db, &keyspace);
+            // Others commit between its view and its commit, but not what it read or wrote: it has no conflict.
+            env.sleep_until(env.now().after(60_000)).await;
             let mut commit = Box::pin(txn.commit());
             let mut returned = None;
-            for _ in 0..polls {
+            for poll in 0..polls {
+                if poll > 0 {
+                    env.sleep_until(env.now().after(20_000)).await;
+                }
                 let again = std::future::poll_fn(|context| match commit.as_mut().poll(context) {
                     Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
                     Poll::Pending => Poll::Ready(None),
@@ -51,7 +56,6 @@ fn dropped_commit(polls: u32, others: u64) -> bool {
                 if returned.is_some() {
                     break;
                 }
-                env.sleep_until(env.now().after(20_000)).await;
             }
             drop(commit);
             let told = token.wait().await.expect("no fault was asked for");

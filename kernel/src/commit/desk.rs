@@ -260,8 +260,8 @@ impl Desk {
         }
         let Some(check) = check else { return Ok(()) };
         self.recent
-            .validate(check.read_seq, batch, check.reads.as_ref())
-            .map_err(|clash| Error::Conflict(conflict(&state, check.read_seq, clash)))
+            .validate(check.view.seq(), batch, check.reads.as_ref())
+            .map_err(|clash| Error::Conflict(conflict(&state, check.view.seq(), clash)))
     }
 
     async fn log(

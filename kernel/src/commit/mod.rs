@@ -38,12 +38,14 @@ use crate::metrics::Recorder;
 use crate::options::Durability;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, Notify, oneshot};
-use crate::tree::{Published, SnapshotRegistry, State, Throttle};
+use crate::tree::{Published, SnapshotGuard, SnapshotRegistry, State, Throttle};
 use crate::types::{KeyspaceId, Lsn, Seq, Timestamp, WriteBatch};
 
 /// A transaction's right to commit: what it read, and when.
 pub(crate) struct Check {
-    pub read_seq: Seq,
+    /// The view that it read through: registered until the commit is answered, so that the window of recent commits still
+    /// reaches back to it, also when whoever waited for the answer has gone.
+    pub view: SnapshotGuard,
     /// What it read, if that is to be checked too.
     pub reads: Option<ReadSet>,
 }

@@ -133,11 +133,8 @@ impl Transaction {
             Isolation::Serializable => Some(self.ledger.lock().take_reads()),
             Isolation::Snapshot => None,
         };
-        let check = Check { read_seq: self.read_seq(), reads };
-        // The registration lives until the commit is answered, so that the conflict window still reaches back to it.
-        let outcome = engine.commit(batch, Some(check), self.durability, teller).await;
-        drop(self.snapshot);
-        outcome
+        let check = Check { view: self.snapshot, reads };
+        engine.commit(batch, Some(check), self.durability, teller).await
     }
 }
 

@@ -179,7 +179,10 @@ impl<'a> Judge<'a> {
         let mut complaint = Vec::new();
         for places in tried {
             self.take_effect(base, &told, &unknown, &places);
-            let wrong = self.reads_of(number, found);
+            let mut wrong = self.reads_of(number, found);
+            if wrong.is_empty() {
+                wrong.extend(self.commits_of_opening(number));
+            }
             if wrong.is_empty() {
                 fitting.push(places);
                 if fitting.len() > 1 {
@@ -193,12 +196,12 @@ impl<'a> Judge<'a> {
             self.violations.append(&mut complaint);
             return;
         };
+        // What was tried last need not be what fits.
+        self.take_effect(base, &told, &unknown, places);
         if fitting.len() > 1 {
-            self.take_effect(base, &told, &unknown, places);
             let end = found.unwrap_or(u64::MAX);
             self.blurred.push((base + 1, end));
         }
-        self.judge_commits(number);
         // What did not survive never was, as far as later openings go.
         if let Some(found) = found {
             self.versions.forget_after(found);

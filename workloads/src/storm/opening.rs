@@ -101,7 +101,8 @@ impl Storm {
         let last = db.last_seq().get();
         let mut state = self.state();
         state.history.passes(Milestone::Opened(last, keyspaces));
-        state.newest_told = state.newest_told.max(last);
+        // What the end of the last opening has taken is the model's business.
+        state.newest_told = last;
         state.counts.openings += 1;
         state.counts.read_since_opening = 0;
         u32::try_from(state.counts.openings - 1).expect("fewer than 2^32 openings")
@@ -168,7 +169,7 @@ impl Opening {
             let state = self.storm.state();
             state.next.iter().zip(&self.storm.script.clients).any(|(next, steps)| *next < steps.len())
         };
-        if !has_more && end.is_none() && !self.storm.is_lost() {
+        if !has_more && self.stage.is_calm() && !self.storm.is_lost() {
             self.find_nothing_left().await;
         }
         let ended = if has_more { Ended::OpenAgain } else { Ended::Finished };

@@ -43,6 +43,9 @@ pub trait Stage: Send + Sync {
     /// The step of this number begins, counted from 0 over all clients and openings.
     fn step_begins(&self, step: u64) -> Cue;
 
+    /// True once nothing goes wrong any more: then everything must work.
+    fn is_calm(&self) -> bool;
+
     /// True if a fault so far may be what the error tells of.
     fn explains(&self, error: &Error) -> bool;
 }

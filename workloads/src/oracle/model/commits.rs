@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::history::{Cell, Ending, Interval, Operation, Promise, Transaction, TxnNo};
-use crate::oracle::Wrong;
+use crate::oracle::{Violation, Wrong};
 
 /// What a transaction depends on, or changes.
 enum Touched<'a> {
@@ -87,31 +87,32 @@ fn walked(
 }
 
 impl Judge<'_> {
-    pub(super) fn judge_commits(&mut self, number: usize) {
-        let transactions = self.openings[number].transactions.clone();
+    /// The first transaction of an opening that was committed or refused against its promise.
+    pub(super) fn commits_of_opening(&self, number: usize) -> Option<Violation> {
+        let transactions = &self.openings[number].transactions;
         let mut by_number: Vec<(u64, TxnNo)> =
             transactions.iter().filter_map(|txn| Some((*self.placed.get(txn)?, *txn))).collect();
         by_number.sort_unstable();
-        for txn in &transactions {
+        transactions.iter().find_map(|txn| {
             let transaction = self.of(*txn);
             let is_checked = matches!(transaction.promise, Promise::Snapshot | Promise::Serializable);
-            let Some(view) = transaction.view.filter(|_| is_checked) else { continue };
+            let view = transaction.view.filter(|_| is_checked)?;
             match (&transaction.ending, self.placed.get(txn).copied()) {
                 (_, Some(seq)) => self.judge_commit(*txn, view, seq, &by_number),
-                (Ending::Conflict, None) => self.judge_conflict(*txn, view, &transactions),
-                _ => {}
+                (Ending::Conflict, None) => self.judge_conflict(*txn, view, transactions),
+                _ => None,
             }
-        }
+        })
     }
 
     /// Nothing that it read or wrote was written between its view and its number.
-    fn judge_commit(&mut self, txn: TxnNo, view: u64, seq: u64, by_number: &[(u64, TxnNo)]) {
+    fn judge_commit(&self, txn: TxnNo, view: u64, seq: u64, by_number: &[(u64, TxnNo)]) -> Option<Violation> {
         let transaction = self.of(txn);
         let first = by_number.partition_point(|(at, _)| *at <= view);
         let between = &by_number[first..];
         let between = &between[..between.partition_point(|(at, _)| *at < seq)];
         if between.is_empty() {
-            return;
+            return None;
         }
         let mut protected: Vec<(Touched<'_>, Wrong)> =
             writes(transaction).into_iter().map(|write| (write, Wrong::LostUpdate)).collect();
@@ -127,18 +128,17 @@ impl Judge<'_> {
                      read or wrote",
                     transaction.promise
                 );
-                let wrong = *wrong;
-                self.violate(wrong, what);
-                return;
+                return Some(Violation { wrong: *wrong, what });
             }
         }
+        None
     }
 
     /// Somebody else has written, or tried to, what it read or wrote.
-    fn judge_conflict(&mut self, txn: TxnNo, view: u64, transactions: &[TxnNo]) {
+    fn judge_conflict(&self, txn: TxnNo, view: u64, transactions: &[TxnNo]) -> Option<Violation> {
         let transaction = self.of(txn);
         if transaction.blurred || self.rules.narrow_window {
-            return;
+            return None;
         }
         let mut touched = writes(transaction);
         if transaction.promise == Promise::Serializable {
@@ -154,9 +154,8 @@ impl Judge<'_> {
                 && was_sent
                 && writes(other_txn).iter().any(|write| touched.iter().any(|touched| touched.meets(write)))
         };
-        if !transactions.iter().any(|other| could(&other)) {
-            let what = format!("T{txn}, which read at {view}, was refused for a conflict with nobody");
-            self.violate(Wrong::FalseConflict, what);
-        }
+        let is_false = !transactions.iter().any(|other| could(&other));
+        let what = || format!("T{txn}, which read at {view}, was refused for a conflict with nobody");
+        is_false.then(|| Violation { wrong: Wrong::FalseConflict, what: what() })
     }
 }

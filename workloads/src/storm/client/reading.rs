@@ -208,11 +208,12 @@ impl Client {
             }
             Shape::After(key) => {
                 let behind = Bound::Excluded(Arc::<[u8]>::from(self.key(key)));
-                let interval = match walk.reverse {
-                    true => Interval { start: Bound::Unbounded, end: behind },
-                    false => Interval { start: behind, end: Bound::Unbounded },
+                // Which end `after` moves depends on the direction, so that comes first.
+                let (scan, interval) = match walk.reverse {
+                    true => (Scan::all().reverse(), Interval { start: Bound::Unbounded, end: behind }),
+                    false => (Scan::all(), Interval { start: behind, end: Bound::Unbounded }),
                 };
-                (Scan::all().after(self.key(key)), interval)
+                (scan.after(self.key(key)), interval)
             }
         };
         if walk.reverse {

@@ -1,0 +1,191 @@
+//! From a seed to a plan.
+//!
+//! Each kind of decision has a stream of its own, so that a new fault class, say, leaves the scripts of all seeds as they
+//! were. Half of all seeds have no fault that could excuse the loss of anything.
+
+use holdfast_sim::FaultClass;
+use holdfast_workloads::Random;
+use holdfast_workloads::random::mix;
+use holdfast_workloads::storm::{Settings, Workload, draw};
+
+use crate::fault::{Cost, cost_of, name_of};
+use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, Plan, SCHEMA};
+
+/// What seeds may draw from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// The workloads; at least one.
+    pub workloads: Vec<Workload>,
+    /// The fault classes.
+    pub faults: Vec<FaultClass>,
+    /// Operations of clients in each seed.
+    pub operations: u64,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { workloads: Workload::ALL.to_vec(), faults: FaultClass::ALL.to_vec(), operations: 1200 }
+    }
+}
+
+/// The streams; each number is part of what a seed means.
+#[derive(Clone, Copy)]
+enum Of {
+    Shape = 1,
+    Settings = 2,
+    Script = 3,
+    Crashes = 4,
+    /// And one more for each fault class.
+    Faults = 16,
+}
+
+fn stream(seed: u64, of: Of, number: u64) -> Random {
+    Random::new(mix(mix(seed) ^ (of as u64 + number).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// How bad a seed's faults may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    /// Crashes only.
+    Crashes,
+    /// Faults that cost nothing.
+    Errors,
+    /// Any fault.
+    Anything,
+}
+
+/// Everything that a seed decides.
+pub fn plan(seed: u64, choice: &Choice) -> Plan {
+    let mut shape = stream(seed, Of::Shape, 0);
+    let workload = *shape.of(&choice.workloads);
+    let weather = *shape.of(&[Weather::Crashes, Weather::Errors, Weather::Errors, Weather::Anything]);
+    let rare_one_in = *shape.of(&[0, 0, 16, 128]);
+    let disk = DiskPlan {
+        delayed_allocation: shape.one_in(4),
+        copy_on_write: shape.one_in(6),
+        full_in_sync: shape.one_in(6),
+    };
+    let settings = Settings::draw(&mut stream(seed, Of::Settings, 0));
+    let script = draw::draw(workload, choice.operations, &mut stream(seed, Of::Script, 0));
+    let steps = script.steps();
+    let crashes = crashes(steps, &mut stream(seed, Of::Crashes, 0));
+    let faults = choice.faults.iter().flat_map(|class| {
+        let allowed = match weather {
+            Weather::Crashes => false,
+            Weather::Errors => cost_of(*class) == Cost::Nothing,
+            Weather::Anything => true,
+        };
+        let drawn = faults_of(*class, steps, &mut stream(seed, Of::Faults, *class as u64));
+        if allowed { drawn } else { Vec::new() }
+    });
+    let faults = faults.collect();
+    Plan {
+        schema: SCHEMA,
+        seed,
+        workload,
+        settings,
+        rare_one_in,
+        disk,
+        script,
+        crashes,
+        faults,
+        schedule: Vec::new(),
+    }
+}
+
+/// Four ends that surely come, in four parts of the script, some of them followed by a crash in the recovery; and some
+/// in the middle of whatever is going on.
+fn crashes(steps: u64, random: &mut Random) -> Vec<Crash> {
+    let mut crashes = Vec::new();
+    for part in 1..=4 {
+        let at = steps * part / 5 + random.below(steps / 10 + 1);
+        let kind = *random.of(&[
+            CrashKind::Close,
+            CrashKind::Drop,
+            CrashKind::Kill,
+            CrashKind::Kill,
+            CrashKind::PowerLoss,
+            CrashKind::PowerLoss,
+            CrashKind::PowerLoss,
+        ]);
+        let calls = if random.one_in(2) { 0 } else { random.below(60) };
+        crashes.push(Crash { at: At::Step(at), calls, kind });
+    }
+    for opening in 1..6 {
+        while random.one_in(3) {
+            let kind = *random.of(&[CrashKind::Kill, CrashKind::PowerLoss]);
+            let again = crashes.iter().filter(|crash| crash.at == At::Opening(opening)).count();
+            if again == 0 {
+                crashes.push(Crash { at: At::Opening(opening), calls: 1 + random.below(50), kind });
+            }
+        }
+    }
+    for _ in 0..random.below(3) {
+        let kind = *random.of(&[CrashKind::Kill, CrashKind::PowerLoss]);
+        crashes.push(Crash { at: At::Step(random.below(steps + 1)), calls: 1 + random.below(300), kind });
+    }
+    crashes
+}
+
+/// The faults of one class: none in two of three seeds, so that a seed has a handful of classes.
+fn faults_of(class: FaultClass, steps: u64, random: &mut Random) -> Vec<Fault> {
+    if !random.one_in(3) {
+        return Vec::new();
+    }
+    let count = match class {
+        FaultClass::Stall | FaultClass::ShortRead | FaultClass::ShortWrite | FaultClass::TransientRead => {
+            1 + random.below(12)
+        }
+        _ => 1 + random.below(3),
+    };
+    let one = |random: &mut Random| {
+        let at = match random.one_in(6) {
+            true => At::Opening(random.below(5) as u32),
+            false => At::Step(random.below(steps + 1)),
+        };
+        let on = match class {
+            FaultClass::SpawnRefused => *random.of(&["", "flush", "compact"]),
+            FaultClass::Stall | FaultClass::ClockJump => "",
+            _ => *random.of(&["", "log", "log", "table", "table", "manifest", "CURRENT"]),
+        };
+        let is_lasting = matches!(class, FaultClass::NoSpace | FaultClass::TooManyFiles) && random.one_in(3);
+        Fault {
+            class: name_of(class).to_owned(),
+            at,
+            on: on.to_owned(),
+            nth: 1 + random.below(*random.clone().of(&[3, 30, 300])),
+            lasting: is_lasting,
+        }
+    };
+    (0..count).map(|_| one(random)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_one_plan_and_leaving_out_a_class_leaves_the_rest() {
+        for seed in 0..50 {
+            let whole = plan(seed, &Choice::default());
+            assert_eq!(whole, plan(seed, &Choice::default()));
+            let mut fewer = Choice::default();
+            fewer.faults.retain(|class| *class != FaultClass::Stall);
+            let mut expected = whole.clone();
+            expected.faults.retain(|fault| fault.class != "stall");
+            assert_eq!(plan(seed, &fewer), expected);
+            let text = whole.to_text();
+            assert_eq!(serde_json::from_str::<Plan>(&text).expect("a plan comes back"), whole);
+        }
+    }
+
+    #[test]
+    fn half_of_all_seeds_have_nothing_that_excuses_a_loss() {
+        let excuses = |plan: &Plan| {
+            let cost = |fault: &Fault| crate::fault::of_name(&fault.class).map(cost_of);
+            plan.faults.iter().any(|fault| cost(fault) > Some(Cost::Nothing))
+        };
+        let plans = (0..1000).map(|seed| plan(seed, &Choice::default()));
+        assert!(plans.filter(excuses).count() <= 500);
+    }
+}

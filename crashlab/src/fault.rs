@@ -1,0 +1,86 @@
+//! The fault classes by name, and what each of them excuses.
+
+use holdfast_sim::FaultClass;
+
+/// A name for a class, in plans and on the command line.
+const NAMES: [(FaultClass, &str); FaultClass::ALL.len()] = [
+    (FaultClass::ReadError, "read_error"),
+    (FaultClass::WriteError, "write_error"),
+    (FaultClass::SyncError, "sync_error"),
+    (FaultClass::NoSpace, "no_space"),
+    (FaultClass::TooManyFiles, "too_many_files"),
+    (FaultClass::ShortRead, "short_read"),
+    (FaultClass::ShortWrite, "short_write"),
+    (FaultClass::SpawnRefused, "spawn_refused"),
+    (FaultClass::TransientRead, "transient_read"),
+    (FaultClass::LostSector, "lost_sector"),
+    (FaultClass::BitRot, "bit_rot"),
+    (FaultClass::StaleRead, "stale_read"),
+    (FaultClass::MisdirectedRead, "misdirected_read"),
+    (FaultClass::PhantomWrite, "phantom_write"),
+    (FaultClass::MisdirectedWrite, "misdirected_write"),
+    (FaultClass::LyingSync, "lying_sync"),
+    (FaultClass::Stall, "stall"),
+    (FaultClass::ClockJump, "clock_jump"),
+];
+
+/// The name of a class.
+pub fn name_of(class: FaultClass) -> &'static str {
+    NAMES.iter().find(|(known, _)| *known == class).map_or("unknown", |(_, name)| name)
+}
+
+/// The class of a name.
+pub fn of_name(name: &str) -> Option<FaultClass> {
+    NAMES.iter().find(|(_, known)| *known == name).map(|(class, _)| *class)
+}
+
+/// All names, in the order of the classes.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(_, name)| *name)
+}
+
+/// What may become of data under a class of faults.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Cost {
+    /// Nothing is lost and nothing unreadable: calls are refused or slow.
+    Nothing,
+    /// Bytes cannot be read, or are damaged: an error says so, and they are never returned as data.
+    Damage,
+    /// What was acknowledged may be gone, from the newest on.
+    Suffix,
+}
+
+/// What a class may cost.
+pub fn cost_of(class: FaultClass) -> Cost {
+    match class {
+        FaultClass::LostSector
+        | FaultClass::BitRot
+        | FaultClass::StaleRead
+        | FaultClass::MisdirectedRead
+        | FaultClass::MisdirectedWrite => Cost::Damage,
+        FaultClass::PhantomWrite | FaultClass::LyingSync => Cost::Suffix,
+        FaultClass::ReadError
+        | FaultClass::WriteError
+        | FaultClass::SyncError
+        | FaultClass::NoSpace
+        | FaultClass::TooManyFiles
+        | FaultClass::ShortRead
+        | FaultClass::ShortWrite
+        | FaultClass::SpawnRefused
+        | FaultClass::TransientRead
+        | FaultClass::Stall
+        | FaultClass::ClockJump => Cost::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_name_of_its_own() {
+        for class in FaultClass::ALL {
+            assert_eq!(of_name(name_of(class)), Some(class));
+        }
+    }
+}

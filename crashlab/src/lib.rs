@@ -1,0 +1,20 @@
+//! Seeds in, verdicts out.
+//!
+//! ```text
+//! seed -> draw -> plan -> run -> verdict
+//!                  ^  \-> file, shrink, report
+//! ```
+//! A **plan** is everything that a seed decided: what clients do, which faults strike and when, where the process dies.
+//! It is plain data, so it can be cut down and kept. A **run** carries a plan out in the simulated world and judges what
+//! was seen. The same plan gives the same run, event for event: at one commit in every build, on every machine.
+
+pub mod fault;
+pub mod plan;
+pub mod draw;
+mod stage;
+mod marks;
+pub mod run;
+
+pub use draw::Choice;
+pub use plan::Plan;
+pub use run::{Verdict, run};

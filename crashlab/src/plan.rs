@@ -1,0 +1,144 @@
+//! Everything that a seed decided, as plain data.
+//!
+//! Faults and crashes are anchored to what clients do, not to instants: "after step 120, at the third sync of a log
+//! file". So a plan from which steps were cut still means something, and it keeps its meaning when the kernel changes.
+//! What no plan holds, such as latencies and which sectors survive a power loss, is drawn from the seed's streams.
+
+use std::path::Path;
+
+use holdfast_workloads::storm::{Script, Settings, Workload};
+use serde::{Deserialize, Serialize};
+
+/// The version of the form; a plan of another one is refused.
+pub const SCHEMA: u32 = 1;
+
+/// See the module's header.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// What is drawn during the run is drawn from the streams of this seed.
+    pub seed: u64,
+    /// Where the script comes from.
+    pub workload: Workload,
+    /// Options of the database.
+    pub settings: Settings,
+    /// `Env::rare` is true once in so many times; 0 is never.
+    pub rare_one_in: u32,
+    /// The disk.
+    pub disk: DiskPlan,
+    /// What clients do.
+    pub script: Script,
+    /// Where the process dies, and how.
+    pub crashes: Vec<Crash>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Choices of the scheduler that are not its own: number and pick.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<(u64, u32)>,
+}
+
+/// How the disk is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskPlan {
+    /// A cached write is charged only when its file is synced.
+    pub delayed_allocation: bool,
+    /// Overwriting takes room.
+    pub copy_on_write: bool,
+    /// A full disk shows in the sync of a write.
+    pub full_in_sync: bool,
+}
+
+/// When something happens.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum At {
+    /// When this step begins, counted over all clients from 0.
+    Step(u64),
+    /// When this attempt to open the database begins, counted from 0.
+    Opening(u32),
+}
+
+/// How the process dies, or the opening ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrashKind {
+    /// The process is killed; what the operating system has, it keeps.
+    Kill,
+    /// The power fails.
+    PowerLoss,
+    /// The database is closed after the step.
+    Close,
+    /// All handles are dropped after the step.
+    Drop,
+}
+
+/// A crash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crash {
+    /// When it is armed.
+    pub at: At,
+    /// At which disk call from then; 0 is at once.
+    pub calls: u64,
+    /// How.
+    pub kind: CrashKind,
+}
+
+/// A fault.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Which class, by name.
+    pub class: String,
+    /// When it is armed.
+    pub at: At,
+    /// A part of the names of the files (or tasks) that it can strike; empty is all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub on: String,
+    /// At which matching call from then, counted from 1.
+    pub nth: u64,
+    /// At every call from that one on, for as long as the opening lasts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lasting: bool,
+}
+
+impl Plan {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// In words: the file cannot be read, is no plan, or is one of another version.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let plan: Self =
+            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        if plan.schema != SCHEMA {
+            return Err(format!(
+                "{}: a plan of version {}, but this program reads version {SCHEMA}",
+                path.display(),
+                plan.schema
+            ));
+        }
+        if let Some(fault) = plan.faults.iter().find(|fault| crate::fault::of_name(&fault.class).is_none()) {
+            return Err(format!("{}: there is no fault class {:?}", path.display(), fault.class));
+        }
+        Ok(plan)
+    }
+
+    /// The plan as text, a list element to a line where that helps to read it.
+    pub fn to_text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a plan is plain data");
+        text.push('\n');
+        text
+    }
+
+    /// Writes a plan.
+    ///
+    /// # Errors
+    /// In words: the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), String> {
+        std::fs::write(path, self.to_text()).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}

@@ -1,0 +1,173 @@
+//! Carries a plan out in the simulated world, and judges what was seen.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast::Error;
+use holdfast_sim::{FaultClass, Ratio, ScheduleOverride, SimOptions, World};
+use holdfast_workloads::history::{History, Milestone};
+use holdfast_workloads::oracle::model::{Rules, judge};
+use holdfast_workloads::oracle::{Violation, Wrong};
+use holdfast_workloads::storm::{Counts, Ended, Stage, Storm};
+
+use crate::marks::Marks;
+use crate::plan::Plan;
+use crate::stage::{SimStage, may_lose_suffix};
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What was wrong; empty if nothing was.
+    pub violations: Vec<Violation>,
+    /// What was counted.
+    pub counts: Counts,
+    /// Hash over every event of the run with its content.
+    pub hash: u64,
+    /// Number of events.
+    pub events: u64,
+    /// Simulated time, in nanoseconds.
+    pub simulated_ns: u64,
+    /// Kills and power losses.
+    pub crashes: u64,
+    /// How often each fault class fired.
+    pub fired: Vec<(FaultClass, u64)>,
+    /// How often each coverage mark was hit.
+    pub marks: BTreeMap<String, u64>,
+    /// The database refused to open for damage, as it should: the run ended there.
+    pub refused: bool,
+    /// Choices of the scheduler.
+    pub choices: u64,
+    /// The last lines of the event log, if one was asked for.
+    pub log: Vec<String>,
+    /// What clients saw.
+    pub history: Arc<History>,
+}
+
+impl Verdict {
+    /// Nothing much was shown: fewer than 100 writes acknowledged, or nothing read after the last recovery.
+    pub fn is_idle(&self) -> bool {
+        self.counts.acknowledged < 100 || self.counts.read_since_opening == 0
+    }
+}
+
+/// Attempts to open a database that is refused for a passing reason, before the faults are taken away.
+const ATTEMPTS: u32 = 3;
+/// Openings after which a run is cut off: no plan needs so many.
+const OPENINGS_MAX: u32 = 200;
+
+/// Runs a plan. `log_events` lines of the event log are kept, the last ones.
+///
+/// # Panics
+/// If the simulation itself fails: a busy loop, a dead end, a panic of the kernel. [`run_caught`] makes a violation of it.
+pub fn run(plan: &Plan, log_events: usize) -> Verdict {
+    let options = SimOptions {
+        log_events,
+        rare: if plan.rare_one_in == 0 { Ratio::NEVER } else { Ratio::new(1, plan.rare_one_in) },
+        schedule_overrides: plan
+            .schedule
+            .iter()
+            .map(|(choice, pick)| ScheduleOverride { choice: *choice, pick: *pick })
+            .collect(),
+        ..SimOptions::new(plan.seed)
+    };
+    let shared = Arc::new(plan.clone());
+    let rules_of = plan.settings;
+    let outcome = holdfast_sim::run(options, move |world| async move {
+        let marks = Marks::default();
+        let counting = tracing::subscriber::set_default(marks.clone());
+        let lived = live(&world, &shared).await;
+        drop(counting);
+        (lived, marks.take())
+    });
+    let (lived, marks) = outcome.result;
+    let rules = Rules { suffix_may_be_lost: lived.suffix_may_be_lost, narrow_window: rules_of.narrow_window };
+    let mut violations = lived.violations;
+    if violations.is_empty() {
+        violations = judge(&lived.history, rules);
+    }
+    Verdict {
+        violations,
+        counts: lived.counts,
+        hash: outcome.hash,
+        events: outcome.events,
+        simulated_ns: outcome.simulated_ns,
+        crashes: outcome.crashes.kills + outcome.crashes.power_losses,
+        fired: outcome.faults,
+        marks,
+        refused: lived.refused,
+        choices: outcome.choices,
+        log: outcome.log,
+        history: Arc::new(lived.history),
+    }
+}
+
+/// Runs a plan; a panic inside is a violation like any other.
+pub fn run_caught(plan: &Plan, log_events: usize) -> Result<Verdict, Violation> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(plan, log_events))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        let what = text.unwrap_or_else(|| "a panic without words".to_owned());
+        Violation { wrong: Wrong::Unavailable, what: format!("panic: {what}") }
+    })
+}
+
+struct Lived {
+    history: History,
+    violations: Vec<Violation>,
+    counts: Counts,
+    refused: bool,
+    suffix_may_be_lost: bool,
+}
+
+/// All lives of the one process, from the first opening to a last one in calm.
+async fn live(world: &World, plan: &Arc<Plan>) -> Lived {
+    let process = world.process("db");
+    let storm = Storm::new(plan.settings, plan.script.clone());
+    let stage = Arc::new(SimStage::new(process.clone(), Arc::clone(plan)));
+    let (mut refused, mut attempts) = (false, 0);
+    for opening in 0..=OPENINGS_MAX {
+        if opening == OPENINGS_MAX {
+            storm.wrong(Wrong::Unavailable, format!("after {opening} openings the script is not over"));
+            break;
+        }
+        stage.opening_begins(opening);
+        let seen: Arc<dyn Stage> = stage.clone();
+        match process.run(Arc::clone(&storm).live(seen)).await {
+            _ if storm.is_lost() => break,
+            Ok(Ok(Ended::Finished)) if stage.is_calm() => break,
+            Ok(Ok(ended)) => {
+                attempts = 0;
+                if ended == Ended::Finished {
+                    // A last look, with the power gone in between and nothing going wrong any more.
+                    process.power_loss();
+                    storm.passes(Milestone::PowerLost);
+                    process.restart();
+                    stage.calm();
+                }
+            }
+            Ok(Err(error)) => {
+                attempts += 1;
+                let is_lasting = matches!(error, Error::Corrupt { .. } | Error::NotFound { .. });
+                if attempts > ATTEMPTS {
+                    refused = is_lasting || stage.is_calm();
+                    if refused {
+                        break;
+                    }
+                    stage.calm();
+                    attempts = 0;
+                }
+                process.restart();
+                storm.passes(Milestone::Killed);
+            }
+            Err(_) => {
+                let milestone = if stage.lost_power() { Milestone::PowerLost } else { Milestone::Killed };
+                storm.passes(milestone);
+                process.restart();
+            }
+        }
+    }
+    let counts = storm.counts();
+    let (history, violations) = storm.take();
+    let suffix_may_be_lost = may_lose_suffix(&process.disk());
+    Lived { history, violations, counts, refused, suffix_may_be_lost }
+}

@@ -6,7 +6,7 @@
 use holdfast_sim::FaultClass;
 use holdfast_workloads::Random;
 use holdfast_workloads::random::mix;
-use holdfast_workloads::storm::{Settings, Workload, draw};
+use holdfast_workloads::storm::{Script, Settings, Workload, draw};
 
 use crate::fault::{Cost, cost_of, name_of};
 use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, Plan, SCHEMA};
@@ -66,16 +66,15 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         full_in_sync: shape.one_in(6),
     };
     let settings = Settings::draw(&mut stream(seed, Of::Settings, 0));
-    let script = draw::draw(workload, choice.operations, &mut stream(seed, Of::Script, 0));
-    let steps = script.steps();
-    let crashes = crashes(steps, &mut stream(seed, Of::Crashes, 0));
+    let script: Script = draw::draw(workload, choice.operations, &mut stream(seed, Of::Script, 0));
+    let crashes = crashes(&script, &mut stream(seed, Of::Crashes, 0));
     let faults = choice.faults.iter().flat_map(|class| {
         let allowed = match weather {
             Weather::Crashes => false,
             Weather::Errors => cost_of(*class) == Cost::Nothing,
             Weather::Anything => true,
         };
-        let drawn = faults_of(*class, steps, &mut stream(seed, Of::Faults, *class as u64));
+        let drawn = faults_of(*class, &script, &mut stream(seed, Of::Faults, *class as u64));
         if allowed { drawn } else { Vec::new() }
     });
     let faults = faults.collect();
@@ -95,10 +94,10 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
 
 /// Four ends that surely come, in four parts of the script, some of them followed by a crash in the recovery; and some
 /// in the middle of whatever is going on.
-fn crashes(steps: u64, random: &mut Random) -> Vec<Crash> {
+fn crashes(script: &Script, random: &mut Random) -> Vec<Crash> {
     let mut crashes = Vec::new();
     for part in 1..=4 {
-        let at = steps * part / 5 + random.below(steps / 10 + 1);
+        let at = step_in(script, (part * 20, 10), random);
         let kind = *random.of(&[
             CrashKind::Close,
             CrashKind::Drop,
@@ -109,7 +108,7 @@ fn crashes(steps: u64, random: &mut Random) -> Vec<Crash> {
             CrashKind::PowerLoss,
         ]);
         let calls = if random.one_in(2) { 0 } else { random.below(60) };
-        crashes.push(Crash { at: At::Step(at), calls, kind });
+        crashes.push(Crash { at, calls, kind });
     }
     for opening in 1..6 {
         while random.one_in(3) {
@@ -122,13 +121,22 @@ fn crashes(steps: u64, random: &mut Random) -> Vec<Crash> {
     }
     for _ in 0..random.below(3) {
         let kind = *random.of(&[CrashKind::Kill, CrashKind::PowerLoss]);
-        crashes.push(Crash { at: At::Step(random.below(steps + 1)), calls: 1 + random.below(300), kind });
+        let at = step_in(script, (0, 100), random);
+        crashes.push(Crash { at, calls: 1 + random.below(300), kind });
     }
     crashes
 }
 
+/// A step of some client, from so many percent of its steps on and within so many more.
+fn step_in(script: &Script, (from, within): (u64, u64), random: &mut Random) -> At {
+    let client = random.below(script.clients.len() as u64);
+    let steps = script.clients[client as usize].len() as u64;
+    let step = steps * from / 100 + random.below(steps * within / 100 + 1);
+    At::Step { client: client as u32, step: step as u32 }
+}
+
 /// The faults of one class: none in two of three seeds, so that a seed has a handful of classes.
-fn faults_of(class: FaultClass, steps: u64, random: &mut Random) -> Vec<Fault> {
+fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fault> {
     if !random.one_in(3) {
         return Vec::new();
     }
@@ -141,7 +149,7 @@ fn faults_of(class: FaultClass, steps: u64, random: &mut Random) -> Vec<Fault> {
     let one = |random: &mut Random| {
         let at = match random.one_in(6) {
             true => At::Opening(random.below(5) as u32),
-            false => At::Step(random.below(steps + 1)),
+            false => step_in(script, (0, 100), random),
         };
         let on = match class {
             FaultClass::SpawnRefused => *random.of(&["", "flush", "compact"]),

@@ -14,6 +14,8 @@ pub mod draw;
 mod stage;
 mod marks;
 pub mod run;
+pub mod sweep;
+pub mod shrink;
 
 pub use draw::Choice;
 pub use plan::Plan;

@@ -1,7 +1,7 @@
 //! Everything that a seed decided, as plain data.
 //!
-//! Faults and crashes are anchored to what clients do, not to instants: "after step 120, at the third sync of a log
-//! file". So a plan from which steps were cut still means something, and it keeps its meaning when the kernel changes.
+//! Faults and crashes are anchored to what clients do, not to instants: "when client 2 begins its step 120, at the third
+//! sync of a log file from then". So a plan from which steps were cut still means something, and it keeps its meaning when the kernel changes.
 //! What no plan holds, such as latencies and which sectors survive a power loss, is drawn from the seed's streams.
 
 use std::path::Path;
@@ -55,8 +55,13 @@ pub struct DiskPlan {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum At {
-    /// When this step begins, counted over all clients from 0.
-    Step(u64),
+    /// When this client begins this step, both counted from 0; behind its last one when it has no more.
+    Step {
+        /// The client.
+        client: u32,
+        /// Its step.
+        step: u32,
+    },
     /// When this attempt to open the database begins, counted from 0.
     Opening(u32),
 }

@@ -7,7 +7,7 @@ use holdfast::Error;
 use holdfast_sim::{FaultClass, Ratio, ScheduleOverride, SimOptions, World};
 use holdfast_workloads::history::{History, Milestone};
 use holdfast_workloads::oracle::model::{Rules, judge};
-use holdfast_workloads::oracle::{Violation, Wrong};
+use holdfast_workloads::oracle::{Violation, Wrong, isolation};
 use holdfast_workloads::storm::{Counts, Ended, Stage, Storm};
 
 use crate::marks::Marks;
@@ -83,7 +83,11 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
     let rules = Rules { suffix_may_be_lost: lived.suffix_may_be_lost, narrow_window: rules_of.narrow_window };
     let mut violations = lived.violations;
     if violations.is_empty() {
-        violations = judge(&lived.history, rules);
+        let (wrong, resolved) = judge(&lived.history, rules);
+        violations = wrong;
+        if violations.is_empty() {
+            violations = isolation::check(&lived.history, &resolved);
+        }
     }
     Verdict {
         violations,

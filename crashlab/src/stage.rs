@@ -123,11 +123,11 @@ impl Stage for SimStage {
         drop(self.process.spawn(name, client));
     }
 
-    fn step_begins(&self, step: u64) -> Cue {
+    fn step_begins(&self, client: u32, step: u32) -> Cue {
         if self.is_calm.load(Ordering::Relaxed) {
             return Cue::Go;
         }
-        match self.arm(At::Step(step)) {
+        match self.arm(At::Step { client, step }) {
             Some(Crash { kind: CrashKind::Close, .. }) => Cue::GoAndEnd(End::Close),
             Some(Crash { kind: CrashKind::Drop, .. }) => Cue::GoAndEnd(End::Drop),
             Some(Crash { calls: 0, .. }) => Cue::Dead,

@@ -156,6 +156,8 @@ impl Operation {
 pub enum Promise {
     /// Reads of one consistent view that was current when it began, no check: a snapshot, or a read of its own.
     View,
+    /// Reads of one consistent view of whatever age: a state of the past, a copy, what a process beside the writer sees.
+    Past,
     /// Writes, all or none, checked against nobody; reads nothing.
     Batch,
     /// One view, and the first committer wins.

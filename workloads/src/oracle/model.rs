@@ -18,6 +18,7 @@ mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::isolation::Resolved;
 use super::{Violation, Wrong};
 use crate::history::{Durable, Ending, History, Milestone, Operation, SURVEYOR, Transaction, TxnNo};
 use versions::Versions;
@@ -34,10 +35,11 @@ pub struct Rules {
 /// Violations beyond these say nothing new.
 const VIOLATIONS_MAX: usize = 4;
 
-/// Judges a whole history.
+/// Judges a whole history. Beside what is wrong it gives what became of the commits that nobody was told of, or that a
+/// crash took, for other judges.
 ///
 /// The cost is near that of replaying it on a map, times the places tried for commits of unknown outcome.
-pub fn judge(history: &History, rules: Rules) -> Vec<Violation> {
+pub fn judge(history: &History, rules: Rules) -> (Vec<Violation>, Resolved) {
     let mut judge = Judge::new(history, rules);
     for opening in 0..judge.openings.len() {
         judge.opening(opening);
@@ -46,7 +48,7 @@ pub fn judge(history: &History, rules: Rules) -> Vec<Violation> {
         }
     }
     judge.violations.truncate(VIOLATIONS_MAX);
-    judge.violations
+    (judge.violations, judge.resolved)
 }
 
 /// How an opening ended, by what survives it.
@@ -78,6 +80,7 @@ struct Judge<'a> {
     placed: BTreeMap<TxnNo, u64>,
     /// Stretches of numbers in which the order of commits is not known: first, and behind the last.
     blurred: Vec<(u64, u64)>,
+    resolved: Resolved,
     violations: Vec<Violation>,
 }
 
@@ -90,6 +93,7 @@ impl<'a> Judge<'a> {
             versions: Versions::default(),
             placed: BTreeMap::new(),
             blurred: Vec::new(),
+            resolved: Resolved::default(),
             violations: Vec::new(),
         };
         judge.read_milestones();
@@ -202,10 +206,28 @@ impl<'a> Judge<'a> {
             let end = found.unwrap_or(u64::MAX);
             self.blurred.push((base + 1, end));
         }
+        self.resolve(number, found);
         // What did not survive never was, as far as later openings go.
         if let Some(found) = found {
             self.versions.forget_after(found);
             self.placed.retain(|_, seq| *seq <= found);
+        }
+    }
+
+    /// Tells what became of an opening's commits. Where several places fit one that was not told, its place stays open.
+    fn resolve(&mut self, number: usize, found: Option<u64>) {
+        let is_open = self.blurred.last().is_some_and(|(first, _)| *first == self.openings[number].base + 1);
+        for txn in &self.openings[number].transactions {
+            let transaction = &self.history.transactions[*txn as usize];
+            match (self.placed.get(txn), &transaction.ending) {
+                (Some(seq), Ending::Unknown) if !is_open => self.resolved.takes_effect(*txn, *seq),
+                (None, Ending::Unknown) if !is_open => self.resolved.has_no_effect(*txn),
+                _ => {}
+            }
+            let place = self.placed.get(txn);
+            if place.zip(found).is_some_and(|(seq, found)| *seq > found) {
+                self.resolved.is_lost_after(*txn, transaction.opening);
+            }
         }
     }
 

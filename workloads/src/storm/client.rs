@@ -54,25 +54,30 @@ impl Client {
     pub(super) async fn run(&self) {
         while !self.opening.is_over() {
             let storm = &self.opening.storm;
+            let steps = &storm.script.clients[self.number];
             let (count, place) = {
                 let mut state = storm.state();
                 let place = state.next[self.number];
-                if place >= storm.script.clients[self.number].len() {
+                if place > steps.len() {
                     return;
                 }
                 state.next[self.number] += 1;
-                state.counts.steps += 1;
-                (state.counts.steps - 1, place)
+                state.counts.steps += u64::from(place < steps.len());
+                (state.counts.steps, place)
             };
             if count % 32 == 0 {
                 self.opening.look();
             }
-            let cue = self.opening.stage.step_begins(count);
+            let small =
+                |number: usize| u32::try_from(number).expect("fewer than 2^32 clients, and steps of each");
+            let cue = self.opening.stage.step_begins(small(self.number), small(place));
             if cue == Cue::Dead {
                 return std::future::pending().await;
             }
-            let step = &storm.script.clients[self.number][place];
-            let outcome = self.step(step).await;
+            let outcome = match steps.get(place) {
+                Some(step) => self.step(step).await,
+                None => Ok(()),
+            };
             if let Cue::GoAndEnd(end) = cue {
                 self.opening.end_with(end);
             }

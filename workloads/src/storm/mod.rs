@@ -58,7 +58,9 @@ pub struct Counts {
     pub levels: u64,
     /// Futures dropped before their end.
     pub dropped: u64,
-    /// Entries that came out of reads since the last opening.
+    /// Entries that came out of reads.
+    pub read: u64,
+    /// The same since the last opening.
     pub read_since_opening: u64,
 }
 

@@ -167,7 +167,7 @@ impl Opening {
         let end = *self.end.lock();
         let has_more = {
             let state = self.storm.state();
-            state.next.iter().zip(&self.storm.script.clients).any(|(next, steps)| *next < steps.len())
+            state.next.iter().zip(&self.storm.script.clients).any(|(next, steps)| *next <= steps.len())
         };
         if !has_more && self.stage.is_calm() && !self.storm.is_lost() {
             self.find_nothing_left().await;

@@ -40,8 +40,8 @@ pub trait Stage: Send + Sync {
     /// Runs a client, beside the others.
     fn spawn(&self, name: &'static str, client: BoxFuture<'static, ()>);
 
-    /// The step of this number begins, counted from 0 over all clients and openings.
-    fn step_begins(&self, step: u64) -> Cue;
+    /// This step of this client begins, both counted from 0; the one behind its last when it has no more.
+    fn step_begins(&self, client: u32, step: u32) -> Cue;
 
     /// True once nothing goes wrong any more: then everything must work.
     fn is_calm(&self) -> bool;

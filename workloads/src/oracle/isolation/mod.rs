@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | Serializable | r = c | what it read, keys and ranges, is checked against every commit until its own |
 //! | Snapshot | r ≤ c | only its writes are checked |
-//! | View | r | it writes nothing, so even its rw edges leave where its wr edges arrive |
+//! | View, Past | r | it writes nothing, so even its rw edges leave where its wr edges arrive |
 //! | Batch | c | it reads nothing; nobody checks it, but others are checked against it |
 //! | without effect | r | its reads came from a view while it ran; nobody may see what it wrote |
 //!
@@ -30,7 +30,7 @@
 //! elsewhere in it excuses it: views see a prefix of the order of commits, so a View adds no anomaly of its own.
 //!
 //! **Real time.** Who is promised Serializable or View reads at or after every end that any client was told before it
-//! began. Snapshot is promised one view, not the newest. A cycle that needs such an edge is `OrderViolated`; whoever
+//! began. Snapshot and Past are promised one view, not the newest. A cycle that needs such an edge is `OrderViolated`; whoever
 //! was not told its end is the start of none, so it may take effect late. Losses by crashes stand with [`Resolved`].
 //!
 //! Sources: Adya, "Weak Consistency" (thesis, MIT 1999); Adya, Liskov, O'Neil, "Generalized Isolation Level

@@ -66,7 +66,7 @@ impl Client {
         if let Some(info) = self.answered(made, "making a copy")? {
             let opened = Db::open_in(self.opening.env.clone(), &target, storm.settings.options()).await;
             if let Some(copy) = self.answered(Some(opened), "opening a copy")? {
-                let doing = self.begin(Promise::View, Durable::Buffered, None);
+                let doing = self.begin(Promise::Past, Durable::Buffered, None);
                 self.note_view(&doing, info.seq, told);
                 let walked = self.read_all(&doing, &copy).await;
                 storm.state().history.ends(doing.txn, Ending::Committed(info.seq.get()));
@@ -107,7 +107,7 @@ impl Client {
         let env = self.opening.env.clone();
         let opened = Db::open_read_only_in(env, self.opening.stage.dir(), storm.settings.options()).await;
         let Some(beside) = self.answered(Some(opened), "opening read-only")? else { return Ok(()) };
-        let doing = self.begin(Promise::View, Durable::Buffered, None);
+        let doing = self.begin(Promise::Past, Durable::Buffered, None);
         let snapshot = beside.snapshot();
         storm.state().history.of(doing.txn).view = Some(snapshot.seq().get());
         for info in beside.keyspaces() {

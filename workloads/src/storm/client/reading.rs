@@ -36,8 +36,11 @@ impl Client {
                 None => return Ok(()),
             },
         };
-        let doing = self.begin(Promise::View, Durable::Buffered, patience);
-        let least = if view == View::Snapshot { told } else { 0 };
+        let (promise, least) = match view {
+            View::Snapshot => (Promise::View, told),
+            _ => (Promise::Past, 0),
+        };
+        let doing = self.begin(promise, Durable::Buffered, patience);
         self.note_view(&doing, snapshot.seq(), least);
         for action in actions {
             self.look_up(&doing, &Reader::Snapshot(&snapshot), action).await?;
@@ -110,6 +113,7 @@ impl Client {
         let storm = &self.opening.storm;
         let found = found.and_then(|bytes| storm.decoded_value(key, &bytes));
         let mut state = storm.state();
+        state.counts.read += 1;
         state.counts.read_since_opening += 1;
         state.history.did(doing.txn, Operation::Get { cell, found: found.clone() });
         Ok(Some(found))
@@ -174,6 +178,7 @@ impl Client {
         let storm = &self.opening.storm;
         let found = storm.decoded(entries);
         let mut state = storm.state();
+        state.counts.read += found.len() as u64;
         state.counts.read_since_opening += found.len() as u64;
         // Of a walk that found nothing and was given up nothing is known.
         if complete || !found.is_empty() {

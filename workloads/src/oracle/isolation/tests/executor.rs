@@ -155,7 +155,7 @@ impl Executor {
 
     fn step(&mut self, active: &mut Active) {
         let kinds = match active.promise {
-            Promise::View => 0..5,
+            Promise::View | Promise::Past => 0..5,
             Promise::Batch => 5..9,
             Promise::Snapshot | Promise::Serializable => 0..10,
         };
@@ -266,7 +266,7 @@ impl Executor {
             match active.promise {
                 Promise::Serializable => on_writes || on_keys || on_ranges,
                 Promise::Snapshot => on_writes,
-                Promise::View | Promise::Batch => false,
+                Promise::View | Promise::Past | Promise::Batch => false,
             }
         })
     }

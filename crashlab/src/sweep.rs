@@ -1,0 +1,236 @@
+//! Many seeds, side by side, and what they come to together.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use holdfast::check::MARKS;
+use holdfast_workloads::oracle::Violation;
+use serde_json::{Value, json};
+
+use crate::draw::{Choice, plan};
+use crate::fault::name_of;
+use crate::run::{Verdict, run_caught};
+
+/// Which seeds, and how long.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The first seed.
+    pub start: u64,
+    /// How many.
+    pub seeds: u64,
+    /// No seed is begun after so long.
+    pub time: Option<Duration>,
+    /// Seeds at once; at least 1.
+    pub jobs: usize,
+    /// What they draw from.
+    pub choice: Choice,
+}
+
+/// A seed that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// What was wrong first.
+    pub violation: Violation,
+}
+
+/// What one figure is over all seeds.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    sum: u64,
+    least: u64,
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self { sum: 0, least: u64::MAX }
+    }
+}
+
+impl Spread {
+    fn add(&mut self, number: u64) {
+        self.sum += number;
+        self.least = self.least.min(number);
+    }
+}
+
+/// What a sweep came to.
+#[derive(Default, Debug)]
+pub struct Summary {
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// Those that failed, by seed.
+    pub failures: Vec<Failure>,
+    /// Seeds that showed nothing much.
+    pub idle: u64,
+    operations: u64,
+    crashes: u64,
+    simulated_ns: u128,
+    elapsed: Duration,
+    refused: u64,
+    fired: BTreeMap<&'static str, u64>,
+    marks: BTreeMap<String, u64>,
+    hashes: BTreeMap<u64, u64>,
+    work: BTreeMap<&'static str, Spread>,
+}
+
+impl Sweep {
+    /// Runs the seeds. `told` is called after each one with how many are done, and `stop` ends the sweep early.
+    pub fn run(&self, stop: &AtomicBool, told: impl Fn(&Summary) + Sync) -> Summary {
+        let (next, began) = (AtomicU64::new(0), Instant::now());
+        let summary = Mutex::new(Summary::default());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    loop {
+                        let is_late = self.time.is_some_and(|time| began.elapsed() >= time);
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= self.seeds || is_late || stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let seed = self.start.wrapping_add(number);
+                        let verdict = run_caught(&plan(seed, &self.choice), 0);
+                        let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+                        summary.add(seed, verdict);
+                        summary.elapsed = began.elapsed();
+                        told(&summary);
+                    }
+                });
+            }
+        });
+        let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+        summary.elapsed = began.elapsed();
+        summary.failures.sort_by_key(|failure| failure.seed);
+        summary
+    }
+}
+
+impl Summary {
+    fn add(&mut self, seed: u64, verdict: Result<Verdict, Violation>) {
+        self.seeds += 1;
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(violation) => {
+                self.failures.push(Failure { seed, violation });
+                return;
+            }
+        };
+        if let Some(violation) = verdict.violations.first() {
+            self.failures.push(Failure { seed, violation: violation.clone() });
+        }
+        let counts = &verdict.counts;
+        self.idle += u64::from(verdict.is_idle());
+        self.refused += u64::from(verdict.refused);
+        self.operations += counts.operations;
+        self.crashes += verdict.crashes;
+        self.simulated_ns += u128::from(verdict.simulated_ns);
+        for (class, count) in &verdict.fired {
+            *self.fired.entry(name_of(*class)).or_default() += count;
+        }
+        for (mark, count) in verdict.marks {
+            *self.marks.entry(mark).or_default() += count;
+        }
+        self.hashes.insert(seed, verdict.hash);
+        for (name, number) in [
+            ("operations", counts.operations),
+            ("acknowledged", counts.acknowledged),
+            ("conflicts", counts.conflicts),
+            ("refused_calls", counts.refused),
+            ("entries_read", counts.read),
+            ("flushes", counts.flushes),
+            ("compactions", counts.compactions),
+            ("levels", counts.levels),
+            ("openings", counts.openings),
+            ("crashes", verdict.crashes),
+            ("futures_dropped", counts.dropped),
+            ("events", verdict.events),
+        ] {
+            self.work.entry(name).or_default().add(number);
+        }
+    }
+
+    /// One hash over the hashes of all seeds, in their order.
+    pub fn digest(&self) -> u64 {
+        self.hashes.iter().fold(0x6372_6173_686c_6162, |digest, (seed, hash)| {
+            let mixed = (digest ^ seed.rotate_left(32) ^ hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ (mixed >> 29)
+        })
+    }
+
+    /// The marks that no seed hit.
+    pub fn missing_marks(&self) -> Vec<&'static str> {
+        MARKS.iter().copied().filter(|mark| !self.marks.contains_key(*mark)).collect()
+    }
+
+    fn per_second(&self, count: u128) -> u64 {
+        let ns = self.elapsed.as_nanos().max(1);
+        u64::try_from(count * 1_000_000_000 / ns).unwrap_or(u64::MAX)
+    }
+
+    /// Everything, for programs.
+    pub fn to_json(&self) -> Value {
+        let faults: BTreeMap<_, _> =
+            self.fired.iter().map(|(name, count)| (*name, json!({ "fired": count }))).collect();
+        let seeds = self.seeds.max(1);
+        let work: BTreeMap<_, _> = self
+            .work
+            .iter()
+            .map(|(name, spread)| (*name, json!({ "mean": spread.sum / seeds, "least": spread.least })))
+            .collect();
+        let failures: Vec<Value> = self
+            .failures
+            .iter()
+            .map(|failure| json!({ "seed": failure.seed, "violation": failure.violation.to_string() }))
+            .collect();
+        json!({
+            "seeds": self.seeds,
+            "violations": self.failures.len(),
+            "failures": failures,
+            "idle": self.idle,
+            "refused_openings": self.refused,
+            "seconds": self.elapsed.as_secs(),
+            "seeds_per_s": self.per_second(u128::from(self.seeds)),
+            "ops_per_s": self.per_second(u128::from(self.operations)),
+            "crashes_per_s": self.per_second(u128::from(self.crashes)),
+            "time_ratio": u64::try_from(self.simulated_ns / self.elapsed.as_nanos().max(1)).unwrap_or(u64::MAX),
+            "faults": faults,
+            "marks": { "hit": self.marks, "all": MARKS.len(), "missing": self.missing_marks() },
+            "work": work,
+            "digest": format!("{:016x}", self.digest()),
+        })
+    }
+
+    /// Everything, for people.
+    pub fn to_text(&self) -> String {
+        let mut text = format!(
+            "{} seeds in {} s: {} failed, {} idle, {} ended at a refused opening\n{} seeds/s, {} operations/s, \
+             {} crashes/s, simulated time {} times as fast\n",
+            self.seeds,
+            self.elapsed.as_secs(),
+            self.failures.len(),
+            self.idle,
+            self.refused,
+            self.per_second(u128::from(self.seeds)),
+            self.per_second(u128::from(self.operations)),
+            self.per_second(u128::from(self.crashes)),
+            self.simulated_ns / self.elapsed.as_nanos().max(1),
+        );
+        let list = |entries: Vec<String>| entries.join(", ");
+        let of_work = |(name, spread): (&&str, &Spread)| {
+            format!("{name} {} (at least {})", spread.sum / self.seeds.max(1), spread.least)
+        };
+        text.push_str(&format!("a seed: {}\n", list(self.work.iter().map(of_work).collect())));
+        let of_fault = |(name, count): (&&str, &u64)| format!("{name} {count}");
+        text.push_str(&format!("faults: {}\n", list(self.fired.iter().map(of_fault).collect())));
+        let missing = self.missing_marks();
+        text.push_str(&format!("marks: {} of {} hit", MARKS.len() - missing.len(), MARKS.len()));
+        if !missing.is_empty() {
+            text.push_str(&format!("; missing: {}", missing.join(", ")));
+        }
+        text.push_str(&format!("\ndigest: {:016x}\n", self.digest()));
+        text
+    }
+}

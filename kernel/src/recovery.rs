@@ -32,7 +32,7 @@ use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments, Skipped};
 use crate::compaction::pace::Pace;
 use crate::conflict::RecentWrites;
 use crate::engine::Engine;
-use crate::env::{DirEntry, DirLock, Disk, Env, IoErrorKind, LockKind};
+use crate::env::{DirEntry, DirLock, Disk, Env, IoErrorKind, LockKind, make_directory};
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::maintenance::{Parts, Reserve};
@@ -89,6 +89,7 @@ pub(crate) async fn open(env: Arc<dyn Env>, dir: &Path, options: Options) -> Res
 async fn look(env: &dyn Env, dir: &Path, options: &Options) -> Result<Found> {
     let disk = env.disk();
     let missing = |what: &str| Error::NotFound { path: dir.to_path_buf(), what: what.to_string() };
+    let mut is_durable = false;
     let entries = match disk.list(dir).await {
         Ok(entries) => entries,
         Err(error) if error.kind == IoErrorKind::NotFound => {
@@ -99,6 +100,7 @@ async fn look(env: &dyn Env, dir: &Path, options: &Options) -> Result<Found> {
             }
             demand_nothing(dir, options)?;
             create_directory(disk, dir).await?;
+            is_durable = true;
             Vec::new()
         }
         Err(error) => {
@@ -125,6 +127,9 @@ async fn look(env: &dyn Env, dir: &Path, options: &Options) -> Result<Found> {
             return Err(missing("the directory is empty; check its name, or set create_if_missing"));
         }
         demand_nothing(dir, options)?;
+        if !is_durable {
+            create_directory(disk, dir).await?;
+        }
     }
     Ok(found)
 }
@@ -142,18 +147,13 @@ fn demand_nothing(dir: &Path, options: &Options) -> Result<()> {
 }
 
 async fn create_directory(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    match disk.create_dir(dir).await {
-        Ok(()) => {}
+    match make_directory(disk, dir).await {
         Err(error) if error.kind == IoErrorKind::NotFound => {
             let what = "the parent directory does not exist either; create it first";
-            return Err(Error::NotFound { path: dir.to_path_buf(), what: what.to_string() });
+            Err(Error::NotFound { path: dir.to_path_buf(), what: what.to_string() })
         }
-        Err(error) => return Err(error.into()),
+        made => Ok(made?),
     }
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        disk.sync_dir(parent).await?;
-    }
-    Ok(())
 }
 
 fn is_ours(entry: &DirEntry) -> bool {

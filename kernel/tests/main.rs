@@ -11,6 +11,7 @@ mod bad_input;
 mod cancellation;
 mod checkpoint;
 mod copies;
+mod directory;
 mod extreme_numbers;
 mod golden_files;
 mod isolation;

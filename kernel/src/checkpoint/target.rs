@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::CheckpointInfo;
 use crate::check::mark;
 use crate::compaction::pace::Pace;
-use crate::env::{Env, IoErrorKind, Nanos, OpenOptions};
+use crate::env::{Env, IoErrorKind, Nanos, OpenOptions, make_directory};
 use crate::error::{Error, Result};
 use crate::manifest::{self, Change, Edit, FileNumbers, ManifestWriter, Version};
 use crate::record::remove_quietly;
@@ -59,16 +59,10 @@ impl<'a> Target<'a> {
         }
         let target = Self { env, pace, dir: dir.to_path_buf(), database: env.random_u64(), began };
         match target.refuse_if_used("").await {
-            Err(Error::Io(error)) if error.kind == IoErrorKind::NotFound => {
-                match disk.create_dir(dir).await {
-                    Err(error) if error.kind != IoErrorKind::AlreadyExists => return Err(error.into()),
-                    _ => {}
-                }
-            }
+            Err(Error::Io(error)) if error.kind == IoErrorKind::NotFound => {}
             looked => looked?,
         }
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        disk.sync_dir(parent.unwrap_or(Path::new("."))).await?;
+        make_directory(disk, dir).await?;
         match disk.open(&dir.join(COPYING), OpenOptions::create()).await {
             Ok(_) => {}
             Err(error) if error.kind == IoErrorKind::AlreadyExists => {

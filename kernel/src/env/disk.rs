@@ -283,3 +283,32 @@ pub trait Disk: Send + Sync {
     /// Room left where `path` lies.
     fn free_space(&self, path: &Path) -> Io<IoResult<FreeSpace>>;
 }
+
+/// Makes sure that `dir` is there, and its entry in the parent durable.
+///
+/// Whether the directory was there says nothing about its entry: whoever made it may have died, or been told that the
+/// sync failed, before it was durable. After a failed sync the entry is made anew by the next attempt, for a second sync of
+/// the same one proves nothing.
+///
+/// # Errors
+/// What the disk says; `NotFound` if the parent is missing. A parent that may not be read is taken for durable if the
+/// directory was there before.
+pub async fn make_directory(disk: &dyn Disk, dir: &Path) -> IoResult<()> {
+    let is_new = match disk.create_dir(dir).await {
+        Ok(()) => true,
+        Err(error) if error.kind == IoErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match disk.sync_dir(parent.unwrap_or(Path::new("."))).await {
+        Err(error) if error.kind == IoErrorKind::Permission && !is_new => Ok(()),
+        Err(error) => {
+            if is_new {
+                // What remains of it is told by the next attempt.
+                let _ = disk.remove_dir(dir).await;
+            }
+            Err(error)
+        }
+        Ok(()) => Ok(()),
+    }
+}

@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use buffer::{BUF_ALIGN, Buf};
 pub use disk::{
     Access, Advice, DirEntry, DirLock, Disk, File, FreeSpace, IoError, IoErrorKind, IoResult, LockKind,
-    Metadata, OpenOptions,
+    Metadata, OpenOptions, make_directory,
 };
 pub use io::Io;
 

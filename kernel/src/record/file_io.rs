@@ -38,7 +38,11 @@ pub async fn read_full(file: &dyn File, offset: u64, len: usize, mut buf: Buf) -
                     buf[done..done + count].copy_from_slice(&rest[..count]);
                 }
                 if count == 0 {
-                    break;
+                    // Cut within its first sector. Only at the end of an odd file does that stay so.
+                    if retries == 0 {
+                        break;
+                    }
+                    retries -= 1;
                 }
                 done += count;
             }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 pub use structure::Structure;
 
-use crate::env::{DirLock, Env, IoErrorKind, LockKind};
+use crate::env::{DirLock, Env, IoErrorKind, LockKind, make_directory};
 use crate::error::{Error, Result};
 use crate::types::{Seq, file_name};
 use assemble::{Assembly, Owner};
@@ -256,14 +256,10 @@ async fn prepare_target(env: &dyn Env, source: &Path, target: &Path) -> Result<B
             let held = entries.first().map_or("", |entry| &entry.name);
             return Err(Error::Invalid(format!("{} is not empty: it holds {held:?}", target.display())));
         }
-        Err(error) if error.kind == IoErrorKind::NotFound => {
-            disk.create_dir(target).await?;
-            if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                disk.sync_dir(parent).await?;
-            }
-        }
+        Err(error) if error.kind == IoErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
+    make_directory(disk, target).await?;
     match disk.lock(target, file_name::LOCK, LockKind::Exclusive).await {
         Ok(lock) => Ok(lock),
         Err(error) if error.kind == IoErrorKind::Locked => Err(Error::Locked(target.to_path_buf())),

@@ -8,7 +8,7 @@ use holdfast_workloads::Random;
 use holdfast_workloads::random::mix;
 use holdfast_workloads::storm::{Script, Settings, Workload, draw};
 
-use crate::fault::{Cost, cost_of, name_of};
+use crate::fault::{Cost, cost_of, name_of, of_one_process};
 use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, Plan, SCHEMA};
 
 /// What seeds may draw from.
@@ -24,7 +24,7 @@ pub struct Choice {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { workloads: Workload::ALL.to_vec(), faults: FaultClass::ALL.to_vec(), operations: 1200 }
+        Self { workloads: Workload::ALL.to_vec(), faults: of_one_process(), operations: 1200 }
     }
 }
 

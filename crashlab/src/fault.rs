@@ -22,21 +22,32 @@ const NAMES: [(FaultClass, &str); FaultClass::ALL.len()] = [
     (FaultClass::LyingSync, "lying_sync"),
     (FaultClass::Stall, "stall"),
     (FaultClass::ClockJump, "clock_jump"),
+    (FaultClass::MessageLost, "message_lost"),
+    (FaultClass::MessageDuplicated, "message_duplicated"),
+    (FaultClass::MessageReordered, "message_reordered"),
+    (FaultClass::MessageDelayed, "message_delayed"),
+    (FaultClass::ConnectionReset, "connection_reset"),
 ];
+
+/// The classes that can strike a database of one process, which has no network.
+pub fn of_one_process() -> Vec<FaultClass> {
+    FaultClass::ALL.into_iter().filter(|class| !class.is_of_network()).collect()
+}
 
 /// The name of a class.
 pub fn name_of(class: FaultClass) -> &'static str {
     NAMES.iter().find(|(known, _)| *known == class).map_or("unknown", |(_, name)| name)
 }
 
-/// The class of a name.
+/// The class of a name, if a database of one process can meet it.
 pub fn of_name(name: &str) -> Option<FaultClass> {
-    NAMES.iter().find(|(_, known)| *known == name).map(|(class, _)| *class)
+    let found = NAMES.iter().find(|(_, known)| *known == name).map(|(class, _)| *class);
+    found.filter(|class| !class.is_of_network())
 }
 
-/// All names, in the order of the classes.
+/// Their names, in the order of the classes.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().map(|(_, name)| *name)
+    of_one_process().into_iter().map(name_of)
 }
 
 /// What may become of data under a class of faults.
@@ -55,10 +66,9 @@ pub fn cost_of(class: FaultClass) -> Cost {
     match class {
         FaultClass::LostSector
         | FaultClass::BitRot
-        | FaultClass::StaleRead
         | FaultClass::MisdirectedRead
         | FaultClass::MisdirectedWrite => Cost::Damage,
-        FaultClass::PhantomWrite | FaultClass::LyingSync => Cost::Suffix,
+        FaultClass::StaleRead | FaultClass::PhantomWrite | FaultClass::LyingSync => Cost::Suffix,
         FaultClass::ReadError
         | FaultClass::WriteError
         | FaultClass::SyncError
@@ -69,7 +79,12 @@ pub fn cost_of(class: FaultClass) -> Cost {
         | FaultClass::SpawnRefused
         | FaultClass::TransientRead
         | FaultClass::Stall
-        | FaultClass::ClockJump => Cost::Nothing,
+        | FaultClass::ClockJump
+        | FaultClass::MessageLost
+        | FaultClass::MessageDuplicated
+        | FaultClass::MessageReordered
+        | FaultClass::MessageDelayed
+        | FaultClass::ConnectionReset => Cost::Nothing,
     }
 }
 
@@ -80,7 +95,7 @@ mod tests {
     #[test]
     fn every_class_has_a_name_of_its_own() {
         for class in FaultClass::ALL {
-            assert_eq!(of_name(name_of(class)), Some(class));
+            assert_eq!(of_name(name_of(class)), (!class.is_of_network()).then_some(class));
         }
     }
 }

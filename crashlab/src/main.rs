@@ -1,5 +1,6 @@
 //! The program that an engineer with a failing seed lives in.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,12 +10,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use holdfast_crashlab::draw::{Choice, plan};
-use holdfast_crashlab::fault::{names, of_name};
+use holdfast_crashlab::fault::{name_of, names, of_name, of_one_process};
 use holdfast_crashlab::plan::Plan;
-use holdfast_crashlab::run::run_caught;
+use holdfast_crashlab::run::{Verdict, run_caught};
 use holdfast_crashlab::shrink::shrink;
 use holdfast_crashlab::sweep::{Summary, Sweep};
-use holdfast_sim::FaultClass;
 use holdfast_workloads::storm::Workload;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -119,7 +119,7 @@ impl ChoiceArgs {
         let workloads: Vec<Workload> = self.workload.iter().map(workload).collect::<Result<_, _>>()?;
         let workloads = if workloads.is_empty() { Workload::ALL.to_vec() } else { workloads };
         let faults = match &self.faults[..] {
-            [one] if one == "all" => FaultClass::ALL.to_vec(),
+            [one] if one == "all" => of_one_process(),
             [one] if one == "none" => Vec::new(),
             several => {
                 let class = |name: &String| {
@@ -256,12 +256,38 @@ fn replay(plan: &Plan, lines: usize, as_json: bool) -> bool {
             counts.compactions
         );
     }
+    if let Ok(verdict) = &verdict {
+        let fired = verdict.fired.iter().filter(|(_, count)| *count > 0);
+        let fired: Vec<String> = fired.map(|(class, count)| format!("{} {count}", name_of(*class))).collect();
+        println!(
+            "faults that fired: {}",
+            if fired.is_empty() { "none".to_owned() } else { fired.join(", ") }
+        );
+    }
     println!("hash {hash:016x} over {events} events");
     if violations.is_empty() {
         println!("nothing is wrong");
     }
     violations.iter().for_each(|violation| println!("WRONG: {violation}"));
+    if let Ok(verdict) = &verdict
+        && lines > 0
+    {
+        tell_history(verdict, &violations);
+    }
     violations.is_empty()
+}
+
+/// The transactions that the violations name.
+fn tell_history(verdict: &Verdict, violations: &[String]) {
+    let words = violations.iter().flat_map(|text| text.split(|letter: char| !letter.is_alphanumeric()));
+    let numbers: BTreeSet<usize> = words.filter_map(|word| word.strip_prefix('T')?.parse().ok()).collect();
+    let newest = verdict.history.transactions.len().saturating_sub(12);
+    for number in numbers.into_iter().chain(newest..verdict.history.transactions.len()) {
+        if let Some(transaction) = verdict.history.transactions.get(number) {
+            println!("T{number}: {transaction:?}");
+        }
+    }
+    verdict.history.milestones.iter().for_each(|(at, milestone)| println!("{at}: {milestone:?}"));
 }
 
 fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Result<bool, String> {

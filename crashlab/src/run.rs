@@ -35,6 +35,8 @@ pub struct Verdict {
     pub marks: BTreeMap<String, u64>,
     /// The database refused to open for damage, as it should: the run ended there.
     pub refused: bool,
+    /// The model gave up on the way: too many commits of unknown outcome at once.
+    pub undecided: bool,
     /// Choices of the scheduler.
     pub choices: u64,
     /// The last lines of the event log, if one was asked for.
@@ -44,9 +46,9 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Nothing much was shown: fewer than 100 writes acknowledged, or nothing read after the last recovery.
+    /// Nothing much was shown: fewer than 100 writes acknowledged, nothing read after the last recovery, or undecided.
     pub fn is_idle(&self) -> bool {
-        self.counts.acknowledged < 100 || self.counts.read_since_opening == 0
+        self.counts.acknowledged < 100 || self.counts.read_since_opening == 0 || self.undecided
     }
 }
 
@@ -80,13 +82,24 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
         (lived, marks.take())
     });
     let (lived, marks) = outcome.result;
-    let rules = Rules { suffix_may_be_lost: lived.suffix_may_be_lost, narrow_window: rules_of.narrow_window };
-    let mut violations = lived.violations;
+    let fired = |class| outcome.faults.iter().any(|(of, count)| *of == class && *count > 0);
+    let rules = Rules {
+        suffix_may_be_lost: lived.suffix_may_be_lost,
+        flushed_may_be_lost: fired(FaultClass::SyncError),
+        numbers_may_be_skipped: fired(FaultClass::NoSpace)
+            || fired(FaultClass::SyncError)
+            || fired(FaultClass::WriteError)
+            || fired(FaultClass::ShortWrite),
+        narrow_window: rules_of.narrow_window,
+    };
+    let (mut violations, mut undecided) = (lived.violations, false);
     if violations.is_empty() {
-        let (wrong, resolved) = judge(&lived.history, rules);
-        violations = wrong;
-        if violations.is_empty() {
-            violations = isolation::check(&lived.history, &resolved);
+        let judgment = judge(&lived.history, rules);
+        violations = judgment.violations;
+        undecided = judgment.is_undecided;
+        // Of numbers that a lying disk took back and that were given again the cycles would say nothing.
+        if violations.is_empty() && !undecided && !rules.suffix_may_be_lost {
+            violations = isolation::check(&lived.history, &judgment.resolved);
         }
     }
     Verdict {
@@ -99,6 +112,7 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
         fired: outcome.faults,
         marks,
         refused: lived.refused,
+        undecided,
         choices: outcome.choices,
         log: outcome.log,
         history: Arc::new(lived.history),

@@ -139,6 +139,10 @@ impl Stage for SimStage {
         self.is_calm()
     }
 
+    fn may_be_unreadable(&self) -> bool {
+        self.has_fired(&[FaultClass::ReadError, FaultClass::LostSector, FaultClass::TransientRead])
+    }
+
     fn explains(&self, error: &Error) -> bool {
         use FaultClass::{
             LostSector, LyingSync, MisdirectedRead, NoSpace, PhantomWrite, ReadError, ShortRead, ShortWrite,

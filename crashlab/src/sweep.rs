@@ -71,6 +71,7 @@ pub struct Summary {
     simulated_ns: u128,
     elapsed: Duration,
     refused: u64,
+    undecided: u64,
     fired: BTreeMap<&'static str, u64>,
     marks: BTreeMap<String, u64>,
     hashes: BTreeMap<u64, u64>,
@@ -124,6 +125,7 @@ impl Summary {
         let counts = &verdict.counts;
         self.idle += u64::from(verdict.is_idle());
         self.refused += u64::from(verdict.refused);
+        self.undecided += u64::from(verdict.undecided);
         self.operations += counts.operations;
         self.crashes += verdict.crashes;
         self.simulated_ns += u128::from(verdict.simulated_ns);
@@ -191,6 +193,7 @@ impl Summary {
             "failures": failures,
             "idle": self.idle,
             "refused_openings": self.refused,
+            "undecided": self.undecided,
             "seconds": self.elapsed.as_secs(),
             "seeds_per_s": self.per_second(u128::from(self.seeds)),
             "ops_per_s": self.per_second(u128::from(self.operations)),
@@ -206,13 +209,14 @@ impl Summary {
     /// Everything, for people.
     pub fn to_text(&self) -> String {
         let mut text = format!(
-            "{} seeds in {} s: {} failed, {} idle, {} ended at a refused opening\n{} seeds/s, {} operations/s, \
+            "{} seeds in {} s: {} failed, {} idle, {} ended at a refused opening, {} undecided\n{} seeds/s, {} operations/s, \
              {} crashes/s, simulated time {} times as fast\n",
             self.seeds,
             self.elapsed.as_secs(),
             self.failures.len(),
             self.idle,
             self.refused,
+            self.undecided,
             self.per_second(u128::from(self.seeds)),
             self.per_second(u128::from(self.operations)),
             self.per_second(u128::from(self.crashes)),

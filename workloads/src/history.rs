@@ -100,6 +100,9 @@ impl Interval {
     }
 }
 
+/// A key with what stands there.
+pub type Entry = (Arc<[u8]>, Value);
+
 /// One thing that a transaction did, with what it was told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
@@ -119,7 +122,7 @@ pub enum Operation {
         /// From the upper end.
         reverse: bool,
         /// What was there, in the order of the walk.
-        found: Vec<(Arc<[u8]>, Value)>,
+        found: Vec<Entry>,
         /// The walk came to the end of the interval; else it ended behind the last entry found.
         complete: bool,
     },

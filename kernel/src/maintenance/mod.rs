@@ -344,13 +344,16 @@ impl Maintenance {
         let (last_seq, last_timestamp) = (engine.published.visible(), engine.committer.last_timestamp());
         // What is left of the reservation is given back, but never a number that was shown and lost.
         let last_given = engine.committer.last_given();
-        let changes = vec![
-            Change::LastSeq(last_seq),
-            Change::LastTimestamp(last_timestamp),
-            Change::SeqReserved { until: last_given },
-            Change::CleanClose,
-        ];
-        engine.door.change(changes).await?;
+        // A commit that was refused after it got its time is in the manifest already: shrinking the log told the clock's.
+        let decide = move |version: &Version| {
+            Ok(vec![
+                Change::LastSeq(last_seq.max(version.last_seq)),
+                Change::LastTimestamp(last_timestamp.max(version.last_timestamp)),
+                Change::SeqReserved { until: last_given },
+                Change::CleanClose,
+            ])
+        };
+        engine.door.change_with(decide).await?;
         Ok(())
     }
 }

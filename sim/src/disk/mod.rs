@@ -219,7 +219,8 @@ impl DiskState {
             return Err((IoErrorKind::Medium, "injected write error"));
         }
         let mut count: usize = parts.iter().map(|part| part.len()).sum();
-        let unit = if mode.route == Route::Direct { crate::DIRECT_ALIGNMENT } else { 1 };
+        // Linux cuts a write between pages, or between blocks where the disk is full: never within a sector.
+        let unit = SECTOR as usize;
         if count > unit && self.faults.fires(FaultClass::ShortWrite, name) {
             count = self.shorter(count, unit);
         }

@@ -13,6 +13,7 @@
 //! What a read should have seen is exact, so no isolation anomaly passes; its name is a matter of how it was broken.
 
 mod commits;
+mod places;
 mod reads;
 mod versions;
 
@@ -28,6 +29,10 @@ use versions::Versions;
 pub struct Rules {
     /// The disk lied about what was durable: the newest commits may be gone, though not others.
     pub suffix_may_be_lost: bool,
+    /// A sync failed, and the system forgot what it had: what was to outlive the process only may be gone with it.
+    pub flushed_may_be_lost: bool,
+    /// The disk was full or failed, so that a commit may have been numbered and never happened.
+    pub numbers_may_be_skipped: bool,
     /// The window of remembered commits is narrow: a transaction may conflict with what is forgotten.
     pub narrow_window: bool,
 }
@@ -35,20 +40,31 @@ pub struct Rules {
 /// Violations beyond these say nothing new.
 const VIOLATIONS_MAX: usize = 4;
 
-/// Judges a whole history. Beside what is wrong it gives what became of the commits that nobody was told of, or that a
-/// crash took, for other judges.
+/// What the model makes of a history.
+#[derive(Clone, Debug)]
+pub struct Judgment {
+    /// What is wrong.
+    pub violations: Vec<Violation>,
+    /// What became of the commits that nobody was told of, or that a crash took, for other judges.
+    pub resolved: Resolved,
+    /// More commits were left untold in one opening than can be placed by trying: nothing is known from there on.
+    pub is_undecided: bool,
+}
+
+/// Judges a whole history.
 ///
 /// The cost is near that of replaying it on a map, times the places tried for commits of unknown outcome.
-pub fn judge(history: &History, rules: Rules) -> (Vec<Violation>, Resolved) {
+pub fn judge(history: &History, rules: Rules) -> Judgment {
     let mut judge = Judge::new(history, rules);
     for opening in 0..judge.openings.len() {
         judge.opening(opening);
-        if !judge.violations.is_empty() {
+        if !judge.violations.is_empty() || judge.is_undecided {
             break;
         }
     }
     judge.violations.truncate(VIOLATIONS_MAX);
-    (judge.violations, judge.resolved)
+    let Judge { violations, resolved, is_undecided, .. } = judge;
+    Judgment { violations, resolved, is_undecided }
 }
 
 /// How an opening ended, by what survives it.
@@ -82,6 +98,8 @@ struct Judge<'a> {
     blurred: Vec<(u64, u64)>,
     resolved: Resolved,
     violations: Vec<Violation>,
+    /// There are too many ways to place commits to try all, and none of those tried is right.
+    is_undecided: bool,
 }
 
 impl<'a> Judge<'a> {
@@ -95,6 +113,7 @@ impl<'a> Judge<'a> {
             blurred: Vec::new(),
             resolved: Resolved::default(),
             violations: Vec::new(),
+            is_undecided: false,
         };
         judge.read_milestones();
         for (number, transaction) in (0..).zip(&history.transactions) {
@@ -178,12 +197,13 @@ impl<'a> Judge<'a> {
             self.violate(Wrong::OrderViolated, what);
             return;
         }
-        let tried = self.places(number, &told, &unknown);
-        let mut fitting = Vec::new();
-        let mut complaint = Vec::new();
-        for places in tried {
+        let (tried, is_all) = self.places(number, &told, &unknown);
+        let first_free = tried.iter().flatten().flatten().min().copied().unwrap_or(0);
+        let (mut fitting, mut complaint): (Vec<Vec<Option<u64>>>, Vec<Violation>) = (Vec::new(), Vec::new());
+        for (at, places) in tried.into_iter().enumerate() {
             self.take_effect(base, &told, &unknown, &places);
-            let mut wrong = self.reads_of(number, found);
+            // Those with views below all places see the same, wherever the commits are.
+            let mut wrong = self.reads_of(number, found, if at == 0 { 0 } else { first_free });
             if wrong.is_empty() {
                 wrong.extend(self.commits_of_opening(number));
             }
@@ -197,7 +217,10 @@ impl<'a> Judge<'a> {
             }
         }
         let Some(places) = fitting.first() else {
-            self.violations.append(&mut complaint);
+            if is_all {
+                self.violations.append(&mut complaint);
+            }
+            self.is_undecided = !is_all;
             return;
         };
         // What was tried last need not be what fits.
@@ -234,7 +257,10 @@ impl<'a> Judge<'a> {
     /// What had to outlive the opening's end did.
     fn demand_survivors(&mut self, number: usize, found: u64) {
         let opening = &self.openings[number];
-        let end = opening.end.unwrap_or(End::Killed);
+        let mut end = opening.end.unwrap_or(End::Killed);
+        if end == End::Killed && self.rules.flushed_may_be_lost {
+            end = End::PowerLost;
+        }
         let mut least = (opening.base.max(opening.synced), None);
         for number in &opening.transactions {
             let transaction = self.of(*number);
@@ -289,43 +315,6 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Every way to place the commits of unknown outcome that real time allows.
-    fn places(&self, number: usize, told: &[(u64, TxnNo)], unknown: &[TxnNo]) -> Vec<Vec<Option<u64>>> {
-        if unknown.is_empty() {
-            return vec![Vec::new()];
-        }
-        let base = self.openings[number].base;
-        let found = self.openings.get(number + 1).map_or(0, |next| next.base);
-        let views = self.openings[number].transactions.iter().filter_map(|number| self.of(*number).view);
-        let greatest = views.chain(told.iter().map(|(seq, _)| *seq)).chain([found]).max().unwrap_or(base);
-        let taken: BTreeSet<u64> = told.iter().map(|(seq, _)| *seq).collect();
-        let free: Vec<u64> = (base + 1..=greatest).filter(|seq| !taken.contains(seq)).collect();
-        let seen = self.seen(number);
-        let mut all: Vec<Vec<Option<u64>>> = vec![Vec::new()];
-        for txn in unknown {
-            let transaction = self.of(*txn);
-            let committing = transaction.committing.unwrap_or(transaction.began);
-            let before =
-                |(_, other): &&(u64, TxnNo)| self.of(*other).ended.is_some_and(|ended| ended < committing);
-            let above = told.iter().filter(before).map(|(seq, _)| *seq).max().unwrap_or(base);
-            let at_most = seen.get(txn).copied().unwrap_or(u64::MAX);
-            let mut longer = Vec::new();
-            for places in &all {
-                let may = |seq: &&u64| **seq > above && **seq <= at_most && !places.contains(&Some(**seq));
-                longer.extend(free.iter().filter(may).map(|seq| [&places[..], &[Some(*seq)]].concat()));
-                // What somebody saw is somewhere.
-                if at_most == u64::MAX {
-                    longer.push([&places[..], &[None]].concat());
-                }
-            }
-            longer.truncate(PLACES_MAX);
-            all = longer;
-        }
-        // Those that leave the fewest numbers free first: numbers are given without holes as long as nothing is refused.
-        all.sort_by_key(|places| places.iter().filter(|place| place.is_none()).count());
-        all
-    }
-
     /// By transaction: the smallest view that saw a value of it.
     fn seen(&self, number: usize) -> BTreeMap<TxnNo, u64> {
         let mut seen: BTreeMap<TxnNo, u64> = BTreeMap::new();
@@ -352,9 +341,6 @@ impl<'a> Judge<'a> {
         seen
     }
 }
-
-/// More ways to place commits than these are not tried. With at most a handful of clients in flight there are fewer.
-const PLACES_MAX: usize = 5000;
 
 /// True if the transaction is the look at everything after an opening.
 fn is_survey(transaction: &Transaction) -> bool {

@@ -132,7 +132,8 @@ impl Client {
             }
             Some(Err(error)) => {
                 // Another client may have dropped the keyspace meanwhile.
-                if matches!(&error, Error::Invalid(what) if what.contains("dropped")) {
+                let is_gone = |what: &str| what.contains("dropped") || what.contains("does not exist");
+                if matches!(&error, Error::Invalid(what) if is_gone(what)) {
                     return Ok(None);
                 }
                 storm.judge(self.opening.stage.as_ref(), &error, doing)?;
@@ -231,6 +232,9 @@ impl Client {
                 state.counts.acknowledged += u64::from(writes);
                 state.newest_told = state.newest_told.max(seq.get());
                 state.history.ends(doing.txn, Ending::Committed(seq.get()));
+                if writes {
+                    state.settle_unknown(doing.txn);
+                }
                 drop(state);
                 if writes && seq.get() <= told {
                     let what =
@@ -246,6 +250,11 @@ impl Client {
             }
             Err(error) => {
                 let is_unknown = matches!(error, Error::Stopped(_) | Error::CommitUnknown(_));
+                if matches!(error, Error::CommitUnknown(_)) {
+                    let mut state = storm.state();
+                    let now = state.history.tick();
+                    state.unsettled.push((now, doing.txn));
+                }
                 let answer: Option<Result<(), Error>> = Some(Err(error.clone()));
                 let judged = self.answered(answer, "committing");
                 if !is_unknown {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use holdfast::Error;
 use holdfast::sync::{Mutex, MutexGuard};
 
-use crate::history::History;
+use crate::history::{Ending, History, TxnNo};
 use crate::oracle::{Violation, Wrong};
 
 pub use draw::Workload;
@@ -82,6 +82,23 @@ struct State {
     newest_told: u64,
     /// A name for each further directory.
     copies: u64,
+    /// Commits of this opening that a full disk left unknown, and when that was told.
+    unsettled: Vec<(u64, TxnNo)>,
+}
+
+impl State {
+    /// A commit has succeeded: it settles that those told to be unknown before it was sent never happened.
+    fn settle_unknown(&mut self, by: TxnNo) {
+        let sent = self.history.of(by).committing.unwrap_or(0);
+        let (settled, open) =
+            std::mem::take(&mut self.unsettled).into_iter().partition(|(told, _)| *told < sent);
+        self.unsettled = open;
+        let settled: Vec<(u64, TxnNo)> = settled;
+        for (_, txn) in settled {
+            let what = "the disk was full, and a later commit settled that it never happened";
+            self.history.ends(txn, Ending::Refused(what.to_owned()));
+        }
+    }
 }
 
 /// Violations beyond this many say nothing new.

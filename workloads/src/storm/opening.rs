@@ -103,6 +103,7 @@ impl Storm {
         state.history.passes(Milestone::Opened(last, keyspaces));
         // What the end of the last opening has taken is the model's business.
         state.newest_told = last;
+        state.unsettled.clear();
         state.counts.openings += 1;
         state.counts.read_since_opening = 0;
         u32::try_from(state.counts.openings - 1).expect("fewer than 2^32 openings")
@@ -129,8 +130,12 @@ impl Opening {
                     let found = self.storm.decoded(entries);
                     let keyspace = info.id.get();
                     let interval = Interval::ALL;
+                    let mut state = self.storm.state();
+                    state.counts.read += found.len() as u64;
+                    // One that finds nothing is judged too.
+                    state.counts.read_since_opening += found.len() as u64 + 1;
                     let scan = Operation::Scan { keyspace, interval, reverse: false, found, complete: true };
-                    self.storm.state().history.did(number, scan);
+                    state.history.did(number, scan);
                 }
                 Err(error) => {
                     if self.storm.judge(self.stage.as_ref(), &error, "reading everything").is_err() {
@@ -227,7 +232,8 @@ impl Opening {
         };
         for problem in &report.problems {
             let error = Error::Corrupt { file: problem.file.clone(), offset: 0, what: problem.what.clone() };
-            if !self.stage.explains(&error) {
+            let is_unread = problem.what.starts_with("cannot be read") && self.stage.may_be_unreadable();
+            if !is_unread && !self.stage.explains(&error) {
                 let what = format!("verify, {when}: {}: {}", problem.file.display(), problem.what);
                 self.storm.wrong(Wrong::Structure, what);
             }

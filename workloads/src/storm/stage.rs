@@ -46,6 +46,9 @@ pub trait Stage: Send + Sync {
     /// True once nothing goes wrong any more: then everything must work.
     fn is_calm(&self) -> bool;
 
+    /// True if a fault so far may keep a file from being read.
+    fn may_be_unreadable(&self) -> bool;
+
     /// True if a fault so far may be what the error tells of.
     fn explains(&self, error: &Error) -> bool;
 }

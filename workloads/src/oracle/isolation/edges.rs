@@ -243,7 +243,10 @@ impl<'a> Edges<'a> {
     fn add_real_time(&mut self) {
         let mut ends: Vec<(u64, TxnNo)> = (0..)
             .zip(self.standings)
-            .filter(|(_, standing)| standing.is_told)
+            .filter(|(txn, standing): &(TxnNo, _)| {
+                // A process beside the writer may see what the writer shows nobody yet.
+                standing.is_told && self.history.transactions[*txn as usize].promise != Promise::Past
+            })
             .map(|(txn, standing)| (standing.ended, txn))
             .collect();
         ends.sort_unstable();

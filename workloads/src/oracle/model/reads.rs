@@ -4,20 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Judge, is_survey};
-use crate::history::{Cell, Ending, Interval, Operation, Transaction, TxnNo, Value};
+use crate::history::{Cell, Ending, Entry, Interval, Operation, Transaction, TxnNo, Value};
 use crate::oracle::{Violation, Wrong};
 
 /// Views tried for a read that was not told its own; with more between them it is not judged.
 const VIEWS_MAX: u64 = 256;
 
 impl Judge<'_> {
-    /// Judges the reads of an opening, and the first look of the next one, which found the commits up to `found`.
-    pub(super) fn reads_of(&self, number: usize, found: Option<u64>) -> Vec<Violation> {
+    /// Judges the reads of an opening with views from one on, and the first look of the next opening, which found the
+    /// commits up to `found`.
+    pub(super) fn reads_of(&self, number: usize, found: Option<u64>, from: u64) -> Vec<Violation> {
         let mut wrong = Vec::new();
         for reader in &self.openings[number].transactions {
             // The first look at what the opening before left was judged with that.
             let is_first = self.openings[number].transactions.first() == Some(reader);
             if is_first && number > 0 && is_survey(self.of(*reader)) {
+                continue;
+            }
+            let transaction = self.of(*reader);
+            if transaction.view_at_most.or(transaction.view).is_none_or(|view| view < from) {
                 continue;
             }
             wrong.extend(self.judge_reader(*reader));
@@ -101,7 +106,7 @@ impl Judge<'_> {
         &self,
         own: &[&Operation],
         (keyspace, interval, reverse): (u32, &Interval, bool),
-        (found, complete): (&[(Arc<[u8]>, Value)], bool),
+        (found, complete): (&[Entry], bool),
         view: u64,
     ) -> Option<(Wrong, Difference)> {
         let mut expected: BTreeMap<&Arc<[u8]>, &Value> =

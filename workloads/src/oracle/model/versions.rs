@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use crate::history::{Cell, Interval, Operation, Value};
 
-/// All versions of all keys, each with the number of its commit. A deletion is a version without a value.
+/// The versions of a key, oldest first, each with the number of its commit. A deletion has no value.
+type Chain = Vec<(u64, Option<Value>)>;
+
+/// All versions of all keys, by keyspace.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Versions(BTreeMap<u32, BTreeMap<Arc<[u8]>, Vec<(u64, Option<Value>)>>>);
+pub(super) struct Versions(BTreeMap<u32, BTreeMap<Arc<[u8]>, Chain>>);
 
 impl Versions {
     /// Lets a commit take effect; its number is above all so far.
@@ -36,7 +39,7 @@ impl Versions {
         &mut self,
         keyspace: u32,
         interval: &Interval,
-    ) -> impl Iterator<Item = (&Arc<[u8]>, &mut Vec<(u64, Option<Value>)>)> {
+    ) -> impl Iterator<Item = (&Arc<[u8]>, &mut Chain)> {
         let bounds = bounds(interval);
         self.0.entry(keyspace).or_default().range_mut::<[u8], _>(bounds)
     }
@@ -80,7 +83,7 @@ fn newest(versions: &[(u64, Option<Value>)], seq: u64) -> Option<(u64, Option<&V
     Some((found.0, found.1.as_ref()))
 }
 
-fn put(versions: &mut Vec<(u64, Option<Value>)>, seq: u64, value: Option<Value>) {
+fn put(versions: &mut Chain, seq: u64, value: Option<Value>) {
     match versions.last_mut() {
         Some((last, newest)) if *last == seq => *newest = value,
         _ => versions.push((seq, value)),

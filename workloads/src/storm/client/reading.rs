@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holdfast::{Error, Keyspace, Scan, Seq, Txn};
 
 use super::{Client, Doing, Reader, Writer};
-use crate::history::{Body, Cell, Durable, Ending, Interval, Operation, Promise, Value};
+use crate::history::{Body, Cell, Durable, Ending, Entry, Interval, Operation, Promise, Value};
 use crate::oracle::Wrong;
 use crate::storm::script::{Action, Shape, View, Walk};
 use crate::storm::value::{decode, longer};
@@ -139,7 +139,7 @@ impl Client {
         reader: &Reader<'_>,
         slot: u8,
         walk: &Walk,
-    ) -> Result<Option<Vec<(Arc<[u8]>, Value)>>, Stopped> {
+    ) -> Result<Option<Vec<Entry>>, Stopped> {
         let Some(keyspace) = self.keyspace(slot) else { return Ok(None) };
         let (scan, interval) = self.scan_of(walk);
         self.walk(doing, reader, &keyspace, (scan, interval, walk)).await
@@ -151,7 +151,7 @@ impl Client {
         reader: &Reader<'_>,
         keyspace: &Keyspace,
         (scan, interval, walk): (Scan, Interval, &Walk),
-    ) -> Result<Option<Vec<(Arc<[u8]>, Value)>>, Stopped> {
+    ) -> Result<Option<Vec<Entry>>, Stopped> {
         let opened = match reader {
             Reader::Now => within(doing.patience, keyspace.scan(scan)).await,
             Reader::Snapshot(snapshot) => within(doing.patience, snapshot.scan(keyspace, scan)).await,
@@ -337,7 +337,7 @@ fn number_in(value: Option<Value>, otherwise: i64) -> i64 {
 
 impl Storm {
     /// What some entries say; one that nobody can have written is wrong.
-    pub(in crate::storm) fn decoded(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Arc<[u8]>, Value)> {
+    pub(in crate::storm) fn decoded(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<Entry> {
         let decoded = entries.into_iter().filter_map(|(key, bytes)| {
             let value = self.decoded_value(&key, &bytes)?;
             Some((key.into(), value))

@@ -1,0 +1,25 @@
+//! Every plan that once failed passes, and keeps passing.
+
+use std::path::Path;
+
+use holdfast_crashlab::plan::Plan;
+use holdfast_crashlab::run::run_caught;
+
+#[test]
+fn plans_that_once_failed_pass() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the plans are there")
+        .map(|entry| entry.expect("a name").path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        let plan = Plan::load(&file).expect("a plan of this version");
+        let violations = match run_caught(&plan, 0) {
+            Ok(verdict) => verdict.violations,
+            Err(violation) => vec![violation],
+        };
+        assert!(violations.is_empty(), "{}: {violations:?}", file.display());
+    }
+}

@@ -1,0 +1,117 @@
+//! Where the commits of an opening can stand of which nobody was told.
+//!
+//! Numbers within an opening are given one after another, and only a commit that is refused for the disk's sake leaves
+//! a hole. So the numbers between those that were told belong to commits that were not, each of them to one, and what
+//! real time and other clients' reads say narrows down to which.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Judge, Opening};
+use crate::history::{Ending, TxnNo};
+
+/// More ways than these are not tried. With a handful of clients in flight there are far fewer.
+const PLACES_MAX: usize = 4000;
+
+/// What is known of a commit that nobody was told of: its number is above the one, and not above the other.
+struct Bounds {
+    above: u64,
+    at_most: Option<u64>,
+}
+
+impl Judge<'_> {
+    /// Every way to place the commits of unknown outcome: a number for each, or none. And whether these are all ways.
+    pub(super) fn places(
+        &self,
+        number: usize,
+        told: &[(u64, TxnNo)],
+        unknown: &[TxnNo],
+    ) -> (Vec<Vec<Option<u64>>>, bool) {
+        if unknown.is_empty() {
+            return (vec![Vec::new()], true);
+        }
+        let opening = &self.openings[number];
+        let found = self.openings.get(number + 1).map_or(0, |next| next.base);
+        let seen = self.seen(number);
+        let bounds: Vec<Bounds> = unknown.iter().map(|txn| self.bounds(opening, told, &seen, *txn)).collect();
+        let views = opening.transactions.iter().filter_map(|txn| self.of(*txn).view);
+        let numbers: BTreeSet<u64> = told.iter().map(|(seq, _)| *seq).collect();
+        let certain = views.chain(numbers.iter().copied()).chain([found]).filter(|seq| *seq > opening.base);
+        let Some(greatest) = certain.max() else { return (vec![vec![None; unknown.len()]], true) };
+        let holes =
+            self.holes(opening) + if self.rules.numbers_may_be_skipped { unknown.len() as u64 } else { 0 };
+        let mut search = Search { bounds: &bounds, places: Vec::new() };
+        for first in firsts(opening.base, &numbers, greatest, unknown.len() as u64 + holes) {
+            let free: Vec<u64> = (first..=greatest).filter(|seq| !numbers.contains(seq)).collect();
+            search.fill(&free, &mut vec![None; unknown.len()], holes);
+        }
+        let is_all = search.places.len() < PLACES_MAX;
+        (search.places, is_all)
+    }
+
+    fn bounds(
+        &self,
+        opening: &Opening,
+        told: &[(u64, TxnNo)],
+        seen: &BTreeMap<TxnNo, u64>,
+        txn: TxnNo,
+    ) -> Bounds {
+        let transaction = self.of(txn);
+        let committing = transaction.committing.unwrap_or(transaction.began);
+        let ended_before = |other: &TxnNo| self.of(*other).ended.is_some_and(|ended| ended < committing);
+        let above = told.iter().filter(|(_, other)| ended_before(other)).map(|(seq, _)| *seq).max();
+        let above = above.unwrap_or(opening.base).max(transaction.view.unwrap_or(0));
+        Bounds { above, at_most: seen.get(&txn).copied() }
+    }
+
+    /// Commits that were refused after they may have been numbered.
+    fn holes(&self, opening: &Opening) -> u64 {
+        let refused = |txn: &&TxnNo| {
+            let transaction = self.of(**txn);
+            transaction.committing.is_some() && matches!(transaction.ending, Ending::Refused(_))
+        };
+        opening.transactions.iter().filter(refused).count() as u64
+    }
+}
+
+/// What the first number of the opening may be. After a crash numbers leap.
+fn firsts(base: u64, numbers: &BTreeSet<u64>, greatest: u64, missing: u64) -> Vec<u64> {
+    let least = numbers.first().copied().unwrap_or(greatest + 1);
+    if least - base - 1 <= missing {
+        return vec![base + 1];
+    }
+    (0..=missing).map(|before| least - before).collect()
+}
+
+struct Search<'a> {
+    bounds: &'a [Bounds],
+    places: Vec<Vec<Option<u64>>>,
+}
+
+impl Search<'_> {
+    /// Gives each free number to a commit, or leaves it as a hole if there may be one.
+    fn fill(&mut self, free: &[u64], placed: &mut Vec<Option<u64>>, holes: u64) {
+        if self.places.len() >= PLACES_MAX {
+            return;
+        }
+        let Some((number, rest)) = free.split_first() else {
+            // What somebody saw is somewhere.
+            let is_lost =
+                |(place, bounds): (&Option<u64>, &Bounds)| place.is_none() && bounds.at_most.is_some();
+            if !placed.iter().zip(self.bounds).any(is_lost) {
+                self.places.push(placed.clone());
+            }
+            return;
+        };
+        for at in 0..placed.len() {
+            let Bounds { above, at_most } = self.bounds[at];
+            if placed[at].is_none() && *number > above && at_most.is_none_or(|most| *number <= most) {
+                placed[at] = Some(*number);
+                self.fill(rest, placed, holes);
+                placed[at] = None;
+            }
+        }
+        if holes > 0 {
+            self.fill(rest, placed, holes - 1);
+        }
+    }
+}

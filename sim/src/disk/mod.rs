@@ -85,6 +85,7 @@ pub(crate) struct DiskState {
     space: Space,
     locks: Vec<HeldLock>,
     in_flight: Vec<InFlight>,
+    syncs_begun: BTreeMap<InodeNumber, u64>,
     pub(crate) faults: Faults,
     short_lengths: Stream,
     failed_syncs: Stream,
@@ -142,6 +143,7 @@ impl DiskState {
             },
             locks: Vec::new(),
             in_flight: Vec::new(),
+            syncs_begun: BTreeMap::new(),
             faults: Faults::new(seed),
             short_lengths: Stream::new(seed, StreamClass::ShortLength),
             failed_syncs: Stream::new(seed, StreamClass::FailedSync),
@@ -393,7 +395,24 @@ impl DiskState {
         self.charge_delayed(inode, name)?;
         let size = self.file(inode).size;
         let last = if self.is_strict() { self.file(inode).last_number() } else { self.next_number - 1 };
-        Ok(if self.lies(name, 0, size) { 0 } else { last })
+        if self.lies(name, 0, size) {
+            return Ok(0);
+        }
+        self.note_sync_begun(inode, last);
+        Ok(last)
+    }
+
+    /// A sync is under way that will be answered with success.
+    pub(super) fn note_sync_begun(&mut self, inode: InodeNumber, watermark: u64) {
+        let begun = self.syncs_begun.entry(inode).or_insert(0);
+        *begun = (*begun).max(watermark);
+    }
+
+    /// How far syncs of this file or directory were begun that are answered with success. What they cover is on the medium
+    /// before another sync fails: every handle that was open when a write was lost is told of it, so none of them could
+    /// be answered so otherwise.
+    pub(super) fn syncs_begun(&self, inode: InodeNumber) -> u64 {
+        self.syncs_begun.get(&inode).copied().unwrap_or(0)
     }
 
     /// A sync failed: a part of what it covered is on the medium, the rest never will be.
@@ -403,8 +422,10 @@ impl DiskState {
         }
         let reads_old = reads_old.unwrap_or_else(|| self.failed_syncs.below(2) == 1);
         let before = self.file(inode).content.allocated_pages();
+        let begun = self.syncs_begun(inode);
         let mut stream = self.take_failed_syncs();
         let file = self.file_mut(inode);
+        file.settle(begun);
         let watermark = file.last_number();
         file.fail_sync(watermark, inode, &mut survivors::Drawn::new(&mut stream), reads_old);
         self.failed_syncs = stream;

@@ -266,7 +266,10 @@ impl DiskState {
             self.fail_sync_dir(inode, watermark);
             return Err((IoErrorKind::Medium, "injected sync error"));
         }
-        let watermark = if self.lies(name, 0, 0) { 0 } else { watermark };
+        if self.lies(name, 0, 0) {
+            return Ok((inode, 0));
+        }
+        self.note_sync_begun(inode, watermark);
         Ok((inode, watermark))
     }
 

@@ -73,6 +73,9 @@ impl DiskState {
             self.is_aborted = true;
             return;
         }
+        let begun = self.syncs_begun(inode);
+        let settled = self.directory_mut(inode).settle(begun);
+        self.release(settled);
         let mut stream = self.take_failed_syncs();
         let released = self.directory_mut(inode).survive(watermark, inode, &mut Drawn::new(&mut stream));
         self.failed_syncs = stream;

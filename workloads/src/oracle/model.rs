@@ -15,6 +15,8 @@
 mod commits;
 mod places;
 mod reads;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +87,8 @@ struct Opening {
     synced: u64,
     /// Its transactions, in the order in which they began.
     transactions: Vec<TxnNo>,
+    /// How many keyspaces it found.
+    keyspaces: usize,
 }
 
 struct Judge<'a> {
@@ -97,6 +101,8 @@ struct Judge<'a> {
     /// Stretches of numbers in which the order of commits is not known: first, and behind the last.
     blurred: Vec<(u64, u64)>,
     resolved: Resolved,
+    /// Of each transaction that somebody saw, a number that its own is not above.
+    seen: BTreeMap<TxnNo, u64>,
     violations: Vec<Violation>,
     /// There are too many ways to place commits to try all, and none of those tried is right.
     is_undecided: bool,
@@ -112,6 +118,7 @@ impl<'a> Judge<'a> {
             placed: BTreeMap::new(),
             blurred: Vec::new(),
             resolved: Resolved::default(),
+            seen: BTreeMap::new(),
             violations: Vec::new(),
             is_undecided: false,
         };
@@ -121,6 +128,7 @@ impl<'a> Judge<'a> {
                 opening.transactions.push(number);
             }
         }
+        judge.read_sightings();
         judge
     }
 
@@ -164,6 +172,7 @@ impl<'a> Judge<'a> {
                         end: None,
                         synced: 0,
                         transactions: Vec::new(),
+                        keyspaces: keyspaces.len(),
                     });
                 }
             }
@@ -217,7 +226,13 @@ impl<'a> Judge<'a> {
             }
         }
         let Some(places) = fitting.first() else {
-            if is_all {
+            if is_all && complaint.is_empty() {
+                let seen: Vec<_> = unknown.iter().filter(|txn| self.seen.contains_key(txn)).collect();
+                let what = format!(
+                    "{seen:?} were seen and nobody was told of them, but no numbers are left for them"
+                );
+                self.violate(Wrong::OrderViolated, what);
+            } else if is_all {
                 self.violations.append(&mut complaint);
             }
             self.is_undecided = !is_all;
@@ -226,6 +241,11 @@ impl<'a> Judge<'a> {
         // What was tried last need not be what fits.
         self.take_effect(base, &told, &unknown, places);
         if fitting.len() > 1 {
+            // Where nobody read what was left, the states that follow are as open.
+            if !self.is_surveyed(number + 1) {
+                self.is_undecided = true;
+                return;
+            }
             let end = found.unwrap_or(u64::MAX);
             self.blurred.push((base + 1, end));
         }
@@ -315,30 +335,39 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// By transaction: the smallest view that saw a value of it.
-    fn seen(&self, number: usize) -> BTreeMap<TxnNo, u64> {
-        let mut seen: BTreeMap<TxnNo, u64> = BTreeMap::new();
-        let mut note = |by: TxnNo, view: u64, writer: TxnNo| {
-            if by != writer {
-                let least = seen.entry(writer).or_insert(u64::MAX);
-                *least = (*least).min(view);
-            }
+    /// Notes of each transaction the smallest number that a read of it, in whichever opening, allows.
+    fn read_sightings(&mut self) {
+        let Self { history, openings, seen, .. } = self;
+        let mut note = |by: &Transaction, view: u64, writer: TxnNo| {
+            let Some(transaction) = history.transactions.get(writer as usize) else { return };
+            let found = openings.get(transaction.opening as usize + 1).map_or(u64::MAX, |next| next.base);
+            // Whoever saw it later saw what the end of its opening left.
+            let at_most = if by.opening > transaction.opening { view.min(found) } else { view };
+            let least = seen.entry(writer).or_insert(u64::MAX);
+            *least = (*least).min(at_most);
         };
-        let next = self.openings.get(number + 1).and_then(|next| next.transactions.first());
-        for reader in self.openings[number].transactions.iter().chain(next) {
-            let transaction = self.of(*reader);
+        for (number, transaction) in (0..).zip(&history.transactions) {
             let Some(view) = transaction.view_at_most.or(transaction.view) else { continue };
             for operation in &transaction.operations {
                 match operation {
-                    Operation::Get { found: Some(value), .. } => note(*reader, view, value.stamp.txn),
+                    Operation::Get { found: Some(value), .. } if value.stamp.txn != number => {
+                        note(transaction, view, value.stamp.txn);
+                    }
                     Operation::Scan { found, .. } => {
-                        found.iter().for_each(|(_, value)| note(*reader, view, value.stamp.txn));
+                        let others = found.iter().filter(|(_, value)| value.stamp.txn != number);
+                        others.for_each(|(_, value)| note(transaction, view, value.stamp.txn));
                     }
                     _ => {}
                 }
             }
         }
-        seen
+    }
+
+    /// True if the first look of an opening read every keyspace to its end.
+    fn is_surveyed(&self, number: usize) -> bool {
+        let Some(opening) = self.openings.get(number) else { return true };
+        let survey = opening.transactions.first().map(|txn| self.of(*txn)).filter(|survey| is_survey(survey));
+        survey.is_some_and(|survey| survey.operations.len() == opening.keyspaces)
     }
 }
 

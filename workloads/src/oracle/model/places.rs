@@ -4,7 +4,7 @@
 //! a hole. So the numbers between those that were told belong to commits that were not, each of them to one, and what
 //! real time and other clients' reads say narrows down to which.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Judge, Opening};
 use crate::history::{Ending, TxnNo};
@@ -31,8 +31,7 @@ impl Judge<'_> {
         }
         let opening = &self.openings[number];
         let found = self.openings.get(number + 1).map_or(0, |next| next.base);
-        let seen = self.seen(number);
-        let bounds: Vec<Bounds> = unknown.iter().map(|txn| self.bounds(opening, told, &seen, *txn)).collect();
+        let bounds: Vec<Bounds> = unknown.iter().map(|txn| self.bounds(opening, told, *txn)).collect();
         let views = opening.transactions.iter().filter_map(|txn| self.of(*txn).view);
         let numbers: BTreeSet<u64> = told.iter().map(|(seq, _)| *seq).collect();
         let certain = views.chain(numbers.iter().copied()).chain([found]).filter(|seq| *seq > opening.base);
@@ -48,19 +47,13 @@ impl Judge<'_> {
         (search.places, is_all)
     }
 
-    fn bounds(
-        &self,
-        opening: &Opening,
-        told: &[(u64, TxnNo)],
-        seen: &BTreeMap<TxnNo, u64>,
-        txn: TxnNo,
-    ) -> Bounds {
+    fn bounds(&self, opening: &Opening, told: &[(u64, TxnNo)], txn: TxnNo) -> Bounds {
         let transaction = self.of(txn);
         let committing = transaction.committing.unwrap_or(transaction.began);
         let ended_before = |other: &TxnNo| self.of(*other).ended.is_some_and(|ended| ended < committing);
         let above = told.iter().filter(|(_, other)| ended_before(other)).map(|(seq, _)| *seq).max();
         let above = above.unwrap_or(opening.base).max(transaction.view.unwrap_or(0));
-        Bounds { above, at_most: seen.get(&txn).copied() }
+        Bounds { above, at_most: self.seen.get(&txn).copied() }
     }
 
     /// Commits that were refused after they may have been numbered.

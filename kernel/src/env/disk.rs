@@ -291,12 +291,13 @@ pub trait Disk: Send + Sync {
 /// the same one proves nothing.
 ///
 /// # Errors
-/// What the disk says; `NotFound` if the parent is missing. A parent that may not be read is taken for durable if the
+/// What the disk says; `NotFound` if the parent is missing, `AlreadyExists` if it is a symbolic link to nowhere. A parent that may not be read is taken for durable if the
 /// directory was there before.
 pub async fn make_directory(disk: &dyn Disk, dir: &Path) -> IoResult<()> {
     let is_new = match disk.create_dir(dir).await {
         Ok(()) => true,
-        Err(error) if error.kind == IoErrorKind::AlreadyExists => false,
+        // A symbolic link to nowhere exists and leads to no directory.
+        Err(error) if error.kind == IoErrorKind::AlreadyExists && disk.metadata(dir).await.is_ok() => false,
         Err(error) => return Err(error),
     };
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());

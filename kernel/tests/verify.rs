@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::flaky::Flaky;
 use crate::support::settings;
 use holdfast::env::linux::{LinuxEnv, block_on};
 use holdfast::env::{Env, TaskClass};
@@ -418,4 +419,43 @@ fn a_want_of_descriptors_is_no_damage() {
         }
         assert!(refused >= 4, "only {refused} openings, fewer than there are kinds of files");
     });
+}
+
+/// A table that is gone when its turn comes is missing only if the manifest of that moment names it. While the manifest
+/// cannot be read, nobody knows: what is reported is the manifest, if it stays so.
+#[test]
+fn a_table_that_is_gone_is_not_missing_before_the_manifest_says_so() {
+    for failing in [0, 1, u32::MAX] {
+        holdfast_sim::run(23, move |world| async move {
+            let process = world.process("db");
+            database(&process, true).await;
+            let disk = process.disk();
+            let mut tables = files(&disk).into_iter().filter(|(name, _)| name.ends_with(".table"));
+            let (gone, bytes) = tables.next_back().unwrap();
+            let (env, reads) = Flaky::over(process.env(), ".manifest");
+            let (name, removing) = (gone.clone(), disk.clone());
+            let report = process.run(async move {
+                let tell = |progress: &holdfast::VerifyProgress| {
+                    if progress.file.ends_with(".table") && removing.exists(path(&name)) {
+                        removing.remove_file(path(&name));
+                        reads.failing.store(failing, Ordering::Relaxed);
+                    }
+                };
+                holdfast::verify(env, DIR, tell).await
+            });
+            let report = report.await.unwrap().unwrap();
+            let [problem] = &report.problems[..] else { panic!("{failing}: {:?}", report.problems) };
+            let verdict = report.file(&gone).unwrap().verdict;
+            if failing == u32::MAX {
+                assert_eq!(verdict, FileVerdict::Unchecked);
+                assert!(problem.file.to_string_lossy().ends_with(".manifest"), "{problem:?}");
+                assert!(problem.what.starts_with("cannot be read"), "{problem:?}");
+            } else {
+                assert_eq!(verdict, FileVerdict::Missing);
+                assert!(problem.file.ends_with(&gone) && problem.what.contains("missing"), "{problem:?}");
+            }
+            disk.write_file(path(&gone), &bytes);
+            assert!(verify(&process).await.unwrap().is_good());
+        });
+    }
 }

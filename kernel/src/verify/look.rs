@@ -51,7 +51,7 @@ pub(super) async fn bytes_of(env: &dyn Env, dir: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-fn missing(dir: &Path, what: &str) -> Error {
+pub(super) fn missing(dir: &Path, what: &str) -> Error {
     Error::NotFound { path: dir.to_path_buf(), what: what.to_string() }
 }
 
@@ -123,7 +123,7 @@ fn is_listed(loaded: &Loaded, (kind, no): (FileKind, FileNo)) -> bool {
     }
 }
 
-fn table_numbers(version: &Version) -> impl Iterator<Item = FileNo> {
+pub(super) fn table_numbers(version: &Version) -> impl Iterator<Item = FileNo> {
     version.keyspaces.values().flat_map(|keyspace| keyspace.tables()).map(|(_, table)| table.no)
 }
 

@@ -29,7 +29,7 @@ use crate::error::Result;
 use look::Look;
 pub use report::{FileReport, FileVerdict, Problem, UnusedRegion, VerifyProgress, VerifyReport};
 
-/// Looks at structure and log, at most.
+/// Looks at structure and log, at most; and at the manifest, when a table is gone.
 const LOOKS_MAX: u32 = 6;
 /// The wait before another look.
 const WAIT_NS: u64 = 20_000_000;

@@ -11,9 +11,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Meter;
-use super::look::{Files, name_of};
+use super::look::{Files, missing, name_of, table_numbers};
 use super::report::{FileReport, FileVerdict, Problem};
+use super::{LOOKS_MAX, Meter, WAIT_NS};
 use crate::cache::{BlockCache, Budget};
 use crate::env::{Env, IoErrorKind};
 use crate::error::{Error, Result};
@@ -63,17 +63,23 @@ pub(super) async fn check(
         meter.begin(&name);
         match bench.check_listed(table, meter).await {
             Ok(()) => {}
-            Err(error) if is_missing(&error) && !bench.still_names(table.no).await => {
+            Err(error) if is_missing(&error) => match bench.still_names(table.no).await {
                 // Compacted away since the look; nothing needs it.
-                files.remove(&name);
-            }
-            Err(error) if is_missing(&error) => {
-                let path = dir.join(&name);
-                let error = Error::corrupt_at(path, 0, "the manifest names this file, but it is missing");
-                problems.push(Problem::of(&error, dir, false)?);
-                let (verdict, unused) = (FileVerdict::Missing, Vec::new());
-                files.insert(name.clone(), FileReport { name, verdict, bytes: 0, unused });
-            }
+                Ok(false) => {
+                    files.remove(&name);
+                }
+                Ok(true) => {
+                    let path = dir.join(&name);
+                    let error = Error::corrupt_at(path, 0, "the manifest names this file, but it is missing");
+                    problems.push(Problem::of(&error, dir, false)?);
+                    let (verdict, unused) = (FileVerdict::Missing, Vec::new());
+                    files.insert(name.clone(), FileReport { name, verdict, bytes: 0, unused });
+                }
+                Err(unread) => {
+                    problems.push(Problem::of(&unread, dir, false)?);
+                    files.entry(name).and_modify(|file| file.verdict = FileVerdict::Unchecked);
+                }
+            },
             Err(error) => problems.push(Problem::of(&error, dir, false)?),
         }
     }
@@ -102,15 +108,23 @@ impl Bench<'_> {
         reader.verify(&mut |bytes| meter.add(bytes)).await.map(drop)
     }
 
-    /// True if the manifest of now names the table. One that cannot be read right now counts as naming it.
-    async fn still_names(&self, no: FileNo) -> bool {
-        match manifest::load(&**self.env, self.dir).await {
-            Ok(Found::Database(loaded)) => loaded
-                .version
-                .keyspaces
-                .values()
-                .any(|keyspace| keyspace.tables().any(|(_, table)| table.no == no)),
-            _ => true,
+    /// Whether the manifest of now names the table. A read that fails, as one may beside a live writer or on a disk
+    /// with a bad moment, is tried again.
+    ///
+    /// # Errors
+    /// Why the manifest cannot be read: then nobody knows.
+    async fn still_names(&self, no: FileNo) -> Result<bool> {
+        let mut looks_left = LOOKS_MAX;
+        loop {
+            looks_left = looks_left.saturating_sub(1);
+            match manifest::load(&**self.env, self.dir).await {
+                Ok(Found::Database(loaded)) => {
+                    return Ok(table_numbers(&loaded.version).any(|named| named == no));
+                }
+                Ok(_) => return Err(missing(self.dir, "it was removed while it was being verified")),
+                Err(error) if looks_left == 0 => return Err(error),
+                Err(_) => self.env.sleep_until(self.env.now().after(WAIT_NS)).await,
+            }
         }
     }
 }

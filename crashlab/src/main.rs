@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use holdfast_crashlab::draw::{Choice, plan};
 use holdfast_crashlab::fault::{name_of, names, of_name, of_one_process};
 use holdfast_crashlab::plan::Plan;
-use holdfast_crashlab::run::{Verdict, run_caught};
+use holdfast_crashlab::run::{Verdict, run};
 use holdfast_crashlab::shrink::shrink;
 use holdfast_crashlab::sweep::{Summary, Sweep};
 use holdfast_workloads::storm::Workload;
@@ -231,48 +231,34 @@ fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool,
 }
 
 fn replay(plan: &Plan, lines: usize, as_json: bool) -> bool {
-    let verdict = run_caught(plan, lines);
-    let (violations, hash, events) = match &verdict {
-        Ok(verdict) => {
-            (verdict.violations.iter().map(ToString::to_string).collect(), verdict.hash, verdict.events)
-        }
-        Err(violation) => (vec![violation.to_string()], 0, 0),
-    };
+    let verdict = run(plan, lines);
+    let violations: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
+    let hash = format!("{:016x}", verdict.hash);
     if as_json {
-        let violation = violations.first();
-        println!("{}", json!({ "hash": format!("{hash:016x}"), "events": events, "violation": violation }));
+        println!("{}", json!({ "hash": hash, "events": verdict.events, "violation": violations.first() }));
         return violations.is_empty();
     }
-    if let Ok(verdict) = &verdict {
-        verdict.log.iter().for_each(|line| println!("{line}"));
-        let counts = &verdict.counts;
-        println!(
-            "{} operations, {} commits acknowledged, {} openings, {} crashes, {} flushes, {} compactions",
-            counts.operations,
-            counts.acknowledged,
-            counts.openings,
-            verdict.crashes,
-            counts.flushes,
-            counts.compactions
-        );
-    }
-    if let Ok(verdict) = &verdict {
-        let fired = verdict.fired.iter().filter(|(_, count)| *count > 0);
-        let fired: Vec<String> = fired.map(|(class, count)| format!("{} {count}", name_of(*class))).collect();
-        println!(
-            "faults that fired: {}",
-            if fired.is_empty() { "none".to_owned() } else { fired.join(", ") }
-        );
-    }
-    println!("hash {hash:016x} over {events} events");
+    verdict.log.iter().for_each(|line| println!("{line}"));
+    let counts = &verdict.counts;
+    println!(
+        "{} operations, {} commits acknowledged, {} openings, {} crashes, {} flushes, {} compactions",
+        counts.operations,
+        counts.acknowledged,
+        counts.openings,
+        verdict.crashes,
+        counts.flushes,
+        counts.compactions
+    );
+    let fired = verdict.fired.iter().filter(|(_, count)| *count > 0);
+    let fired: Vec<String> = fired.map(|(class, count)| format!("{} {count}", name_of(*class))).collect();
+    println!("faults that fired: {}", if fired.is_empty() { "none".to_owned() } else { fired.join(", ") });
+    println!("hash {hash} over {} events", verdict.events);
     if violations.is_empty() {
         println!("nothing is wrong");
     }
     violations.iter().for_each(|violation| println!("WRONG: {violation}"));
-    if let Ok(verdict) = &verdict
-        && lines > 0
-    {
-        tell_history(verdict, &violations);
+    if lines > 0 {
+        tell_history(&verdict, &violations);
     }
     violations.is_empty()
 }

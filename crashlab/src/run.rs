@@ -57,13 +57,15 @@ const ATTEMPTS: u32 = 3;
 /// Openings after which a run is cut off: no plan needs so many.
 const OPENINGS_MAX: u32 = 200;
 
-/// Runs a plan. `log_events` lines of the event log are kept, the last ones.
-///
-/// # Panics
-/// If the simulation itself fails: a busy loop, a dead end, a panic of the kernel. [`run_caught`] makes a violation of it.
+/// Simulated time after which a run hangs: a hundred times what the longest ones take.
+const TIME_LIMIT_NS: u64 = 1_000_000_000_000;
+
+/// Runs a plan. `log_events` lines of the event log are kept, the last ones. If the simulation itself fails, by a busy
+/// loop, a dead end, a run without end or a panic of the kernel, that is a violation like any other.
 pub fn run(plan: &Plan, log_events: usize) -> Verdict {
     let options = SimOptions {
         log_events,
+        time_limit_ns: TIME_LIMIT_NS,
         rare: if plan.rare_one_in == 0 { Ratio::NEVER } else { Ratio::new(1, plan.rare_one_in) },
         schedule_overrides: plan
             .schedule
@@ -72,75 +74,81 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
             .collect(),
         ..SimOptions::new(plan.seed)
     };
-    let shared = Arc::new(plan.clone());
-    let rules_of = plan.settings;
-    let outcome = holdfast_sim::run(options, move |world| async move {
-        let marks = Marks::default();
-        let counting = tracing::subscriber::set_default(marks.clone());
-        let lived = live(&world, &shared).await;
+    let storm = Storm::new(plan.settings, plan.script.clone());
+    let marks = Marks::default();
+    let (living, plan_of_it, counting) = (Arc::clone(&storm), Arc::new(plan.clone()), marks.clone());
+    let outcome = holdfast_sim::try_run(options, move |world| async move {
+        let counting = tracing::subscriber::set_default(counting);
+        let lived = live(&world, &plan_of_it, &living).await;
         drop(counting);
-        (lived, marks.take())
+        lived
     });
-    let (lived, marks) = outcome.result;
-    let fired = |class| outcome.faults.iter().any(|(of, count)| *of == class && *count > 0);
-    let rules = Rules {
-        suffix_may_be_lost: lived.suffix_may_be_lost,
-        flushed_may_be_lost: fired(FaultClass::SyncError),
-        numbers_may_be_skipped: fired(FaultClass::NoSpace)
-            || fired(FaultClass::SyncError)
-            || fired(FaultClass::WriteError)
-            || fired(FaultClass::ShortWrite),
-        narrow_window: rules_of.narrow_window,
-    };
-    let (mut violations, mut undecided) = (lived.violations, false);
-    if violations.is_empty() {
-        let judgment = judge(&lived.history, rules);
-        violations = judgment.violations;
-        undecided = judgment.is_undecided;
-        // Of numbers that a lying disk took back and that were given again the cycles would say nothing.
-        if violations.is_empty() && !undecided && !rules.suffix_may_be_lost {
-            violations = isolation::check(&lived.history, &judgment.resolved);
+    let counts = storm.counts();
+    let (history, violations) = storm.take();
+    let (outcome, refused, suffix_may_be_lost, panic) = match outcome {
+        Ok(outcome) => {
+            let Lived { refused, suffix_may_be_lost } = outcome.result;
+            (outcome.map(drop), refused, suffix_may_be_lost, None)
         }
-    }
-    Verdict {
+        Err(failed) => {
+            let what = format!("panic: {}", failed.message());
+            (failed.until, false, false, Some(Violation { wrong: Wrong::Unavailable, what }))
+        }
+    };
+    let mut verdict = Verdict {
         violations,
-        counts: lived.counts,
+        counts,
         hash: outcome.hash,
         events: outcome.events,
         simulated_ns: outcome.simulated_ns,
         crashes: outcome.crashes.kills + outcome.crashes.power_losses,
         fired: outcome.faults,
-        marks,
-        refused: lived.refused,
-        undecided,
+        marks: marks.take(),
+        refused,
+        undecided: false,
         choices: outcome.choices,
         log: outcome.log,
-        history: Arc::new(lived.history),
+        history: Arc::new(history),
+    };
+    verdict.violations.extend(panic);
+    verdict.judge(suffix_may_be_lost, plan.settings.narrow_window);
+    verdict
+}
+
+impl Verdict {
+    /// Asks the oracles, unless something is known to be wrong already.
+    fn judge(&mut self, suffix_may_be_lost: bool, narrow_window: bool) {
+        if !self.violations.is_empty() {
+            return;
+        }
+        let fired = |class| self.fired.iter().any(|(of, count)| *of == class && *count > 0);
+        let rules = Rules {
+            suffix_may_be_lost,
+            flushed_may_be_lost: fired(FaultClass::SyncError),
+            numbers_may_be_skipped: fired(FaultClass::NoSpace)
+                || fired(FaultClass::SyncError)
+                || fired(FaultClass::WriteError)
+                || fired(FaultClass::ShortWrite),
+            narrow_window,
+        };
+        let judgment = judge(&self.history, rules);
+        self.violations = judgment.violations;
+        self.undecided = judgment.is_undecided;
+        // Of numbers that a lying disk took back and that were given again the cycles would say nothing.
+        if self.violations.is_empty() && !self.undecided && !suffix_may_be_lost {
+            self.violations = isolation::check(&self.history, &judgment.resolved);
+        }
     }
 }
 
-/// Runs a plan; a panic inside is a violation like any other.
-pub fn run_caught(plan: &Plan, log_events: usize) -> Result<Verdict, Violation> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(plan, log_events))).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-        let what = text.unwrap_or_else(|| "a panic without words".to_owned());
-        Violation { wrong: Wrong::Unavailable, what: format!("panic: {what}") }
-    })
-}
-
 struct Lived {
-    history: History,
-    violations: Vec<Violation>,
-    counts: Counts,
     refused: bool,
     suffix_may_be_lost: bool,
 }
 
 /// All lives of the one process, from the first opening to a last one in calm.
-async fn live(world: &World, plan: &Arc<Plan>) -> Lived {
+async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
     let process = world.process("db");
-    let storm = Storm::new(plan.settings, plan.script.clone());
     let stage = Arc::new(SimStage::new(process.clone(), Arc::clone(plan)));
     let (mut refused, mut attempts) = (false, 0);
     for opening in 0..=OPENINGS_MAX {
@@ -150,7 +158,7 @@ async fn live(world: &World, plan: &Arc<Plan>) -> Lived {
         }
         stage.opening_begins(opening);
         let seen: Arc<dyn Stage> = stage.clone();
-        match process.run(Arc::clone(&storm).live(seen)).await {
+        match process.run(Arc::clone(storm).live(seen)).await {
             _ if storm.is_lost() => break,
             Ok(Ok(Ended::Finished)) if stage.is_calm() => break,
             Ok(Ok(ended)) => {
@@ -184,8 +192,5 @@ async fn live(world: &World, plan: &Arc<Plan>) -> Lived {
             }
         }
     }
-    let counts = storm.counts();
-    let (history, violations) = storm.take();
-    let suffix_may_be_lost = may_lose_suffix(&process.disk());
-    Lived { history, violations, counts, refused, suffix_may_be_lost }
+    Lived { refused, suffix_may_be_lost: may_lose_suffix(&process.disk()) }
 }

@@ -12,7 +12,7 @@ use holdfast_workloads::storm::Settings;
 use holdfast_workloads::storm::script::{Action, Call};
 
 use crate::plan::{At, DiskPlan, Plan};
-use crate::run::run_caught;
+use crate::run::run;
 
 /// What shrinking came to.
 #[derive(Clone, Debug)]
@@ -31,10 +31,7 @@ pub struct Shrunk {
 
 /// What a plan fails with; `None` if it passes.
 fn failure(plan: &Plan) -> Option<(Wrong, String)> {
-    match run_caught(plan, 0) {
-        Ok(verdict) => verdict.violations.first().map(|violation| (violation.wrong, violation.to_string())),
-        Err(violation) => Some((violation.wrong, violation.to_string())),
-    }
+    run(plan, 0).violations.first().map(|violation| (violation.wrong, violation.to_string()))
 }
 
 /// Shrinks a plan that fails, for at most so long. `told` is called with each smaller plan. `None` if it passes.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::draw::{Choice, plan};
 use crate::fault::name_of;
-use crate::run::{Verdict, run_caught};
+use crate::run::{Verdict, run};
 
 /// Which seeds, and how long.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ impl Sweep {
                             return;
                         }
                         let seed = self.start.wrapping_add(number);
-                        let verdict = run_caught(&plan(seed, &self.choice), 0);
+                        let verdict = run(&plan(seed, &self.choice), 0);
                         let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                         summary.add(seed, verdict);
                         summary.elapsed = began.elapsed();
@@ -110,15 +110,8 @@ impl Sweep {
 }
 
 impl Summary {
-    fn add(&mut self, seed: u64, verdict: Result<Verdict, Violation>) {
+    fn add(&mut self, seed: u64, verdict: Verdict) {
         self.seeds += 1;
-        let verdict = match verdict {
-            Ok(verdict) => verdict,
-            Err(violation) => {
-                self.failures.push(Failure { seed, violation });
-                return;
-            }
-        };
         if let Some(violation) = verdict.violations.first() {
             self.failures.push(Failure { seed, violation: violation.clone() });
         }

@@ -66,6 +66,6 @@ pub use network::{
 };
 pub use options::{FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
 pub use process::{Crash, Process};
-pub use run::{Crashes, Outcome, run};
+pub use run::{Crashes, Failed, Outcome, run, try_run};
 pub use wall::WALL_START_US;
 pub use world::World;

@@ -7,8 +7,11 @@
 //! node, the turn goes there by way of the supervisor. So madsim never has two things to choose between, and every
 //! choice is ours.
 
+use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -58,6 +61,28 @@ pub struct Outcome<T> {
     pub log: Vec<String>,
 }
 
+/// A run that did not come to its end.
+pub struct Failed {
+    /// What was panicked with: by whatever ran inside, or by the simulation itself.
+    pub panic: Box<dyn Any + Send>,
+    /// What the run did until then.
+    pub until: Outcome<()>,
+}
+
+impl Failed {
+    /// The words of the panic.
+    pub fn message(&self) -> &str {
+        let text = self.panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| self.panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+    }
+}
+
+impl fmt::Debug for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failed").field("message", &self.message()).field("until", &self.until).finish()
+    }
+}
+
 /// Crashes of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Crashes {
@@ -68,6 +93,24 @@ pub struct Crashes {
 }
 
 impl<T> Outcome<T> {
+    /// The same with another result, made of this one's.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Outcome<U> {
+        Outcome {
+            result: make(self.result),
+            hash: self.hash,
+            events: self.events,
+            io_calls: self.io_calls,
+            simulated_ns: self.simulated_ns,
+            choices: self.choices,
+            schedule: self.schedule,
+            faults: self.faults,
+            crashes: self.crashes,
+            rare_taken: self.rare_taken,
+            mixed_writes: self.mixed_writes,
+            log: self.log,
+        }
+    }
+
     /// How often a fault class fired.
     pub fn fired(&self, class: FaultClass) -> u64 {
         self.faults[class as usize].1
@@ -120,21 +163,33 @@ where
 {
     let options = options.into();
     let seed = options.seed;
+    try_run(options, body).unwrap_or_else(|failed| {
+        eprintln!("the simulation with seed {seed} failed");
+        std::panic::resume_unwind(failed.panic)
+    })
+}
+
+/// As [`run`], but a run that fails says what it did until then.
+///
+/// # Errors
+/// Where [`run`] panics.
+pub fn try_run<T, F, Fut>(options: impl Into<SimOptions>, body: F) -> Result<Outcome<T>, Box<Failed>>
+where
+    F: FnOnce(World) -> Fut + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    let options = options.into();
+    let seed = options.seed;
     let thread = std::thread::Builder::new()
         .name(format!("seed {seed}"))
         .stack_size(8 << 20)
         .spawn(move || run_here(options, body))
         .expect("the system gives a run its thread");
-    match thread.join() {
-        Ok(outcome) => outcome,
-        Err(panic) => {
-            eprintln!("the simulation with seed {seed} failed");
-            std::panic::resume_unwind(panic)
-        }
-    }
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn run_here<T, F, Fut>(options: SimOptions, body: F) -> Outcome<T>
+fn run_here<T, F, Fut>(options: SimOptions, body: F) -> Result<Outcome<T>, Box<Failed>>
 where
     F: FnOnce(World) -> Fut,
     Fut: Future<Output = T> + 'static,
@@ -143,7 +198,7 @@ where
     runtime.add_simulator::<DeathHook>();
     let shared =
         Arc::new(Shared { state: Mutex::new(State::new(options)), ready: Arc::new(ReadyQueue::new()) });
-    let outcome = runtime.block_on(async {
+    let life = async {
         let hook = madsim::plugin::simulator::<DeathHook>();
         *hook.shared.lock() = Some(Arc::clone(&shared));
         let cleanup = Cleanup { shared: Arc::clone(&shared), hook };
@@ -154,9 +209,9 @@ where
         let outcome = shared.outcome(result);
         drop(cleanup);
         outcome
-    });
-    drop(shared);
-    outcome
+    };
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)));
+    lived.map_err(|panic| Box::new(Failed { panic, until: shared.outcome(()) }))
 }
 
 fn main_task(shared: &Arc<Shared>) -> Arc<TaskCell> {

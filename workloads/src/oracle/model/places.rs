@@ -11,6 +11,8 @@ use crate::history::{Ending, TxnNo};
 
 /// More ways than these are not tried. With a handful of clients in flight there are far fewer.
 const PLACES_MAX: usize = 4000;
+/// More numbers than these are not given to a commit while looking for ways.
+const STEPS_MAX: u64 = 1_000_000;
 
 /// What is known of a commit that nobody was told of: its number is above the one, and not above the other.
 struct Bounds {
@@ -38,12 +40,12 @@ impl Judge<'_> {
         let Some(greatest) = certain.max() else { return (vec![vec![None; unknown.len()]], true) };
         let holes =
             self.holes(opening) + if self.rules.numbers_may_be_skipped { unknown.len() as u64 } else { 0 };
-        let mut search = Search { bounds: &bounds, places: Vec::new() };
+        let mut search = Search { bounds: &bounds, places: Vec::new(), steps: 0 };
         for first in firsts(opening.base, &numbers, greatest, unknown.len() as u64 + holes) {
             let free: Vec<u64> = (first..=greatest).filter(|seq| !numbers.contains(seq)).collect();
             search.fill(&free, &mut vec![None; unknown.len()], holes);
         }
-        let is_all = search.places.len() < PLACES_MAX;
+        let is_all = !search.is_over();
         (search.places, is_all)
     }
 
@@ -78,21 +80,35 @@ fn firsts(base: u64, numbers: &BTreeSet<u64>, greatest: u64, missing: u64) -> Ve
 struct Search<'a> {
     bounds: &'a [Bounds],
     places: Vec<Vec<Option<u64>>>,
+    /// Numbers tried so far.
+    steps: u64,
 }
 
 impl Search<'_> {
+    fn is_over(&self) -> bool {
+        self.places.len() >= PLACES_MAX || self.steps >= STEPS_MAX
+    }
+
     /// Gives each free number to a commit, or leaves it as a hole if there may be one.
     fn fill(&mut self, free: &[u64], placed: &mut Vec<Option<u64>>, holes: u64) {
-        if self.places.len() >= PLACES_MAX {
+        self.steps += 1;
+        if self.is_over() {
+            return;
+        }
+        let unplaced = placed.iter().filter(|place| place.is_none()).count() as u64;
+        if free.len() as u64 > unplaced + holes {
+            return;
+        }
+        // What somebody saw is somewhere, and by its last possible number at the latest.
+        let next = free.first().copied().unwrap_or(u64::MAX);
+        let is_late = |(place, bounds): (&Option<u64>, &Bounds)| {
+            place.is_none() && bounds.at_most.is_some_and(|most| most < next)
+        };
+        if placed.iter().zip(self.bounds).any(is_late) {
             return;
         }
         let Some((number, rest)) = free.split_first() else {
-            // What somebody saw is somewhere.
-            let is_lost =
-                |(place, bounds): (&Option<u64>, &Bounds)| place.is_none() && bounds.at_most.is_some();
-            if !placed.iter().zip(self.bounds).any(is_lost) {
-                self.places.push(placed.clone());
-            }
+            self.places.push(placed.clone());
             return;
         };
         for at in 0..placed.len() {

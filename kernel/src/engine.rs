@@ -19,6 +19,7 @@ use crate::manifest::FileNumbers;
 use crate::manifest::door::Door;
 use crate::metrics::Recorder;
 use crate::options::{Durability, Options};
+use crate::refusals::Refusals;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, Notify, either};
 use crate::tree::{
@@ -57,6 +58,8 @@ pub(crate) struct Engine {
     pub numbers: Arc<FileNumbers>,
     /// Set while a background job finds no room.
     pub disk_full: Mutex<Option<FullDisk>>,
+    /// What the system refuses background jobs otherwise.
+    pub refusals: Refusals,
     /// Held until the last task has ended.
     pub lock: Mutex<Option<Box<dyn DirLock>>>,
 }
@@ -276,6 +279,11 @@ impl Engine {
                 let memory = memory_pressure(&self.published.load(), &self.budget);
                 // Where only a compaction lacks room, writers go on: a flush may have all the room it needs.
                 return if memory == Pressure::Stop { Err(Error::DiskFull(full)) } else { Ok(()) };
+            }
+            let is_memory = memory_pressure(&self.published.load(), &self.budget) == Pressure::Stop;
+            let awaited: &[&str] = if is_memory { &["flush"] } else { &["flush", "compaction"] };
+            if let Some(refused) = self.refusals.lasting(awaited, began) {
+                return Err(refused);
             }
             let now = self.env.now();
             if now.since(began) > STOPPED_WAIT_NS {

@@ -97,6 +97,7 @@ mod metrics;
 pub mod events;
 mod gate;
 mod urgency;
+mod refusals;
 pub mod record;
 mod cache;
 pub mod table;

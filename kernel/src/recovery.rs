@@ -41,6 +41,7 @@ use crate::manifest::{self, Change, Edit, FileNumbers, Found, Loaded, ManifestWr
 use crate::metrics::Recorder;
 use crate::options::Options;
 use crate::reapply::{self, Progress};
+use crate::refusals::Refusals;
 use crate::sync::{Mutex, Notify};
 use crate::tree::{Graveyard, Published, SnapshotRegistry, State, Tables, Throttle};
 use crate::types::file_name::{self, COPYING, CURRENT, CURRENT_TMP, FileKind, LOCK, RESERVE};
@@ -436,8 +437,7 @@ impl Opening {
         let snapshots = SnapshotRegistry::new(version.retained_from);
         let (gate, throttle, recorder) =
             (Arc::<Gate>::default(), Arc::<Throttle>::default(), Arc::<Recorder>::default());
-        let door = Door::new();
-        let changed = Arc::new(Notify::new());
+        let (door, changed) = (Door::new(), Arc::new(Notify::new()));
         let segments = Segments::new(env.clone(), maker, spares.clone(), door.clone(), numbers.clone());
         let reserved = version.seq_reserved;
         let desk = Desk::new(DeskStart {
@@ -472,6 +472,7 @@ impl Opening {
             lock: Mutex::new(Some(lock)),
             urgency: Urgency::default(),
             disk_full: Mutex::new(None),
+            refusals: Refusals::default(),
             env,
             dir,
             options,

@@ -251,7 +251,8 @@ impl Db {
     ///
     /// # Errors
     /// `Corrupt` or `Io` for a table that is damaged or cannot be read: the others are compacted all the same, and it is
-    /// left out, and told again, until the next opening. `DiskFull`, `TooManyFiles`, `Stopped`, `Closed`.
+    /// left out, and told again, until the next opening. `DiskFull`, `TooManyFiles`, `Stopped`, `Closed`: not everything is
+    /// compacted; what is stays so.
     pub async fn compact(&self) -> Result<()> {
         self.shared.maintenance.compact_all(self.engine()).await
     }

@@ -70,6 +70,8 @@ impl Agenda {
     pub fn ask(&mut self, keyspace: KeyspaceId) -> oneshot::Receiver<Result<()>> {
         let (answer, answered) = oneshot::channel();
         if let Some(asked) = self.asked.as_mut() {
+            // One that nobody waits for any more would do nothing that this one does not.
+            asked.retain(|asked| asked.keyspace != keyspace || !asked.answer.is_closed());
             asked.push_back(Asked { keyspace, answer });
         }
         answered
@@ -88,13 +90,14 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
             release(&crew, asked.keyspace);
             drop(working);
             let _ = asked.answer.send(outcome);
+            crew.progress.notify_all();
             continue;
         }
         let Some((keyspace, job, working)) = next_job(&engine, &crew) else {
             // Another task may be at the very job that lacks room.
             if crew.compaction.lock().busy.is_empty() {
                 engine.note_room_for("compaction");
-                crew.refusals.note_over("compaction");
+                engine.refusals.note_over("compaction");
             }
             wait_for_work(&engine, &crew, wanted).await;
             continue;
@@ -106,7 +109,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         let reaction = match outcome {
             Ok(()) => {
                 engine.note_room("compaction");
-                crew.refusals.note_over("compaction");
+                engine.refusals.note_over("compaction");
                 None
             }
             Err(error) => Some(after_failure(&engine, &crew, &job, &error).await),
@@ -124,6 +127,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
     // Whoever still waits for a full compaction learns that it will not happen.
     let unanswered = crew.compaction.lock().asked.take();
     drop(unanswered);
+    crew.progress.notify_all();
     crew.compaction_wanted.notify_one();
 }
 
@@ -337,7 +341,12 @@ async fn run_asked(
                 failure.get_or_insert(error);
                 return Ok(());
             }
-            outcome => return outcome,
+            Ok(()) => {
+                engine.note_room("compaction");
+                engine.refusals.note_over("compaction");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         let state = engine.published.load();
         let Some((keyspace, memory)) = oldest_frozen(&state) else {
             engine.note_room_for("flush");
-            crew.refusals.note_over("flush");
+            engine.refusals.note_over("flush");
             cut_log(&engine, &state).await;
             // A state held here would keep tables that a compaction replaces from being removed.
             drop(state);
@@ -50,7 +50,7 @@ pub(crate) async fn run(engine: Arc<Engine>, crew: Arc<Crew>) {
         match outcome {
             Ok(()) => {
                 engine.note_room("flush");
-                crew.refusals.note_over("flush");
+                engine.refusals.note_over("flush");
                 fit_memtables(&engine).await;
                 crew.reserve.restore(&*engine.env).await;
                 engine.judge_pressure();

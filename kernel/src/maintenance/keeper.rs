@@ -56,7 +56,7 @@ pub(crate) async fn keep_segments(engine: Arc<Engine>, crew: Arc<Crew>) {
         let Err(error) = tidy_segments(&engine).await else {
             // Often it needed no room, so this says nothing about a flush that does.
             engine.note_room_for("log");
-            crew.refusals.note_over("log");
+            engine.refusals.note_over("log");
             changed.await;
             continue;
         };

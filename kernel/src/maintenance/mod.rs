@@ -15,19 +15,18 @@
 //!
 //! On a full disk a task says so once, gives the reserve free, and tries again every 50 ms; so writes resume by
 //! themselves within a fraction of a second of the space appearing. What the system refuses otherwise is tried again at
-//! growing pauses ([`refusals`]). Whoever waits for the work, a close too, gets the error and not an endless wait.
+//! growing pauses ([`refusals`](crate::refusals)). Whoever waits for the work, a writer or a close too, gets the error and
+//! not an endless wait.
 
 mod cleaner;
 mod compacting;
 mod flushing;
 mod keeper;
-mod refusals;
 mod reserve;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use refusals::Refusals;
 pub(crate) use reserve::Reserve;
 
 use crate::commit::Work;
@@ -37,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::manifest::door::Note;
 use crate::manifest::{Change, ManifestWriter, Version};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, Notify, either};
+use crate::sync::{Mutex, Notify, either, oneshot};
 use crate::table::TableMeta;
 use crate::tree::Memory;
 use crate::types::KeyspaceId;
@@ -47,6 +46,8 @@ use crate::types::file_name::{self, FileKind};
 pub(crate) const RETRY_NS: u64 = 50_000_000;
 /// How often waiters look again by themselves, should a wake-up be missed.
 const LOOK_AGAIN_NS: u64 = 5_000_000;
+/// A full disk that an earlier try met may have room by now: several more tries are waited for.
+const FULL_LASTING_NS: u64 = 4 * RETRY_NS;
 
 /// What the tasks share beside the engine.
 pub(crate) struct Crew {
@@ -58,7 +59,6 @@ pub(crate) struct Crew {
     pub stopped: Notify,
     pub compaction: Mutex<compacting::Agenda>,
     pub reserve: Reserve,
-    pub refusals: Refusals,
     /// A flush or compaction under way.
     pub working: AtomicU64,
     running: AtomicU64,
@@ -95,7 +95,6 @@ impl Maintenance {
             stopped: Notify::new(),
             compaction: Mutex::new(compacting::Agenda::default()),
             reserve: parts.reserve,
-            refusals: Refusals::default(),
             working: AtomicU64::new(0),
             running: AtomicU64::new(0),
             ended: Notify::new(),
@@ -247,9 +246,34 @@ impl Maintenance {
         };
         self.crew.compaction_wanted.notify_one();
         for answer in answers {
-            answer.await.unwrap_or(Err(Error::Closed))?;
+            self.wait_for_compaction(engine, answer).await?;
         }
         self.shrink_log(engine).await
+    }
+
+    /// Waits for the answer of a compaction that was asked for; not for ever if it is made and cannot be listed.
+    async fn wait_for_compaction(
+        &self,
+        engine: &Engine,
+        mut answer: oneshot::Receiver<Result<()>>,
+    ) -> Result<()> {
+        let began = engine.env.now();
+        loop {
+            let progress = self.crew.progress.notified();
+            if let Some(outcome) = answer.try_take() {
+                return outcome.unwrap_or(Err(Error::Closed));
+            }
+            let now = engine.env.now();
+            if now.since(began) >= FULL_LASTING_NS
+                && let Some(full) = engine.disk_full()
+            {
+                return Err(Error::DiskFull(full));
+            }
+            if let Some(refused) = engine.refusals.lasting(&["compaction"], began) {
+                return Err(refused);
+            }
+            either(progress, engine.env.sleep_until(now.after(LOOK_AGAIN_NS))).await;
+        }
     }
 
     /// Waits until nothing is running or due, and needless files are gone.
@@ -293,7 +317,7 @@ impl Maintenance {
                 return Err(Error::DiskFull(full));
             }
             let now = engine.env.now();
-            if let Some(refused) = self.crew.refusals.lasting(jobs, began, now) {
+            if let Some(refused) = engine.refusals.lasting(jobs, began) {
                 return Err(refused);
             }
             let again = now.after(LOOK_AGAIN_NS);
@@ -422,7 +446,7 @@ pub(crate) async fn react(engine: &Engine, crew: &Crew, job: &'static str, error
 }
 
 fn refused(engine: &Engine, crew: &Crew, job: &'static str, error: &Error) -> Reaction {
-    let pause_ns = crew.refusals.note(job, error, engine.env.now());
+    let pause_ns = engine.refusals.note(job, error, engine.env.now());
     crew.progress.notify_all();
     Reaction::Retry(pause_ns)
 }

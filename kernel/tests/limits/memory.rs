@@ -3,41 +3,9 @@
 use holdfast::{
     Db, Durability, Error, Isolation, KeyspaceOptions, Options, Scan, TransactionOptions, WriteBatch,
 };
-use holdfast_sim::{FaultClass, Trigger, World};
 
-use super::{check_numbers, noise, open, opened, put_until_refused};
+use super::{noise, open};
 use crate::support::scene::{DIR, simulate, small_options, within};
-
-#[test]
-fn a_full_memory_gives_busy_and_recovers_by_itself() {
-    simulate(1, |world: World, process| async move {
-        let (db, keyspace) = opened(&process).await;
-        let disk = process.disk();
-        // Flushes find no descriptor, so memtables wait in memory.
-        disk.inject_on(FaultClass::TooManyFiles, ".table", Trigger::From(1));
-        let (accepted, error) = within(&process, {
-            let keyspace = keyspace.clone();
-            move |_| async move { put_until_refused(&keyspace, 0).await }
-        })
-        .await;
-        assert!(matches!(error, Error::Busy(_)), "{error}");
-        assert!(error.is_retriable() && error.to_string().contains("try again"), "{error}");
-        assert!(accepted > 3, "{accepted} commits before the pressure");
-        let still = keyspace.clone();
-        within(&process, move |_| async move { check_numbers(&still, accepted).await }).await;
-        disk.clear_faults();
-        world.sleep(1_000_000_000).await;
-        within(&process, move |_| async move {
-            for number in accepted..accepted + 20 {
-                keyspace.put(number.to_be_bytes(), [number as u8; 1000]).await.unwrap();
-            }
-            check_numbers(&keyspace, accepted + 20).await;
-            db.wait_idle().await.unwrap();
-            db.close().await.unwrap();
-        })
-        .await;
-    });
-}
 
 /// A gauge of memory by its purpose; all of it without one.
 fn memory(db: &Db, purpose: Option<&str>) -> u64 {

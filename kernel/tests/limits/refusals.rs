@@ -140,6 +140,43 @@ fn without_descriptors_the_log_waits_and_reads_go_on() {
     });
 }
 
+/// Writers that are held back until memory is flushed do not wait for what the system refuses.
+#[test]
+fn writers_are_told_what_keeps_the_flush() {
+    simulate(4, |world: World, process| async move {
+        let (db, keyspace) = opened(&process).await;
+        let disk = process.disk();
+        disk.inject_on(FaultClass::TooManyFiles, ".table", Trigger::From(1));
+        let writer = keyspace.clone();
+        // Memtables wait in memory until it is full.
+        let accepted = within(&process, move |env| async move {
+            let (accepted, error) = put_until_refused(&writer, 0).await;
+            assert!(
+                matches!(error, Error::TooManyFiles(_)) && error.to_string().contains(".table"),
+                "{error}"
+            );
+            assert!(error.is_retriable() && accepted > 3, "{accepted} commits before the pressure");
+            check_numbers(&writer, accepted).await;
+            let began = env.now();
+            let (again, error) = put_until_refused(&writer, accepted).await;
+            assert!(matches!(error, Error::TooManyFiles(_)), "{error}");
+            assert_eq!(again, accepted);
+            let waited_ns = env.now().since(began);
+            assert!(waited_ns < CLOSE_NS_MAX, "{waited_ns} ns");
+            accepted
+        })
+        .await;
+        disk.clear_faults();
+        world.sleep(2_000_000_000).await;
+        within(&process, move |_| async move {
+            keyspace.put(accepted.to_be_bytes(), [accepted as u8; 1000]).await.unwrap();
+            check_numbers(&keyspace, accepted + 1).await;
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
 /// The longest that a close may take when it is refused what it needs.
 const CLOSE_NS_MAX: u64 = 5_000_000_000;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use holdfast::env::Env;
-use holdfast::{Db, Durability, Error, Options, Scan, WriteBatch};
-use holdfast_sim::Crash;
+use holdfast::{Db, Durability, Error, KeyspaceOptions, Options, Scan, WriteBatch};
+use holdfast_sim::{Crash, FaultClass, Trigger};
 
 use super::noise;
-use crate::support::scene::{DIR, simulate, small_options, within};
+use crate::support::scene::{DIR, simulate, small_keyspace, small_options, within};
 
 const VALUES: u64 = 60;
 
@@ -184,4 +184,84 @@ fn buffered_commit_is_kept(can_make_segments: bool) -> bool {
 fn a_buffered_commit_reaches_the_system_in_time_though_no_segment_can_be_made() {
     assert!(buffered_commit_is_kept(true));
     assert!(buffered_commit_is_kept(false));
+}
+
+/// What a compaction made waits for room in the manifest, and goes on when there is some; whoever asked for it learns why
+/// it is not done.
+#[test]
+fn a_compaction_that_cannot_be_listed_is_not_waited_for_without_end() {
+    simulate(5, |_, process| async move {
+        let disk = process.disk();
+        within(&process, move |env| async move {
+            let db = Db::open_in(env.clone(), DIR, small_options()).await.unwrap();
+            let keyspace = db.create_keyspace("one", small_keyspace()).await.unwrap();
+            for number in 0..VALUES {
+                keyspace.put(number.to_be_bytes(), noise(500, number + 1)).await.unwrap();
+            }
+            db.flush().await.unwrap();
+            db.wait_idle().await.unwrap();
+            keyspace.put(0u64.to_be_bytes(), "newer").await.unwrap();
+            db.flush().await.unwrap();
+            db.wait_idle().await.unwrap();
+            // An edit takes room where overwriting copies.
+            disk.set_copy_on_write(true);
+            disk.inject_on(FaultClass::NoSpace, ".manifest", Trigger::From(1));
+            for _ in 0..2 {
+                let began = env.now();
+                let refused = db.compact().await.unwrap_err();
+                assert!(
+                    matches!(&refused, Error::DiskFull(full) if full.to_string().contains(".manifest")),
+                    "{refused}"
+                );
+                assert!(env.now().since(began) < 1_000_000_000);
+            }
+            disk.clear_faults();
+            db.compact().await.unwrap();
+            for number in 1..VALUES {
+                assert_eq!(
+                    keyspace.get(number.to_be_bytes()).await.unwrap().unwrap(),
+                    noise(500, number + 1)
+                );
+            }
+            assert_eq!(keyspace.get(0u64.to_be_bytes()).await.unwrap().unwrap(), "newer");
+            let infos = db.keyspaces().unwrap();
+            let levels = &infos.iter().find(|info| info.name == "one").unwrap().levels;
+            assert_eq!(levels.iter().filter(|level| level.tables > 0).count(), 1, "{levels:?}");
+            assert!(db.verify().await.unwrap().is_good());
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}
+
+/// A compaction that once found no room and went on is not taken for one that finds none.
+#[test]
+fn a_want_of_room_that_is_over_does_not_end_the_wait_for_a_compaction() {
+    simulate(6, |_, process| async move {
+        let disk = process.disk();
+        within(&process, move |env| async move {
+            // A second for all of it.
+            let options = Options { background_bytes_per_s: 128 << 10, ..small_options() };
+            let db = Db::open_in(env.clone(), DIR, options).await.unwrap();
+            let table_bytes = 64 << 10;
+            for name in ["one", "two"] {
+                let settings = KeyspaceOptions { table_bytes, level0_tables: 8, ..small_keyspace() };
+                let keyspace = db.create_keyspace(name, settings).await.unwrap();
+                for number in 0..200 {
+                    keyspace.put(u64::to_be_bytes(number), noise(1000, number + 1)).await.unwrap();
+                }
+            }
+            db.flush().await.unwrap();
+            db.wait_idle().await.unwrap();
+            disk.set_copy_on_write(true);
+            disk.inject_on(FaultClass::NoSpace, ".manifest", Trigger::Once(1));
+            let began = env.now();
+            db.compact().await.unwrap();
+            assert_eq!(disk.faults_fired(FaultClass::NoSpace), 1);
+            let waited_ns = env.now().since(began);
+            assert!(waited_ns > 400_000_000, "only {waited_ns} ns: nobody would have asked");
+            db.close().await.unwrap();
+        })
+        .await;
+    });
 }

@@ -222,7 +222,7 @@ impl Plan {
                 bytes: found.map_or(0, |(_, _, bytes, _)| *bytes),
             });
         }
-        if !self.find_unnamed_segments(&here).await {
+        if !self.find_unnamed_segments(&here).await? {
             self.find_needed_segments_let_go();
         }
         Ok(())
@@ -234,7 +234,7 @@ impl Plan {
     async fn find_unnamed_segments(
         &mut self,
         here: &[(FileNo, PathBuf, u64, Option<SegmentHeader>)],
-    ) -> bool {
+    ) -> Result<bool> {
         let mut is_any = false;
         for (no, path, bytes, header) in here {
             let Some((of, _)) = header.and_then(|header| header.sector_use()) else { continue };
@@ -247,6 +247,8 @@ impl Plan {
             let perhaps = match wal::was_written(&*self.env, path, of).await {
                 Ok(true) => "",
                 Ok(false) => continue,
+                // What passes says nothing of the file.
+                Err(error) if error.is_retriable() => return Err(error),
                 Err(_) => ", perhaps",
             };
             is_any = true;
@@ -262,7 +264,7 @@ impl Plan {
                 bytes: *bytes,
             });
         }
-        is_any
+        Ok(is_any)
     }
 
     /// A segment is let go, to be removed or used again, only by a durable edit that moves the log's start behind it. So

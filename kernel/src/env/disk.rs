@@ -287,17 +287,20 @@ pub trait Disk: Send + Sync {
 /// Makes sure that `dir` is there, and its entry in the parent durable.
 ///
 /// Whether the directory was there says nothing about its entry: whoever made it may have died, or been told that the
-/// sync failed, before it was durable. After a failed sync the entry is made anew by the next attempt, for a second sync of
-/// the same one proves nothing.
+/// sync failed, before it was durable. An entry made here whose sync failed is taken away, so that the next attempt makes it
+/// anew: a second sync of the same one proves nothing. Of an entry that was there before, the sync is all there is.
 ///
 /// # Errors
-/// What the disk says; `NotFound` if the parent is missing, `AlreadyExists` if it is a symbolic link to nowhere. A parent that may not be read is taken for durable if the
-/// directory was there before.
+/// What the disk says; `NotFound` if the parent is missing, `AlreadyExists` if it is a file, or a symbolic link to nowhere.
+/// A parent that may not be read is taken for durable if the directory was there before.
 pub async fn make_directory(disk: &dyn Disk, dir: &Path) -> IoResult<()> {
     let is_new = match disk.create_dir(dir).await {
         Ok(()) => true,
         // A symbolic link to nowhere exists and leads to no directory.
-        Err(error) if error.kind == IoErrorKind::AlreadyExists && disk.metadata(dir).await.is_ok() => false,
+        Err(error) if error.kind == IoErrorKind::AlreadyExists => match disk.metadata(dir).await {
+            Ok(found) if found.is_dir => false,
+            _ => return Err(error),
+        },
         Err(error) => return Err(error),
     };
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -277,12 +277,14 @@ impl Engine {
             self.gate.check()?;
             if let Some(full) = self.disk_full() {
                 let memory = memory_pressure(&self.published.load(), &self.budget);
+                mark!("writer_met_full_disk");
                 // Where only a compaction lacks room, writers go on: a flush may have all the room it needs.
                 return if memory == Pressure::Stop { Err(Error::DiskFull(full)) } else { Ok(()) };
             }
             let is_memory = memory_pressure(&self.published.load(), &self.budget) == Pressure::Stop;
             let awaited: &[&str] = if is_memory { &["flush"] } else { &["flush", "compaction"] };
             if let Some(refused) = self.refusals.lasting(awaited, began) {
+                mark!("writer_told_of_refusal");
                 return Err(refused);
             }
             let now = self.env.now();

@@ -242,6 +242,9 @@ impl Desk {
             strongest = strongest.max(durability);
             accepted.push(Accepted { pending, seq: self.last_seq, batch });
         }
+        if accepted.len() > 1 {
+            mark!("commit_group_shared");
+        }
         (accepted, strongest)
     }
 
@@ -326,6 +329,7 @@ impl Desk {
             return Ok(());
         }
         let until = Seq::new(self.last_seq.get().saturating_add(RESERVE_SEQS)).min(Seq::LIMIT);
+        mark!("sequences_reserved");
         committer.door.change(vec![Change::SeqReserved { until }]).await?;
         self.reserved = until;
         Ok(())
@@ -350,7 +354,10 @@ impl Desk {
 /// Makes the segment that the log lacks, so that it can be asked again; anything else that it says is an error.
 async fn supply(committer: &Committer, lack: WalError) -> Result<()> {
     match lack {
-        WalError::NeedsSegment(size) => committer.segments.make(size).await,
+        WalError::NeedsSegment(size) => {
+            mark!("commit_makes_segment");
+            committer.segments.make(size).await
+        }
         WalError::Failed(error) => Err(error),
     }
 }

@@ -36,6 +36,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::pick::{self, Job, Reason};
+use crate::check::mark;
 use crate::tree::{KeyspaceState, TableHandle};
 use crate::types::{KEY_LEN_MAX, Seq};
 
@@ -120,6 +121,7 @@ fn gather(
             _ => due(level0, row.clone(), fewest.max(keyspace.options.level0_tables as usize), 2),
         };
         if let Some(taken) = taken {
+            mark!("level0_gathered");
             let ends = ranges.into_iter().flat_map(|range| [range.start, range.end]);
             return Some(Job {
                 keyspace: keyspace.id,

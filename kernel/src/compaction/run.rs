@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::pick::{self, Job};
 use super::retain::Readers;
 use super::rewrite::{self, Made, Plan, Workshop};
+use crate::check::mark;
 use crate::error::Result;
 use crate::manifest::Change;
 use crate::table::{BuildOptions, BuildReason};
@@ -122,6 +123,7 @@ impl<'a> Grandparents<'a> {
         }
         let cut = self.bytes > self.limit;
         if cut {
+            mark!("table_cut_for_the_level_below");
             self.bytes = 0;
         }
         cut

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Buf, Io};
+use crate::check::mark;
 
 /// Why an operation failed, sorted by what the kernel does about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -308,6 +309,7 @@ pub async fn make_directory(disk: &dyn Disk, dir: &Path) -> IoResult<()> {
         Err(error) if error.kind == IoErrorKind::Permission && !is_new => Ok(()),
         Err(error) => {
             if is_new {
+                mark!("directory_taken_back");
                 // What remains of it is told by the next attempt.
                 let _ = disk.remove_dir(dir).await;
             }

@@ -199,7 +199,10 @@ async fn run_job(engine: &Arc<Engine>, crew: &Crew, keyspace: &Arc<KeyspaceState
     let _phase = Phase::begin("compaction");
     let readers = engine.readers();
     let made = match job.is_move() {
-        true => None,
+        true => {
+            mark!("compaction_moved");
+            None
+        }
         false => {
             let next_file_no = || engine.next_file_no();
             let workshop = Workshop {
@@ -221,6 +224,7 @@ async fn run_job(engine: &Arc<Engine>, crew: &Crew, keyspace: &Arc<KeyspaceState
         Err(error) => is_certainly_not_made(engine, error),
     };
     if needless {
+        mark!("compaction_needless");
         remove_tables(engine, tables).await;
     }
     listed?;
@@ -254,6 +258,7 @@ async fn after_failure(engine: &Arc<Engine>, crew: &Crew, job: &Job, error: &Err
     if let Some(table) = damaged(job, error) {
         // What the disk cannot read now it may read later; what it read and is wrong stays so.
         if matches!(error, Error::Io(_)) && table.note_unreadable() < UNREADABLE_MAX {
+            mark!("compaction_input_unreadable");
             tracing::warn!(%error, table = table.meta().no.get(), "a table could not be read; compaction tries again");
             return Reaction::Retry(RETRY_NS);
         }
@@ -266,6 +271,7 @@ async fn after_failure(engine: &Arc<Engine>, crew: &Crew, job: &Job, error: &Err
     }
     let reaction = react(engine, crew, "compaction", error).await;
     if matches!(reaction, Reaction::GiveUp) {
+        mark!("compaction_given_up");
         let again = engine.env.now().after(GIVEN_UP_NS);
         crew.compaction.lock().given_up.insert(job.keyspace, again);
     }

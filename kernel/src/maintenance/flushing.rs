@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Crew, Reaction, Working, is_certainly_not_made, list_tables, pause_unless_stopped, react, remove_tables,
 };
-use crate::check::Phase;
+use crate::check::{Phase, mark};
 use crate::commit::Work;
 use crate::compaction::rewrite::Workshop;
 use crate::engine::Engine;
@@ -121,6 +121,7 @@ async fn flush_one(
         Err(error) => is_certainly_not_made(engine, error),
     };
     if needless {
+        mark!("flush_needless");
         remove_tables(engine, &made.tables).await;
         return listed.map(drop);
     }
@@ -161,6 +162,7 @@ async fn cut_log(engine: &Arc<Engine>, state: &State) {
         .min();
     let Some((lsn, id)) = pinning else { return };
     if engine.committer.end_lsn().since(lsn) > engine.options.log_bytes_max {
+        mark!("memtable_frozen_for_log");
         tracing::info!(keyspace = id.get(), "freezing the keyspace that pins the oldest log segment");
         // A refusal shows up again at the next look.
         let _ = engine.committer.delegate(Work::Freeze(id)).await;

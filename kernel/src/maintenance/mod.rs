@@ -29,6 +29,7 @@ use std::sync::{Arc, Weak};
 
 pub(crate) use reserve::Reserve;
 
+use crate::check::mark;
 use crate::commit::Work;
 use crate::engine::Engine;
 use crate::env::{BoxFuture, IoErrorKind, Nanos, TaskClass};
@@ -267,6 +268,7 @@ impl Maintenance {
             if now.since(began) >= FULL_LASTING_NS
                 && let Some(full) = engine.disk_full()
             {
+                mark!("compaction_not_awaited");
                 return Err(Error::DiskFull(full));
             }
             if let Some(refused) = engine.refusals.lasting(&["compaction"], began) {
@@ -430,6 +432,7 @@ pub(crate) async fn react(engine: &Engine, crew: &Crew, job: &'static str, error
             Reaction::End
         }
         Error::DiskFull(full) => {
+            mark!("background_disk_full");
             engine.note_disk_full(job, full);
             crew.reserve.release(&*engine.env).await;
             engine.throttle.eased.notify_all();
@@ -446,6 +449,7 @@ pub(crate) async fn react(engine: &Engine, crew: &Crew, job: &'static str, error
 }
 
 fn refused(engine: &Engine, crew: &Crew, job: &'static str, error: &Error) -> Reaction {
+    mark!("background_refused");
     let pause_ns = engine.refusals.note(job, error, engine.env.now());
     crew.progress.notify_all();
     Reaction::Retry(pause_ns)
@@ -486,6 +490,7 @@ pub(crate) async fn list_tables(
         };
         match react(engine, crew, job, &error).await {
             Reaction::Retry(pause_ns) if !crew.stopping() => {
+                mark!("tables_listed_again");
                 pause_unless_stopped(engine, crew, pause_ns).await;
             }
             _ => return Err(error),

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::check::mark;
 use crate::env::{Disk, Env, OpenOptions};
 use crate::sync::Mutex;
 use crate::types::file_name::RESERVE;
@@ -36,6 +37,7 @@ impl Reserve {
             drop(disk.remove(&self.path).await);
         }
         if made.is_ok() {
+            mark!("reserve_taken_again");
             tracing::info!(bytes = self.bytes, "disk reserve taken again");
         }
         *self.held.lock() = made.is_ok();
@@ -44,6 +46,7 @@ impl Reserve {
     /// Gives the bytes free.
     pub async fn release(&self, env: &dyn Env) {
         if std::mem::take(&mut *self.held.lock()) {
+            mark!("reserve_given_free");
             tracing::warn!(bytes = self.bytes, "giving the disk reserve free");
             drop(env.disk().remove(&self.path).await);
         }

@@ -154,7 +154,9 @@ impl ManifestWriter {
             match self.move_to_new_file(next.clone()).await {
                 Ok(()) => return Ok(Arc::clone(&self.version)),
                 Err(NotMoved::Unknown(error)) => return Err(self.stop(&error)),
-                Err(NotMoved::Unchanged(_)) if self.is_settled() && !self.unsealed && has_room => {}
+                Err(NotMoved::Unchanged(_)) if self.is_settled() && !self.unsealed && has_room => {
+                    mark!("manifest_not_rolled");
+                }
                 Err(NotMoved::Unchanged(error)) => return Err(error.into()),
             }
         }
@@ -184,6 +186,7 @@ impl ManifestWriter {
             Ok(end) => self.end = end,
             Err(error) => {
                 tracing::warn!(%error, "an edit of the manifest could not be sealed; the next one goes to a new file");
+                mark!("manifest_unsealed");
                 self.unsealed = true;
             }
         }
@@ -209,6 +212,7 @@ impl ManifestWriter {
 
     /// The disk was full in the middle of an edit.
     async fn refuse(&mut self, error: IoError) -> Error {
+        mark!("manifest_edit_refused");
         self.unsettled = Some(error.clone());
         match self.move_to_new_file(Version::clone(&self.version)).await {
             Ok(()) | Err(NotMoved::Unchanged(_)) => error.into(),
@@ -255,6 +259,7 @@ impl ManifestWriter {
     }
 
     fn stop(&mut self, error: &IoError) -> Error {
+        mark!("manifest_stopped");
         let reason = self.stopped.get_or_insert(Error::Stopped(error.to_string())).clone();
         tracing::error!(%reason, "the manifest takes no more edits");
         reason

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::check::mark;
 use crate::env::{Buf, Disk, File, IoError, IoErrorKind, IoResult};
 
 /// Bytes of a file that a sequential reader takes at once.
@@ -42,11 +43,15 @@ pub async fn read_full(file: &dyn File, offset: u64, len: usize, mut buf: Buf) -
                     if retries == 0 {
                         break;
                     }
+                    mark!("read_cut_within_sector");
                     retries -= 1;
                 }
                 done += count;
             }
-            Err(error) if error.kind == IoErrorKind::Transient && retries > 0 => retries -= 1,
+            Err(error) if error.kind == IoErrorKind::Transient && retries > 0 => {
+                mark!("read_tried_again");
+                retries -= 1;
+            }
             Err(error) => return (Err(error), buf),
         }
     }

@@ -24,6 +24,7 @@ mod tables;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::check::mark;
 use crate::env::Env;
 use crate::error::Result;
 use look::Look;
@@ -82,6 +83,7 @@ pub async fn verify(
     let mut look = look::look(&env, dir, &mut meter).await?;
     let mut looks = 1;
     while !look.problems.is_empty() && looks < LOOKS_MAX {
+        mark!("verify_looked_again");
         env.sleep_until(env.now().after(WAIT_NS)).await;
         let mut again = look::look(&env, dir, &mut meter).await?;
         looks += 1;

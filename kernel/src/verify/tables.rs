@@ -15,6 +15,7 @@ use super::look::{Files, missing, name_of, table_numbers};
 use super::report::{FileReport, FileVerdict, Problem};
 use super::{LOOKS_MAX, Meter, WAIT_NS};
 use crate::cache::{BlockCache, Budget};
+use crate::check::mark;
 use crate::env::{Env, IoErrorKind};
 use crate::error::{Error, Result};
 use crate::manifest::{self, Found, Version};
@@ -66,6 +67,7 @@ pub(super) async fn check(
             Err(error) if is_missing(&error) => match bench.still_names(table.no).await {
                 // Compacted away since the look; nothing needs it.
                 Ok(false) => {
+                    mark!("verify_table_replaced");
                     files.remove(&name);
                 }
                 Ok(true) => {
@@ -76,6 +78,7 @@ pub(super) async fn check(
                     files.insert(name.clone(), FileReport { name, verdict, bytes: 0, unused });
                 }
                 Err(unread) => {
+                    mark!("verify_table_unchecked");
                     problems.push(Problem::of(&unread, dir, false)?);
                     files.entry(name).and_modify(|file| file.verdict = FileVerdict::Unchecked);
                 }

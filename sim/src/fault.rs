@@ -86,6 +86,12 @@ impl FaultClass {
         Self::ConnectionReset,
     ];
 
+    /// True if it is what a caller is told, or not told. The others are damage that shows later.
+    const fn is_an_answer(self) -> bool {
+        !matches!(self, Self::PhantomWrite | Self::MisdirectedWrite | Self::LyingSync)
+            && !self.is_of_network()
+    }
+
     /// True if it strikes the network and is asked of [`Network`](crate::Network); all others are asked of a
     /// [`SimDisk`](crate::SimDisk).
     pub const fn is_of_network(self) -> bool {
@@ -136,6 +142,10 @@ pub(crate) struct Faults {
     rates: [Ratio; FaultClass::ALL.len()],
     streams: Vec<Stream>,
     fired: [u64; FaultClass::ALL.len()],
+    /// Answers after which the process has not gone on yet.
+    answered: [u64; FaultClass::ALL.len()],
+    has_answered: bool,
+    met: [u64; FaultClass::ALL.len()],
     /// Those of which it matters on what they fired, in their order.
     notes: Vec<FiredFault>,
     /// How many of them are in the trace.
@@ -150,6 +160,9 @@ impl Faults {
             rates: [Ratio::NEVER; FaultClass::ALL.len()],
             streams: FaultClass::ALL.iter().map(|class| Stream::of_fault(seed, *class as usize)).collect(),
             fired: [0; FaultClass::ALL.len()],
+            answered: [0; FaultClass::ALL.len()],
+            has_answered: false,
+            met: [0; FaultClass::ALL.len()],
             notes: Vec::new(),
             told: 0,
             quiet: true,
@@ -174,6 +187,33 @@ impl Faults {
 
     pub(crate) fn fired(&self, class: FaultClass) -> u64 {
         self.fired[class as usize]
+    }
+
+    /// How often what a class did was met.
+    pub(crate) fn met(&self, class: FaultClass) -> u64 {
+        self.met[class as usize]
+    }
+
+    /// What a class did was met.
+    pub(crate) fn note_met(&mut self, class: FaultClass) {
+        self.met[class as usize] += 1;
+    }
+
+    /// The process goes on: it has taken the answers that it got.
+    #[inline]
+    pub(crate) fn note_going_on(&mut self) {
+        if self.has_answered {
+            self.has_answered = false;
+            for (met, answered) in self.met.iter_mut().zip(&mut self.answered) {
+                *met += std::mem::take(answered);
+            }
+        }
+    }
+
+    /// The process dies: nobody has taken the answers.
+    pub(crate) fn note_death(&mut self) {
+        self.has_answered = false;
+        self.answered = [0; FaultClass::ALL.len()];
     }
 
     /// True while no fault at all can fire.
@@ -211,6 +251,15 @@ impl Faults {
         !self.quiet && self.fires_loud(class, name)
     }
 
+    /// Counts that a class fired.
+    pub(crate) fn strike(&mut self, class: FaultClass) {
+        self.fired[class as usize] += 1;
+        if class.is_an_answer() {
+            self.answered[class as usize] += 1;
+            self.has_answered = true;
+        }
+    }
+
     fn fires_loud(&mut self, class: FaultClass, name: &str) -> bool {
         let mut fires = self.streams[class as usize].chance(self.rates[class as usize]);
         self.injections.retain_mut(|injection| {
@@ -229,7 +278,9 @@ impl Faults {
                 }
             }
         });
-        self.fired[class as usize] += u64::from(fires);
+        if fires {
+            self.strike(class);
+        }
         fires
     }
 }

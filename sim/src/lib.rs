@@ -64,7 +64,7 @@ pub use network::{
     Address, Connection, Endpoint, LinkModel, Listener, Network, NetworkCounts, NetworkError, NetworkModel,
     ProcessNetwork,
 };
-pub use options::{FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
+pub use options::{AtEvent, FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
 pub use process::{Crash, Process};
 pub use run::{Crashes, Failed, Outcome, run, try_run};
 pub use wall::WALL_START_US;

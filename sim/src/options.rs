@@ -96,6 +96,16 @@ pub enum FailedSync {
     Drawn,
 }
 
+/// Something to do in the middle of a run: stop a debugger there, or end the run by a panic.
+#[derive(Clone, Copy, Debug)]
+pub struct AtEvent {
+    /// Number of the event, counted from 1: the first column of the event log. One that never comes does nothing.
+    pub number: u64,
+    /// Called when it happens, before anybody can see what it does. The run holds a lock meanwhile, so nothing of the
+    /// world may be touched.
+    pub call: fn(),
+}
+
 /// Everything a run may vary.
 #[derive(Clone, Debug)]
 pub struct SimOptions {
@@ -105,6 +115,8 @@ pub struct SimOptions {
     pub latency: LatencyModel,
     /// Lines of the readable event log to keep, the last ones; 0 keeps none and costs nothing.
     pub log_events: usize,
+    /// Something to do at one event.
+    pub at_event: Option<AtEvent>,
     /// Choices of the scheduler to replace, in ascending order of their number.
     pub schedule_overrides: Vec<ScheduleOverride>,
     /// Keeps the pick of every choice in the outcome.
@@ -135,6 +147,7 @@ impl SimOptions {
             seed,
             latency: LatencyModel::default(),
             log_events: 0,
+            at_event: None,
             schedule_overrides: Vec::new(),
             record_schedule: false,
             rare: Ratio::NEVER,

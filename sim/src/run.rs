@@ -51,6 +51,9 @@ pub struct Outcome<T> {
     pub schedule: Vec<u32>,
     /// How often each fault class fired.
     pub faults: Vec<(FaultClass, u64)>,
+    /// How often each was met; see [`SimDisk::faults_met`](crate::SimDisk::faults_met). One of the network is met as it
+    /// fires.
+    pub faults_met: Vec<(FaultClass, u64)>,
     /// Processes killed, and power losses.
     pub crashes: Crashes,
     /// How often `Env::rare` was true.
@@ -104,6 +107,7 @@ impl<T> Outcome<T> {
             choices: self.choices,
             schedule: self.schedule,
             faults: self.faults,
+            faults_met: self.faults_met,
             crashes: self.crashes,
             rare_taken: self.rare_taken,
             mixed_writes: self.mixed_writes,
@@ -393,6 +397,11 @@ impl Shared {
             (*class, of_disks + state.network.faults.fired(*class))
         };
         let faults = FaultClass::ALL.iter().map(fired).collect();
+        let met = |class: &FaultClass| {
+            let of_disks: u64 = state.disks.iter().map(|(_, disk)| disk.faults.met(*class)).sum();
+            (*class, of_disks + state.network.faults.fired(*class))
+        };
+        let faults_met = FaultClass::ALL.iter().map(met).collect();
         Outcome {
             result,
             hash: state.trace.hash(),
@@ -402,6 +411,7 @@ impl Shared {
             choices: state.scheduler.choices(),
             schedule: state.scheduler.take_record(),
             faults,
+            faults_met,
             crashes: Crashes {
                 kills: state.crashes[Crash::Kill as usize],
                 power_losses: state.crashes[Crash::PowerLoss as usize],

@@ -100,7 +100,7 @@ impl State {
         );
         let mut state = Self {
             now: 0,
-            trace: Trace::new(options.log_events),
+            trace: Trace::new(options.log_events, options.at_event),
             scheduler,
             timers: Timers::default(),
             latency: Stream::new(seed, StreamClass::Latency),
@@ -249,6 +249,8 @@ impl State {
             self.running,
             self.calls_this_poll
         );
+        let disk = self.processes[who.process as usize].disk;
+        self.disks[disk].1.faults.note_going_on();
         let process = self.process(who);
         process.io_calls += 1;
         let (call, crash) = process.crash_at?;

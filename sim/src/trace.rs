@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use crate::options::AtEvent;
+
 /// What happened; the first word of an event in the hash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
@@ -44,11 +46,12 @@ pub(crate) struct Trace {
     now: u64,
     log: VecDeque<String>,
     log_limit: usize,
+    at_event: Option<AtEvent>,
 }
 
 impl Trace {
-    pub(crate) fn new(log_limit: usize) -> Self {
-        Self { hash: 0x686f_6c64_6661_7374, events: 0, now: 0, log: VecDeque::new(), log_limit }
+    pub(crate) fn new(log_limit: usize, at_event: Option<AtEvent>) -> Self {
+        Self { hash: 0x686f_6c64_6661_7374, events: 0, now: 0, log: VecDeque::new(), log_limit, at_event }
     }
 
     /// Sets the time of the events that follow.
@@ -63,6 +66,11 @@ impl Trace {
         self.mix(event as u64 ^ (self.now << 8));
         self.mix(first);
         self.mix(second);
+        if let Some(at) = self.at_event
+            && at.number == self.events
+        {
+            (at.call)();
+        }
     }
 
     /// Adds bytes to the last event.

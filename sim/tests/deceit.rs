@@ -234,6 +234,50 @@ fn a_directory_sync_that_lies_leaves_names_to_chance() {
     });
 }
 
+/// What a class did is met by whoever reads it, recovers without it, or goes on after the answer; and by nobody else.
+#[test]
+fn a_fault_is_met_when_somebody_feels_it() {
+    let dsync = OpenOptions::write().direct().dsync();
+    // What is done after the fault, on a file that was written once under it.
+    let met_after = |class: FaultClass, options: OpenOptions, ends: &'static [&'static str]| {
+        let outcome = with_file(options, move |world, process, mut file| async move {
+            process.disk().inject(class, Trigger::Once(1));
+            let _ = write(&file, 3, 9).await;
+            for end in ends {
+                match *end {
+                    "read elsewhere" => drop(read(&file, 6, 1).await),
+                    "read" => drop(read(&file, 0, 6).await),
+                    "write" => drop(write(&file, 3, 8).await),
+                    "sync" => file.sync_all().await.unwrap(),
+                    "kill" => process.kill(),
+                    _ => {
+                        world.set_survivors(Some(Box::new(NothingSurvives)));
+                        process.power_loss();
+                        process.restart();
+                        file = open(&process.env(), options).await;
+                    }
+                }
+            }
+        });
+        assert_eq!(outcome.fired(class), 1, "{class:?} {ends:?}");
+        outcome.faults_met.iter().find(|(of, _)| *of == class).unwrap().1
+    };
+    use FaultClass::{LyingSync, MisdirectedWrite, PhantomWrite, WriteError};
+    let cached = OpenOptions::write();
+    assert_eq!(met_after(WriteError, cached, &[]), 0);
+    assert_eq!(met_after(WriteError, cached, &["kill"]), 0, "nobody has the answer");
+    assert_eq!(met_after(WriteError, cached, &["read elsewhere"]), 1);
+    assert_eq!(met_after(PhantomWrite, dsync, &["read elsewhere"]), 0);
+    assert_eq!(met_after(PhantomWrite, dsync, &["read", "read"]), 1);
+    assert_eq!(met_after(PhantomWrite, dsync, &["write", "read"]), 0, "written over");
+    assert_eq!(met_after(PhantomWrite, cached, &["read"]), 0, "the page cache has it");
+    assert_eq!(met_after(PhantomWrite, cached, &["power", "read"]), 1);
+    assert_eq!(met_after(MisdirectedWrite, dsync, &["read"]), 1, "two places, one fault");
+    assert_eq!(met_after(LyingSync, dsync, &["read"]), 0);
+    assert_eq!(met_after(LyingSync, dsync, &["power"]), 1);
+    assert_eq!(met_after(LyingSync, dsync, &["sync", "power"]), 0, "made good in time");
+}
+
 #[test]
 fn a_stall_takes_its_time_and_a_clock_jump_moves_the_wall_clock_alone() {
     holdfast_sim::run(7, |world| async move {

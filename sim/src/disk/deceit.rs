@@ -97,7 +97,9 @@ impl DiskState {
         }
         if self.faults.fires(FaultClass::PhantomWrite, name) {
             self.faults.note(FaultClass::PhantomWrite, name, change.offset, change.len);
-            if change.route == Route::Cached {
+            let is_cached = change.route == Route::Cached;
+            self.harm(FaultClass::PhantomWrite, inode, change.offset, change.len, is_cached);
+            if is_cached {
                 let before = self.file(inode).content.allocated_pages();
                 self.file_mut(inode).pretend(&change);
                 self.account(inode, before, false);
@@ -108,11 +110,13 @@ impl DiskState {
         let needs = change.len.div_ceil(SECTOR);
         if sectors > needs && self.faults.fires(FaultClass::MisdirectedWrite, name) {
             self.faults.note(FaultClass::MisdirectedWrite, name, change.offset, change.len);
+            self.harm(FaultClass::MisdirectedWrite, inode, change.offset, change.len, false);
             let own = change.offset / SECTOR;
             let drawn = self.deceits.below(sectors - needs);
             let sector = if drawn >= own { drawn + 1 } else { drawn };
             change.offset = sector * SECTOR;
             self.faults.note(FaultClass::MisdirectedWrite, name, change.offset, change.len);
+            self.harm(FaultClass::MisdirectedWrite, inode, change.offset, change.len, false);
         }
         Some(change)
     }

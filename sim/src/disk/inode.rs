@@ -219,6 +219,13 @@ impl Inode {
         content.max(self.sizes.last().map_or(0, |size| size.0))
     }
 
+    /// True if a change up to this one is not durable yet.
+    pub(crate) fn is_unsynced_up_to(&self, last: u64) -> bool {
+        let content = self.changes.first().map(|change| change.number);
+        let size = self.sizes.first().map(|size| size.0);
+        content.into_iter().chain(size).any(|first| first <= last)
+    }
+
     /// Makes every change up to `watermark` durable.
     pub(crate) fn settle(&mut self, watermark: u64) {
         let synced = self.changes.partition_point(|change| change.number <= watermark);

@@ -99,6 +99,12 @@ impl SimDisk {
         self.with(|disk| disk.faults.fired(class))
     }
 
+    /// How often what a fault class did was met: the process went on after the answer, somebody read the damaged bytes, or
+    /// the power went before what a sync had lied about was durable.
+    pub fn faults_met(&self, class: FaultClass) -> u64 {
+        self.with(|disk| disk.faults.met(class))
+    }
+
     /// The faults that fired on this disk and of which it matters on what, in their order: those that alter or withhold
     /// bytes, or lie about them. What an oracle may excuse follows from it.
     pub fn fired_faults(&self) -> Vec<FiredFault> {

@@ -11,6 +11,7 @@ mod content;
 mod deceit;
 mod directory;
 pub(crate) mod handle;
+mod harm;
 mod inode;
 pub(crate) mod inspect;
 mod journal;
@@ -87,6 +88,7 @@ pub(crate) struct DiskState {
     in_flight: Vec<InFlight>,
     syncs_begun: BTreeMap<InodeNumber, u64>,
     pub(crate) faults: Faults,
+    harms: harm::Harms,
     short_lengths: Stream,
     failed_syncs: Stream,
     deceits: Stream,
@@ -145,6 +147,7 @@ impl DiskState {
             in_flight: Vec::new(),
             syncs_begun: BTreeMap::new(),
             faults: Faults::new(seed),
+            harms: harm::Harms::default(),
             short_lengths: Stream::new(seed, StreamClass::ShortLength),
             failed_syncs: Stream::new(seed, StreamClass::FailedSync),
             deceits: Stream::new(seed, StreamClass::Deceit),
@@ -194,6 +197,7 @@ impl DiskState {
             count = self.shorter(count, 1);
         }
         self.read_as_device(inode, name, offset, &mut into[..count]);
+        self.meet(inode, offset, count as u64);
         Ok(count)
     }
 
@@ -243,6 +247,7 @@ impl DiskState {
         }
         let number = self.number();
         let lies = mode.dsync && self.lies(name, offset, count as u64);
+        self.heal(inode, offset, count as u64);
         if count > 0 {
             let kind = ChangeKind::Write(joined(parts, count));
             let change = Change { number, offset, len: count as u64, kind, route: mode.route };
@@ -254,6 +259,9 @@ impl DiskState {
                 Some(who) => self.in_flight.push(InFlight { number, inode, who, change, puts_off, lies }),
                 None => self.make_change(inode, change, puts_off),
             }
+        }
+        if lies && mode.late.is_none() {
+            self.note_lie(inode, number);
         }
         // No change has the number 0, so nothing becomes durable when the write completes.
         let number = if lies && mode.late.is_none() { 0 } else { number };
@@ -318,6 +326,9 @@ impl DiskState {
             change.number = self.number();
             let landed = change.number;
             self.make_change(inode, change, puts_off);
+            if lies {
+                self.note_lie(inode, landed);
+            }
             return if lies { 0 } else { landed };
         }
         number
@@ -338,6 +349,7 @@ impl DiskState {
         }
         self.reserve_for_write(inode, name, offset, len, WriteMode { dsync: true, ..mode })?;
         let number = self.number();
+        self.heal(inode, offset, len);
         if len > 0 {
             let change = Change { number, offset, len, kind: ChangeKind::Zero, route: mode.route };
             self.make_change(inode, change, false);
@@ -396,6 +408,7 @@ impl DiskState {
         let size = self.file(inode).size;
         let last = if self.is_strict() { self.file(inode).last_number() } else { self.next_number - 1 };
         if self.lies(name, 0, size) {
+            self.note_lie(inode, last);
             return Ok(0);
         }
         self.note_sync_begun(inode, last);

@@ -267,6 +267,7 @@ impl DiskState {
             return Err((IoErrorKind::Medium, "injected sync error"));
         }
         if self.lies(name, 0, 0) {
+            self.note_lie(inode, watermark);
             return Ok((inode, 0));
         }
         self.note_sync_begun(inode, watermark);

@@ -26,6 +26,7 @@ impl DiskState {
         for inode in open_files {
             self.close(*inode);
         }
+        self.faults.note_death();
         self.locks.retain(|held| held.who != who);
     }
 
@@ -43,6 +44,7 @@ impl DiskState {
         for number in in_flight {
             self.land(number);
         }
+        self.meet_lies();
         let inodes: Vec<InodeNumber> = self.nodes.keys().copied().collect();
         let cut = (!self.is_strict()).then(|| self.survive_journal(choice));
         let whole_pages = self.personality == Personality::Btrfs;

@@ -52,6 +52,12 @@ impl DiskState {
         Ok(())
     }
 
+    /// The disk is as full as its capacity says: that is the fault, too.
+    fn refuse_as_full(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        self.faults.strike(FaultClass::NoSpace);
+        Err(refusal)
+    }
+
     fn is_room(&self, pages: u64) -> bool {
         pages == 0 || pages.saturating_mul(PAGE) <= self.free_space().bytes
     }
@@ -71,7 +77,7 @@ impl DiskState {
             self.refuse_space(name)?;
         }
         if !self.puts_off(mode) && !self.is_room(holes.max(copied)) {
-            return Err(FULL);
+            return self.refuse_as_full(FULL);
         }
         Ok(())
     }
@@ -84,14 +90,14 @@ impl DiskState {
     /// A new directory entry needs room.
     pub(super) fn reserve_for_name(&mut self, name: &str) -> Result<(), Refusal> {
         self.refuse_space(name)?;
-        if self.is_room(1) { Ok(()) } else { Err(FULL) }
+        if self.is_room(1) { Ok(()) } else { self.refuse_as_full(FULL) }
     }
 
     /// A new file needs an inode and a directory entry.
     pub(super) fn reserve_for_inode(&mut self, name: &str) -> Result<(), Refusal> {
         self.reserve_for_name(name)?;
         if self.free_space().inodes == 0 {
-            return Err((IoErrorKind::Full, "no inode left on the simulated disk"));
+            return self.refuse_as_full((IoErrorKind::Full, "no inode left on the simulated disk"));
         }
         Ok(())
     }
@@ -124,7 +130,7 @@ impl DiskState {
         }
         self.refuse_space(name)?;
         if !self.is_room(pages) {
-            return Err(FULL);
+            return self.refuse_as_full(FULL);
         }
         self.file_mut(inode).delayed_pages = 0;
         self.space.used_pages += pages;

@@ -17,6 +17,9 @@ use crate::oracle::Wrong;
 mod copies;
 mod reading;
 
+/// Batches of one opening of which nobody is told, at most.
+const UNTOLD_MAX: u64 = 4;
+
 /// One client of an opening.
 pub(super) struct Client {
     pub(super) opening: Arc<Opening>,
@@ -278,12 +281,16 @@ impl Client {
             return Ok(());
         }
         let told = self.note_commit(&doing);
+        // Of a few that are unknown at once the model can try every order.
+        let patience = patience.filter(|_| self.opening.storm.state().untold < UNTOLD_MAX);
         let sent = self.opening.db.write(batch, durability_of(durable));
         match within(patience, sent).await {
             Some(outcome) => self.settle(&doing, outcome.map(Some), told),
             None => {
                 // Nobody can tell what became of it, as long as this opening lasts.
-                self.opening.storm.state().counts.dropped += 1;
+                let mut state = self.opening.storm.state();
+                state.counts.dropped += 1;
+                state.untold += 1;
                 Ok(())
             }
         }

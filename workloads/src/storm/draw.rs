@@ -84,7 +84,12 @@ struct Mix {
     read_percent: u64,
 }
 
-/// Draws a script of about so many operations.
+/// One operation in so many is a commit that writes, at least: who only reads shows little.
+const OPERATIONS_PER_COMMIT: u64 = 6;
+/// For that a script grows to this many times what was asked for, at most.
+const GROWTH_MAX: u64 = 3;
+
+/// Draws a script of about so many operations, or more of them where few would write.
 pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script {
     use Durable::{Buffered, Flush, Sync};
     let clients = 1 + random.below(6);
@@ -108,14 +113,16 @@ pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script 
         read_percent: *random.of(&[5, 50, 50, 95]),
     };
     let mut script = Script { keys: keys as u16, clients: vec![Vec::new(); clients as usize] };
-    let mut drawn = 0;
-    while drawn < operations {
+    let (mut drawn, mut commits) = (0, 0);
+    let has_too_few = |commits| commits < operations / OPERATIONS_PER_COMMIT;
+    while drawn < operations || (has_too_few(commits) && drawn < operations * GROWTH_MAX) {
         let client = random.below(clients) as usize;
         let call = if random.one_in(60) { upkeep(random) } else { mix.call(workload, random) };
         let patience =
             (mix.drops_one_in > 0 && random.one_in(mix.drops_one_in)).then(|| random.below(8) as u8);
         let step = Step { call, patience };
         drawn += step.operations();
+        commits += u64::from(step.commits_writes());
         script.clients[client].push(step);
     }
     if matches!(workload, Workload::Structure | Workload::Mixed) {
@@ -413,7 +420,11 @@ mod tests {
             for seed in 0..20 {
                 let script = draw(workload, 500, &mut Random::new(seed));
                 assert_eq!(script, draw(workload, 500, &mut Random::new(seed)));
-                assert!((500..600).contains(&script.operations()), "{}", script.operations());
+                let (operations, steps) = (script.operations(), script.clients.iter().flatten());
+                let commits = steps.filter(|step| step.commits_writes()).count() as u64;
+                let most = if commits > 500 / OPERATIONS_PER_COMMIT { 600 } else { 500 * GROWTH_MAX + 100 };
+                assert!((500..most).contains(&operations), "{operations}");
+                assert!(commits >= 60, "{workload:?} {seed}: {commits}");
                 let text = serde_json::to_string(&script).expect("a script is plain data");
                 assert_eq!(serde_json::from_str::<Script>(&text).expect("and comes back"), script);
             }

@@ -71,7 +71,7 @@ pub struct Storm {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     history: History,
     counts: Counts,
@@ -84,6 +84,8 @@ struct State {
     copies: u64,
     /// Commits of this opening that a full disk left unknown, and when that was told.
     unsettled: Vec<(u64, TxnNo)>,
+    /// Batches of this opening whose futures were dropped: nobody can tell what became of them.
+    untold: u64,
 }
 
 impl State {
@@ -126,6 +128,19 @@ impl Storm {
         (std::mem::take(&mut state.history), std::mem::take(&mut state.violations))
     }
 
+    /// A storm that has seen the same and has nothing more to do: one opening of it reads everything, and ends.
+    pub fn fork_at_its_end(&self) -> Arc<Self> {
+        let mut state = self.state().clone();
+        state.next = self.script.clients.iter().map(|steps| steps.len() + 1).collect();
+        Arc::new(Self { settings: self.settings, script: self.script.clone(), state: Mutex::new(state) })
+    }
+
+    /// Transactions and milestones that were seen.
+    pub fn history_len(&self) -> usize {
+        let state = self.state();
+        state.history.transactions.len() + state.history.milestones.len()
+    }
+
     /// Notes something of the outside in the history.
     pub fn passes(&self, milestone: crate::history::Milestone) {
         self.state().history.passes(milestone);
@@ -153,7 +168,12 @@ impl Storm {
         self.state().counts.refused += 1;
         match error {
             // The clients of an opening that is about to end may be late.
-            Error::Closed | Error::Busy(_) => Ok(()),
+            Error::Closed => Ok(()),
+            Error::Busy(_) => {
+                // Many clients at once are reason enough; should it be a fault's doing, the stage counts it.
+                stage.explains(error);
+                Ok(())
+            }
             _ if !stage.explains(error) => {
                 self.wrong(Wrong::Unavailable, format!("{doing}: {error}, though no fault explains it"));
                 Err(Stopped)

@@ -104,6 +104,7 @@ impl Storm {
         // What the end of the last opening has taken is the model's business.
         state.newest_told = last;
         state.unsettled.clear();
+        state.untold = 0;
         state.counts.openings += 1;
         state.counts.read_since_opening = 0;
         u32::try_from(state.counts.openings - 1).expect("fewer than 2^32 openings")

@@ -197,6 +197,17 @@ impl Step {
             _ => 1,
         }
     }
+
+    /// True if it is to commit something.
+    pub fn commits_writes(&self) -> bool {
+        match &self.call {
+            Call::Transact { actions, finish, .. } => {
+                *finish == Finish::Commit && actions.iter().any(Action::writes)
+            }
+            Call::Batch { actions, .. } => actions.iter().any(Action::writes),
+            _ => false,
+        }
+    }
 }
 
 /// A script: the steps of each client.

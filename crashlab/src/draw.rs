@@ -9,7 +9,7 @@ use holdfast_workloads::random::mix;
 use holdfast_workloads::storm::{Script, Settings, Workload, draw};
 
 use crate::fault::{Cost, cost_of, name_of, of_one_process};
-use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, Plan, SCHEMA};
+use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, FileSystem, Plan, SCHEMA};
 
 /// What seeds may draw from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,6 +64,14 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         delayed_allocation: shape.one_in(4),
         copy_on_write: shape.one_in(6),
         full_in_sync: shape.one_in(6),
+        like: *shape.of(&[
+            FileSystem::Strict,
+            FileSystem::Strict,
+            FileSystem::Strict,
+            FileSystem::Ext4,
+            FileSystem::Xfs,
+            FileSystem::Btrfs,
+        ]),
     };
     let settings = Settings::draw(&mut stream(seed, Of::Settings, 0));
     let script: Script = draw::draw(workload, choice.operations, &mut stream(seed, Of::Script, 0));
@@ -110,7 +118,7 @@ fn crashes(script: &Script, random: &mut Random) -> Vec<Crash> {
         let calls = if random.one_in(2) { 0 } else { random.below(60) };
         crashes.push(Crash { at, calls, kind });
     }
-    for opening in 1..6 {
+    for opening in 0..6 {
         while random.one_in(3) {
             let kind = *random.of(&[CrashKind::Kill, CrashKind::PowerLoss]);
             let again = crashes.iter().filter(|crash| crash.at == At::Opening(opening)).count();
@@ -146,10 +154,12 @@ fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fau
         }
         _ => 1 + random.below(3),
     };
+    // What may make the database refuse to open comes when there is something to lose.
+    let (opening, from) = if cost_of(class) == Cost::Nothing { (0, 0) } else { (3, 50) };
     let one = |random: &mut Random| {
         let at = match random.one_in(6) {
-            true => At::Opening(random.below(5) as u32),
-            false => step_in(script, (0, 100), random),
+            true => At::Opening((opening + random.below(5 - opening)) as u32),
+            false => step_in(script, (from, 100 - from), random),
         };
         let on = match class {
             FaultClass::SpawnRefused => *random.of(&["", "flush", "compact"]),
@@ -163,9 +173,32 @@ fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fau
             on: on.to_owned(),
             nth: 1 + random.below(*random.clone().of(&[3, 30, 300])),
             lasting: is_lasting,
+            room_kib: None,
         }
     };
-    (0..count).map(|_| one(random)).collect()
+    let mut faults: Vec<Fault> = (0..count).map(|_| one(random)).collect();
+    if class == FaultClass::NoSpace && random.one_in(2) {
+        faults.extend(narrow_disk(script, random));
+    }
+    faults
+}
+
+/// The disk has little room from one moment on, and all of it again from another, if the opening lasts so long.
+fn narrow_disk(script: &Script, random: &mut Random) -> [Fault; 2] {
+    let fault = |at, room_kib| Fault {
+        class: name_of(FaultClass::NoSpace).to_owned(),
+        at,
+        on: String::new(),
+        nth: 1,
+        lasting: false,
+        room_kib: Some(room_kib),
+    };
+    let narrow_at = match random.one_in(3) {
+        true => At::Opening(random.below(5) as u32),
+        false => step_in(script, (0, 80), random),
+    };
+    let room_kib = *random.of(&[0, 8, 40, 100, 200, 400]);
+    [fault(narrow_at, room_kib), fault(step_in(script, (20, 80), random), u64::MAX >> 12)]
 }
 
 #[cfg(test)]

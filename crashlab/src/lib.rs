@@ -16,7 +16,9 @@ mod marks;
 pub mod run;
 pub mod sweep;
 pub mod shrink;
+pub mod explore;
+pub mod mutants;
 
 pub use draw::Choice;
 pub use plan::Plan;
-pub use run::{Verdict, run};
+pub use run::{Verdict, Watch, run, run_watched};

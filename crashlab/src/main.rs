@@ -1,168 +1,52 @@
 //! The program that an engineer with a failing seed lives in.
 
+mod arguments;
+
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use holdfast_crashlab::draw::{Choice, plan};
-use holdfast_crashlab::fault::{name_of, names, of_name, of_one_process};
+use arguments::{ChoiceArgs, Command, ExploreArgs, MutantArgs, Program};
+use clap::Parser;
+use holdfast_crashlab::draw::plan;
+use holdfast_crashlab::explore::{Explore, SECTORS_MAX};
+use holdfast_crashlab::fault::name_of;
+use holdfast_crashlab::mutants::{Caught, Progress, Search, repository_of};
 use holdfast_crashlab::plan::Plan;
-use holdfast_crashlab::run::{Verdict, run};
+use holdfast_crashlab::run::{Verdict, Watch, run, run_watched};
 use holdfast_crashlab::shrink::shrink;
 use holdfast_crashlab::sweep::{Summary, Sweep};
-use holdfast_workloads::storm::Workload;
+use holdfast_workloads::dbcop;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-/// Runs the Holdfast kernel through simulated storms, and repeats, shrinks and explains what fails.
-#[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 nothing wrong, 1 a violation, 2 wrong use.")]
-struct Program {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Runs many seeds side by side.
-    #[command(
-        after_help = "Examples:\n  crashlab sweep --seeds 10000\n  crashlab sweep --workload bank --faults \
-                            sync_error,no_space --time 60"
-    )]
-    Sweep {
-        /// How many seeds.
-        #[arg(long, default_value_t = 1000)]
-        seeds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 0)]
-        start: u64,
-        /// Seeds at once; one for each core if not given.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// No seed is begun after so many seconds.
-        #[arg(long)]
-        time: Option<u64>,
-        /// Where the plans of failing seeds are kept.
-        #[arg(long, default_value = "target/crashlab")]
-        keep: PathBuf,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        choice: ChoiceArgs,
-    },
-    /// Runs one seed or plan again.
-    #[command(after_help = "Examples:\n  crashlab replay 4711\n  crashlab replay failing.json --trace")]
-    Replay {
-        /// A seed, or a file with a plan.
-        what: String,
-        /// Print the last lines of the event log.
-        #[arg(long)]
-        trace: bool,
-        /// How many lines that are.
-        #[arg(long, default_value_t = 200)]
-        lines: usize,
-        /// Write the plan to this file.
-        #[arg(long)]
-        save: Option<PathBuf>,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        choice: ChoiceArgs,
-    },
-    /// Finds the smallest plan that still fails in the same way.
-    #[command(after_help = "Examples:\n  crashlab shrink 4711 -o small.json")]
-    Shrink {
-        /// A seed, or a file with a plan.
-        what: String,
-        /// Where the plan is written.
-        #[arg(short, long, default_value = "shrunk.json")]
-        output: PathBuf,
-        /// Stop after so many seconds.
-        #[arg(long, default_value_t = 120)]
-        time: u64,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        choice: ChoiceArgs,
-    },
-}
-
-/// What seeds draw from; a seed means the same plan only with the same of these.
-#[derive(Args)]
-struct ChoiceArgs {
-    /// Workloads, separated by commas; all if not given.
-    #[arg(long, value_delimiter = ',')]
-    workload: Vec<String>,
-    /// Fault classes, separated by commas, or `all`, or `none`.
-    #[arg(long, value_delimiter = ',', default_value = "all")]
-    faults: Vec<String>,
-    /// Operations of clients in each seed.
-    #[arg(long, default_value_t = Choice::default().operations)]
-    operations: u64,
-}
-
-impl ChoiceArgs {
-    fn choice(&self) -> Result<Choice, String> {
-        let workload = |name: &String| {
-            let known = || Workload::ALL.map(Workload::name).join(", ");
-            Workload::of_name(name)
-                .ok_or_else(|| format!("there is no workload {name:?}; there are {}", known()))
-        };
-        let workloads: Vec<Workload> = self.workload.iter().map(workload).collect::<Result<_, _>>()?;
-        let workloads = if workloads.is_empty() { Workload::ALL.to_vec() } else { workloads };
-        let faults = match &self.faults[..] {
-            [one] if one == "all" => of_one_process(),
-            [one] if one == "none" => Vec::new(),
-            several => {
-                let class = |name: &String| {
-                    let known = || names().collect::<Vec<_>>().join(", ");
-                    of_name(name)
-                        .ok_or_else(|| format!("there is no fault class {name:?}; there are {}", known()))
-                };
-                several.iter().map(class).collect::<Result<_, _>>()?
-            }
-        };
-        Ok(Choice { workloads, faults, operations: self.operations.max(1) })
-    }
-
-    /// As it has to be given again.
-    fn again(&self) -> String {
-        let mut text = String::new();
-        if !self.workload.is_empty() {
-            text.push_str(&format!(" --workload {}", self.workload.join(",")));
-        }
-        if self.faults != ["all"] {
-            text.push_str(&format!(" --faults {}", self.faults.join(",")));
-        }
-        if self.operations != Choice::default().operations {
-            text.push_str(&format!(" --operations {}", self.operations));
-        }
-        text
-    }
-}
-
 fn main() -> ExitCode {
     let outcome = match Program::parse().command {
-        Command::Sweep { seeds, start, jobs, time, keep, json, choice } => choice.choice().and_then(|from| {
-            let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-            let time = time.map(Duration::from_secs);
-            sweep(&Sweep { start, seeds, time, jobs, choice: from }, &keep, &choice.again(), json)
-        }),
-        Command::Replay { what, trace, lines, save, json, choice } => {
+        Command::Sweep { seeds, start, jobs, time, first, keep, json, choice } => {
+            choice.choice().and_then(|from| {
+                let jobs =
+                    jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+                let time = time.map(Duration::from_secs);
+                sweep(&Sweep { start, seeds, time, first, jobs, choice: from }, &keep, &choice.again(), json)
+            })
+        }
+        Command::Replay { what, trace, lines, until, break_at, save, json, choice } => {
             plan_of(&what, &choice).and_then(|plan| {
                 if let Some(save) = save {
                     plan.save(&save)?;
                 }
-                Ok(replay(&plan, if trace { lines } else { 0 }, json))
+                let log_events = if trace || until.is_some() { lines } else { 0 };
+                Ok(replay(&plan, Watch { log_events, until, break_at }, json))
             })
+        }
+        Command::Mutants(arguments) => mutants(&arguments),
+        Command::Explore(arguments) => explore(arguments),
+        Command::History { what, output, flags, choice } => {
+            plan_of(&what, &choice).and_then(|plan| history(&plan, &output, flags))
         }
         Command::Shrink { what, output, time, json, choice } => plan_of(&what, &choice)
             .and_then(|plan| shrink_to(&plan, &output, Duration::from_secs(time), json)),
@@ -184,14 +68,23 @@ fn plan_of(what: &str, choice: &ChoiceArgs) -> Result<Plan, String> {
     }
 }
 
-fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool, String> {
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Set by Ctrl-C. A second one ends the program, as it does without us.
+fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     let stop = Arc::new(AtomicBool::new(false));
-    // A second one ends the program, as it does without us.
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let hooked = signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)));
         hooked.map_err(|error| format!("signals cannot be caught: {error}"))?;
     }
+    Ok(stop)
+}
+
+fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool, String> {
+    let stop = stop_on_signal()?;
     silence_panics();
     let bar = if std::io::stderr().is_terminal() && !as_json {
         ProgressBar::new(sweep.seeds)
@@ -230,8 +123,8 @@ fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool,
     Ok(summary.failures.is_empty())
 }
 
-fn replay(plan: &Plan, lines: usize, as_json: bool) -> bool {
-    let verdict = run(plan, lines);
+fn replay(plan: &Plan, watch: Watch, as_json: bool) -> bool {
+    let verdict = run_watched(plan, watch);
     let violations: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
     let hash = format!("{:016x}", verdict.hash);
     if as_json {
@@ -253,11 +146,15 @@ fn replay(plan: &Plan, lines: usize, as_json: bool) -> bool {
     let fired: Vec<String> = fired.map(|(class, count)| format!("{} {count}", name_of(*class))).collect();
     println!("faults that fired: {}", if fired.is_empty() { "none".to_owned() } else { fired.join(", ") });
     println!("hash {hash} over {} events", verdict.events);
+    if watch.until.is_some_and(|until| verdict.events >= until) {
+        println!("ended there as asked; nothing was judged");
+        return true;
+    }
     if violations.is_empty() {
         println!("nothing is wrong");
     }
     violations.iter().for_each(|violation| println!("WRONG: {violation}"));
-    if lines > 0 {
+    if watch.log_events > 0 {
         tell_history(&verdict, &violations);
     }
     violations.is_empty()
@@ -323,4 +220,133 @@ fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Resul
 /// Panics of seeds are verdicts, and are told as such.
 fn silence_panics() {
     std::panic::set_hook(Box::new(|_| {}));
+}
+
+/// Every mutant that is asked for; true if all of them are caught.
+fn mutants(arguments: &MutantArgs) -> Result<bool, String> {
+    let here = std::env::current_dir().map_err(|error| format!("the current directory: {error}"))?;
+    let search = Search {
+        repository: repository_of(&here)?,
+        only: arguments.only.clone(),
+        shard: arguments.shard,
+        budget: arguments.budget.map(Duration::from_secs),
+        starts: arguments.starts,
+        seeds_max: arguments.seeds,
+        again: arguments.again,
+    };
+    let stop = stop_on_signal()?;
+    let asked = search.mutants()?.len();
+    let bar = if std::io::stderr().is_terminal() && !arguments.json {
+        ProgressBar::new(asked as u64)
+    } else {
+        ProgressBar::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}");
+    bar.set_style(style.map_err(|error| error.to_string())?);
+    let found = search.run(&stop, |progress| match progress {
+        Progress::Building(mutant) => bar.set_message(format!("{}: building", mutant.name)),
+        Progress::Sweeping(mutant, start) => {
+            bar.set_message(format!("{}: start {}", mutant.name, start + 1));
+            bar.tick();
+        }
+        Progress::Done(_, caught) => {
+            bar.inc(1);
+            if !arguments.json {
+                bar.suspend(|| println!("{}", line_of(caught)));
+            }
+        }
+    })?;
+    bar.finish_and_clear();
+    let caught = found.iter().filter(|mutant| mutant.caught).count();
+    if arguments.json {
+        println!("{}", json!({ "mutants": found, "asked": asked, "caught": caught }));
+    } else {
+        println!("{caught} of {asked} caught, {} not done", asked - found.len());
+    }
+    Ok(caught == asked)
+}
+
+fn line_of(mutant: &Caught) -> String {
+    let number = |seeds: Option<u64>| seeds.map_or("-".to_owned(), |seeds| seeds.to_string());
+    let verdict = if mutant.caught { "caught" } else { "MISSED" };
+    let (median, p95) = (number(mutant.seeds_median), number(mutant.seeds_p95));
+    let faults = if mutant.faults.is_empty() { "none".to_owned() } else { mutant.faults.join(", ") };
+    let mut line = format!("{verdict} {:<44} median {median:>5}  p95 {p95:>5}  needs {faults}", mutant.name);
+    if let Some(trouble) = &mutant.trouble {
+        line.push_str(&format!("  ({trouble})"));
+    }
+    line
+}
+
+fn history(plan: &Plan, output: &Path, flags: bool) -> Result<bool, String> {
+    let verdict = run(plan);
+    let form = if flags { dbcop::Form::Flags } else { dbcop::Form::Tagged };
+    let info = format!("holdfast, seed {}, workload {}", plan.seed, plan.workload.name());
+    let text = dbcop::file(&verdict.history, form, &info).to_string();
+    std::fs::write(output, text).map_err(|error| format!("{}: {error}", output.display()))?;
+    println!("{} transactions in {}", verdict.history.transactions.len(), output.display());
+    verdict.violations.iter().for_each(|violation| println!("WRONG: {violation}"));
+    Ok(verdict.violations.is_empty())
+}
+
+/// Every crash of short scripts; true if the database comes through all of them.
+fn explore(arguments: ExploreArgs) -> Result<bool, String> {
+    let explore = Explore {
+        scripts: arguments.script,
+        depth: arguments.depth,
+        sets: arguments.sets,
+        recoveries: arguments.recoveries,
+        seed: arguments.seed,
+        time: arguments.time.map(Duration::from_secs),
+        jobs: arguments.jobs.unwrap_or_else(cores),
+    };
+    let stop = stop_on_signal()?;
+    silence_panics();
+    let bar = if std::io::stderr().is_terminal() && !arguments.json {
+        ProgressBar::new(0)
+    } else {
+        ProgressBar::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} crash points, {eta} left");
+    bar.set_style(style.map_err(|error| error.to_string())?);
+    let began = std::time::Instant::now();
+    let found = explore.run(&stop, |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    let (sets, seconds) = (explore.sets, began.elapsed().as_secs());
+    let bounds = format!(
+        "of each crash point {sets} survivor sets in order, and {sets} drawn where there are more ({} of {} are whole); \
+         changes of up to {SECTORS_MAX} sectors torn in every way, longer ones in {SECTORS_MAX} steps; depth {}, with the \
+         recoveries of {} images of each crash point and {} survivor sets",
+        found.whole,
+        found.crash_points,
+        explore.depth,
+        explore.recoveries,
+        sets.div_ceil(16)
+    );
+    if arguments.json {
+        let mut all = serde_json::to_value(&found).map_err(|error| error.to_string())?;
+        all["bounds"] = json!(bounds);
+        all["seconds"] = json!(seconds);
+        println!("{all}");
+    } else {
+        for bad in &found.bad {
+            println!("WRONG: {}, power loss at call {}: {}", bad.script, bad.call, bad.violation);
+        }
+        println!(
+            "{} crash points, {} survivor sets, {} different images, {} judged, {} bad, in {seconds} s",
+            found.crash_points,
+            found.survivor_sets,
+            found.images,
+            found.judged,
+            found.bad.len()
+        );
+        println!("bounds: {bounds}");
+        if found.left > 0 {
+            println!("{} crash points were not begun: the time was over", found.left);
+        }
+    }
+    Ok(found.bad.is_empty())
 }

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use holdfast_sim::Personality;
 use holdfast_workloads::storm::{Script, Settings, Workload};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,40 @@ pub struct DiskPlan {
     pub copy_on_write: bool,
     /// A full disk shows in the sync of a write.
     pub full_in_sync: bool,
+    /// Which file system it is like.
+    #[serde(default, skip_serializing_if = "FileSystem::is_strict")]
+    pub like: FileSystem,
+}
+
+/// A file system, as far as crashes show it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileSystem {
+    /// None that there is: whatever the system calls do not promise may be lost.
+    #[default]
+    Strict,
+    /// Ext4, in its ordered mode.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// Btrfs.
+    Btrfs,
+}
+
+impl FileSystem {
+    fn is_strict(&self) -> bool {
+        *self == Self::Strict
+    }
+
+    /// What the simulated disk is told.
+    pub fn personality(self) -> Personality {
+        match self {
+            Self::Strict => Personality::Strict,
+            Self::Ext4 => Personality::Ext4,
+            Self::Xfs => Personality::Xfs,
+            Self::Btrfs => Personality::Btrfs,
+        }
+    }
 }
 
 /// When something happens.
@@ -108,6 +143,10 @@ pub struct Fault {
     /// At every call from that one on, for as long as the opening lasts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lasting: bool,
+    /// For `no_space`, and instead of `on`, `nth` and `lasting`: the disk has so many KiB left from then on, until the
+    /// opening ends or another one says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_kib: Option<u64>,
 }
 
 impl Plan {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast::Error;
-use holdfast_sim::{FaultClass, Ratio, ScheduleOverride, SimOptions, World};
+use holdfast_sim::{AtEvent, FaultClass, Ratio, ScheduleOverride, SimOptions, World};
 use holdfast_workloads::history::{History, Milestone};
 use holdfast_workloads::oracle::model::{Rules, judge};
 use holdfast_workloads::oracle::{Violation, Wrong, isolation};
@@ -31,6 +31,10 @@ pub struct Verdict {
     pub crashes: u64,
     /// How often each fault class fired.
     pub fired: Vec<(FaultClass, u64)>,
+    /// How often what it did was met: read, or recovered through, or taken as an answer by a process that went on.
+    pub met: Vec<(FaultClass, u64)>,
+    /// How many errors it explained.
+    pub detected: BTreeMap<FaultClass, u64>,
     /// How often each coverage mark was hit.
     pub marks: BTreeMap<String, u64>,
     /// The database refused to open for damage, as it should: the run ended there.
@@ -60,11 +64,39 @@ const OPENINGS_MAX: u32 = 200;
 /// Simulated time after which a run hangs: a hundred times what the longest ones take.
 const TIME_LIMIT_NS: u64 = 1_000_000_000_000;
 
-/// Runs a plan. `log_events` lines of the event log are kept, the last ones. If the simulation itself fails, by a busy
-/// loop, a dead end, a run without end or a panic of the kernel, that is a violation like any other.
-pub fn run(plan: &Plan, log_events: usize) -> Verdict {
+/// How a run is looked at. None of it changes what happens.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Watch {
+    /// Lines of the event log that are kept, the last ones.
+    pub log_events: usize,
+    /// The run ends at this event, the first column of the event log. What was seen until then is not judged.
+    pub until: Option<u64>,
+    /// A debugger is stopped at this event, by SIGTRAP. Without one the program ends.
+    pub break_at: Option<u64>,
+}
+
+/// What a run that was to end at an event panics with.
+const ENDED_AS_ASKED: &str = "the run ends at the event that was asked for";
+
+fn at_event(watch: &Watch) -> Option<AtEvent> {
+    let end: fn() = || panic!("{ENDED_AS_ASKED}");
+    // Where a debugger stops: one frame up is the event.
+    let trap: fn() = || drop(signal_hook::low_level::raise(signal_hook::consts::SIGTRAP));
+    let of = |number: Option<u64>, call| number.map(|number| AtEvent { number, call });
+    of(watch.break_at, trap).or(of(watch.until, end))
+}
+
+/// Runs a plan. If the simulation itself fails, by a busy loop, a dead end, a run without end or a panic of the kernel,
+/// that is a violation like any other.
+pub fn run(plan: &Plan) -> Verdict {
+    run_watched(plan, Watch::default())
+}
+
+/// The same, looked at.
+pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
     let options = SimOptions {
-        log_events,
+        log_events: watch.log_events,
+        at_event: at_event(&watch),
         time_limit_ns: TIME_LIMIT_NS,
         rare: if plan.rare_one_in == 0 { Ratio::NEVER } else { Ratio::new(1, plan.rare_one_in) },
         schedule_overrides: plan
@@ -72,6 +104,7 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
             .iter()
             .map(|(choice, pick)| ScheduleOverride { choice: *choice, pick: *pick })
             .collect(),
+        personality: plan.disk.like.personality(),
         ..SimOptions::new(plan.seed)
     };
     let storm = Storm::new(plan.settings, plan.script.clone());
@@ -85,16 +118,17 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
     });
     let counts = storm.counts();
     let (history, violations) = storm.take();
-    let (outcome, refused, suffix_may_be_lost, panic) = match outcome {
-        Ok(outcome) => {
-            let Lived { refused, suffix_may_be_lost } = outcome.result;
-            (outcome.map(drop), refused, suffix_may_be_lost, None)
+    let (outcome, panic) = match outcome {
+        Ok(outcome) => (outcome, None),
+        Err(failed) if failed.message() == ENDED_AS_ASKED => {
+            (failed.until.map(|()| Lived { is_cut_off: true, ..Lived::default() }), None)
         }
         Err(failed) => {
             let what = format!("panic: {}", failed.message());
-            (failed.until, false, false, Some(Violation { wrong: Wrong::Unavailable, what }))
+            (failed.until.map(|()| Lived::default()), Some(Violation { wrong: Wrong::Unavailable, what }))
         }
     };
+    let Lived { refused, suffix_may_be_lost, detected, is_cut_off } = outcome.result;
     let mut verdict = Verdict {
         violations,
         counts,
@@ -103,6 +137,8 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
         simulated_ns: outcome.simulated_ns,
         crashes: outcome.crashes.kills + outcome.crashes.power_losses,
         fired: outcome.faults,
+        met: outcome.faults_met,
+        detected,
         marks: marks.take(),
         refused,
         undecided: false,
@@ -111,6 +147,9 @@ pub fn run(plan: &Plan, log_events: usize) -> Verdict {
         history: Arc::new(history),
     };
     verdict.violations.extend(panic);
+    if is_cut_off {
+        return verdict;
+    }
     verdict.judge(suffix_may_be_lost, plan.settings.narrow_window);
     verdict
 }
@@ -141,9 +180,13 @@ impl Verdict {
     }
 }
 
+#[derive(Default)]
 struct Lived {
     refused: bool,
     suffix_may_be_lost: bool,
+    detected: BTreeMap<FaultClass, u64>,
+    /// It ended at an event, as asked.
+    is_cut_off: bool,
 }
 
 /// All lives of the one process, from the first opening to a last one in calm.
@@ -192,5 +235,6 @@ async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
             }
         }
     }
-    Lived { refused, suffix_may_be_lost: may_lose_suffix(&process.disk()) }
+    let suffix_may_be_lost = may_lose_suffix(&process.disk());
+    Lived { refused, suffix_may_be_lost, detected: stage.detected(), is_cut_off: false }
 }

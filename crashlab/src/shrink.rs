@@ -31,7 +31,7 @@ pub struct Shrunk {
 
 /// What a plan fails with; `None` if it passes.
 fn failure(plan: &Plan) -> Option<(Wrong, String)> {
-    run(plan, 0).violations.first().map(|violation| (violation.wrong, violation.to_string()))
+    run(plan).violations.first().map(|violation| (violation.wrong, violation.to_string()))
 }
 
 /// Shrinks a plan that fails, for at most so long. `told` is called with each smaller plan. `None` if it passes.

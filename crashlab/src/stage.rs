@@ -1,9 +1,10 @@
 //! The storm's stage in the simulated world: arms what the plan anchors to a step or an opening, and knows what has
 //! fired.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast::Error;
 use holdfast::env::{BoxFuture, Env, IoErrorKind};
@@ -20,8 +21,15 @@ pub(crate) struct SimStage {
     is_calm: AtomicBool,
     /// How the process dies if a disk call of it is to be its last.
     armed_power_loss: AtomicBool,
+    /// The disk has less room than it had.
+    is_narrow: AtomicBool,
+    /// How often an error was explained by a class.
+    detected: Mutex<BTreeMap<FaultClass, u64>>,
 }
 
+/// Room on a disk that is not narrow, in bytes and in files: more than any plan uses.
+const CAPACITY: u64 = 1 << 40;
+const INODES: u64 = 1 << 32;
 /// Where the database is.
 pub(crate) const DIR: &str = "/db";
 
@@ -31,12 +39,27 @@ impl SimStage {
         disk.set_delayed_allocation(plan.disk.delayed_allocation);
         disk.set_copy_on_write(plan.disk.copy_on_write);
         disk.set_full_in_sync(plan.disk.full_in_sync);
-        Self { process, plan, is_calm: AtomicBool::new(false), armed_power_loss: AtomicBool::new(false) }
+        Self {
+            process,
+            plan,
+            is_calm: AtomicBool::new(false),
+            armed_power_loss: AtomicBool::new(false),
+            is_narrow: AtomicBool::new(false),
+            detected: Mutex::default(),
+        }
+    }
+
+    fn clear_faults(&self) {
+        let disk = self.process.disk();
+        disk.clear_faults();
+        if self.is_narrow.swap(false, Ordering::Relaxed) {
+            disk.set_capacity(CAPACITY, INODES);
+        }
     }
 
     /// An attempt to open the database begins. Faults that last end with the opening before.
     pub(crate) fn opening_begins(&self, opening: u32) {
-        self.process.disk().clear_faults();
+        self.clear_faults();
         self.process.cancel_crash();
         if !self.is_calm.load(Ordering::Relaxed) {
             self.arm(At::Opening(opening));
@@ -46,7 +69,7 @@ impl SimStage {
     /// Nothing goes wrong any more.
     pub(crate) fn calm(&self) {
         self.is_calm.store(true, Ordering::Relaxed);
-        self.process.disk().clear_faults();
+        self.clear_faults();
         self.process.cancel_crash();
     }
 
@@ -64,6 +87,12 @@ impl SimStage {
         let disk = self.process.disk();
         let armed = |fault: &&Fault| fault.at == at;
         for fault in self.plan.faults.iter().filter(armed) {
+            if let Some(room_kib) = fault.room_kib {
+                let used = CAPACITY - disk.free_space().bytes.min(CAPACITY);
+                self.is_narrow.store(true, Ordering::Relaxed);
+                disk.set_capacity(CAPACITY.min(used.saturating_add(room_kib << 10)), INODES);
+                continue;
+            }
             let trigger = if fault.lasting { Trigger::From(fault.nth) } else { Trigger::Once(fault.nth) };
             if let Some(class) = of_name(&fault.class) {
                 disk.inject_on(class, &fault.on, trigger);
@@ -86,20 +115,60 @@ impl SimStage {
         Some(crash)
     }
 
-    fn has_fired(&self, classes: &[FaultClass]) -> bool {
+    fn fired(&self, classes: &[FaultClass]) -> BTreeSet<FaultClass> {
         let disk = self.process.disk();
-        classes.iter().any(|class| disk.faults_fired(*class) > 0)
+        classes.iter().copied().filter(|class| disk.faults_fired(*class) > 0).collect()
     }
 
-    /// True if a fault that damages or loses bytes struck this file, or any file where the loss shows elsewhere.
-    fn was_harmed(&self, file: &Path) -> bool {
+    /// The classes that damaged or lost bytes of this file, or of any where the loss shows elsewhere.
+    fn harmed(&self, file: &Path) -> BTreeSet<FaultClass> {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        self.process.disk().fired_faults().iter().any(|fault| match cost_of(fault.class) {
+        let fired = self.process.disk().fired_faults().into_iter();
+        let harmful = fired.filter(|fault| match cost_of(fault.class) {
             Cost::Nothing => false,
             Cost::Damage => fault.name == name || fault.class == FaultClass::MisdirectedWrite,
             // A write to one file that never was shows where another relies on it.
             Cost::Suffix => true,
-        })
+        });
+        harmful.map(|fault| fault.class).collect()
+    }
+
+    /// The classes that fired and may give this error.
+    fn culprits(&self, error: &Error) -> BTreeSet<FaultClass> {
+        use FaultClass::{
+            LostSector, LyingSync, MisdirectedRead, NoSpace, PhantomWrite, ReadError, ShortRead, ShortWrite,
+            SpawnRefused, StaleRead, SyncError, TooManyFiles, TransientRead, WriteError,
+        };
+        match error {
+            Error::Corrupt { file, .. } => self.harmed(file),
+            Error::NotFound { .. } | Error::NewerFormat { .. } => self.harmed(Path::new("")),
+            Error::Io(error) => match error.kind {
+                IoErrorKind::Transient => self.fired(&[TransientRead]),
+                _ => self.fired(&[ReadError, LostSector, ShortRead, TransientRead, WriteError, SyncError]),
+            },
+            Error::Stopped(_) => self.fired(&[
+                SyncError,
+                WriteError,
+                ShortWrite,
+                NoSpace,
+                ReadError,
+                LostSector,
+                LyingSync,
+                PhantomWrite,
+                StaleRead,
+                MisdirectedRead,
+                TooManyFiles,
+            ]),
+            Error::DiskFull(_) | Error::CommitUnknown(_) => self.fired(&[NoSpace]),
+            Error::TooManyFiles(_) => self.fired(&[TooManyFiles]),
+            Error::Busy(_) => self.fired(&[SpawnRefused]),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Errors that a fault of each class explained.
+    pub(crate) fn detected(&self) -> BTreeMap<FaultClass, u64> {
+        self.detected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -140,30 +209,14 @@ impl Stage for SimStage {
     }
 
     fn may_be_unreadable(&self) -> bool {
-        self.has_fired(&[FaultClass::ReadError, FaultClass::LostSector, FaultClass::TransientRead])
+        let unreadable = [FaultClass::ReadError, FaultClass::LostSector, FaultClass::TransientRead];
+        !self.fired(&unreadable).is_empty()
     }
 
     fn explains(&self, error: &Error) -> bool {
-        use FaultClass::{
-            LostSector, LyingSync, MisdirectedRead, NoSpace, PhantomWrite, ReadError, ShortRead, ShortWrite,
-            StaleRead, SyncError, TooManyFiles, TransientRead, WriteError,
-        };
-        match error {
-            Error::Corrupt { file, .. } => self.was_harmed(file),
-            Error::NotFound { .. } | Error::NewerFormat { .. } => self.was_harmed(Path::new("")),
-            Error::Io(error) => match error.kind {
-                IoErrorKind::Transient => self.has_fired(&[TransientRead]),
-                _ => {
-                    self.has_fired(&[ReadError, LostSector, ShortRead, TransientRead, WriteError, SyncError])
-                }
-            },
-            Error::Stopped(_) => {
-                self.has_fired(&[SyncError, WriteError, ShortWrite, NoSpace, ReadError, LostSector])
-                    || self.has_fired(&[LyingSync, PhantomWrite, StaleRead, MisdirectedRead, TooManyFiles])
-            }
-            Error::DiskFull(_) | Error::CommitUnknown(_) => self.has_fired(&[NoSpace]),
-            Error::TooManyFiles(_) => self.has_fired(&[TooManyFiles]),
-            _ => false,
-        }
+        let culprits = self.culprits(error);
+        let mut detected = self.detected.lock().unwrap_or_else(PoisonError::into_inner);
+        culprits.iter().for_each(|class| *detected.entry(*class).or_default() += 1);
+        !culprits.is_empty()
     }
 }

@@ -22,6 +22,8 @@ pub struct Sweep {
     pub seeds: u64,
     /// No seed is begun after so long.
     pub time: Option<Duration>,
+    /// No seed is begun after one has failed.
+    pub first: bool,
     /// Seeds at once; at least 1.
     pub jobs: usize,
     /// What they draw from.
@@ -57,6 +59,14 @@ impl Spread {
     }
 }
 
+/// What a fault class did over all seeds.
+#[derive(Clone, Copy, Default, Debug)]
+struct Effects {
+    fired: u64,
+    met: u64,
+    detected: u64,
+}
+
 /// What a sweep came to.
 #[derive(Default, Debug)]
 pub struct Summary {
@@ -72,7 +82,7 @@ pub struct Summary {
     elapsed: Duration,
     refused: u64,
     undecided: u64,
-    fired: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<&'static str, Effects>,
     marks: BTreeMap<String, u64>,
     hashes: BTreeMap<u64, u64>,
     work: BTreeMap<&'static str, Spread>,
@@ -82,20 +92,22 @@ impl Sweep {
     /// Runs the seeds. `told` is called after each one with how many are done, and `stop` ends the sweep early.
     pub fn run(&self, stop: &AtomicBool, told: impl Fn(&Summary) + Sync) -> Summary {
         let (next, began) = (AtomicU64::new(0), Instant::now());
-        let summary = Mutex::new(Summary::default());
+        let (summary, has_failed) = (Mutex::new(Summary::default()), AtomicBool::new(false));
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.max(1) {
                 scope.spawn(|| {
                     loop {
                         let is_late = self.time.is_some_and(|time| began.elapsed() >= time);
                         let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= self.seeds || is_late || stop.load(Ordering::Relaxed) {
+                        let is_enough = stop.load(Ordering::Relaxed) || has_failed.load(Ordering::Relaxed);
+                        if number >= self.seeds || is_late || is_enough {
                             return;
                         }
                         let seed = self.start.wrapping_add(number);
-                        let verdict = run(&plan(seed, &self.choice), 0);
+                        let verdict = run(&plan(seed, &self.choice));
                         let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                         summary.add(seed, verdict);
+                        has_failed.fetch_or(self.first && !summary.failures.is_empty(), Ordering::Relaxed);
                         summary.elapsed = began.elapsed();
                         told(&summary);
                     }
@@ -123,8 +135,12 @@ impl Summary {
         self.crashes += verdict.crashes;
         self.simulated_ns += u128::from(verdict.simulated_ns);
         // One process has no network, whose faults can never fire.
-        for (class, count) in verdict.fired.iter().filter(|(class, _)| !class.is_of_network()) {
-            *self.fired.entry(name_of(*class)).or_default() += count;
+        let of_disk = verdict.fired.iter().zip(&verdict.met).filter(|((class, _), _)| !class.is_of_network());
+        for ((class, fired), (_, met)) in of_disk {
+            let effects = self.faults.entry(name_of(*class)).or_default();
+            effects.fired += fired;
+            effects.met += met;
+            effects.detected += verdict.detected.get(class).copied().unwrap_or(0);
         }
         for (mark, count) in verdict.marks {
             *self.marks.entry(mark).or_default() += count;
@@ -168,8 +184,10 @@ impl Summary {
 
     /// Everything, for programs.
     pub fn to_json(&self) -> Value {
-        let faults: BTreeMap<_, _> =
-            self.fired.iter().map(|(name, count)| (*name, json!({ "fired": count }))).collect();
+        let of_fault = |(name, of): (&&'static str, &Effects)| {
+            (*name, json!({ "fired": of.fired, "met": of.met, "detected": of.detected }))
+        };
+        let faults: BTreeMap<_, _> = self.faults.iter().map(of_fault).collect();
         let seeds = self.seeds.max(1);
         let work: BTreeMap<_, _> = self
             .work
@@ -221,8 +239,12 @@ impl Summary {
             format!("{name} {} (at least {})", spread.sum / self.seeds.max(1), spread.least)
         };
         text.push_str(&format!("a seed: {}\n", list(self.work.iter().map(of_work).collect())));
-        let of_fault = |(name, count): (&&str, &u64)| format!("{name} {count}");
-        text.push_str(&format!("faults: {}\n", list(self.fired.iter().map(of_fault).collect())));
+        let of_fault =
+            |(name, of): (&&str, &Effects)| format!("{name} {}/{}/{}", of.fired, of.met, of.detected);
+        text.push_str(&format!(
+            "faults (fired/met/errors that it explains): {}\n",
+            list(self.faults.iter().map(of_fault).collect())
+        ));
         let missing = self.missing_marks();
         text.push_str(&format!("marks: {} of {} hit", MARKS.len() - missing.len(), MARKS.len()));
         if !missing.is_empty() {

@@ -16,7 +16,7 @@ fn plans_that_once_failed_pass() {
     assert!(!files.is_empty());
     for file in files {
         let plan = Plan::load(&file).expect("a plan of this version");
-        let violations = run(&plan, 0).violations;
+        let violations = run(&plan).violations;
         assert!(violations.is_empty(), "{}: {violations:?}", file.display());
     }
 }

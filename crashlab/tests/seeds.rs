@@ -6,7 +6,7 @@ use holdfast_crashlab::Choice;
 use holdfast_crashlab::sweep::Sweep;
 
 fn sweep(start: u64, seeds: u64, jobs: usize) -> (Vec<String>, u64) {
-    let sweep = Sweep { start, seeds, time: None, jobs, choice: Choice::default() };
+    let sweep = Sweep { start, seeds, time: None, first: false, jobs, choice: Choice::default() };
     let summary = sweep.run(&AtomicBool::new(false), |_| ());
     assert_eq!(summary.seeds, seeds);
     let failed =

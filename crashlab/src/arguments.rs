@@ -1,0 +1,234 @@
+//! The command line: commands, options, and what they are when not given.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use holdfast_crashlab::draw::Choice;
+use holdfast_crashlab::fault::{names, of_name, of_one_process};
+use holdfast_workloads::storm::Workload;
+
+/// Runs the Holdfast kernel through simulated storms, and repeats, shrinks and explains what fails.
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 nothing wrong, 1 a violation, 2 wrong use.")]
+pub(crate) struct Program {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Runs many seeds side by side.
+    #[command(
+        after_help = "Examples:\n  crashlab sweep --seeds 10000\n  crashlab sweep --workload bank --faults \
+                            sync_error,no_space --time 60"
+    )]
+    Sweep {
+        /// How many seeds.
+        #[arg(long, default_value_t = 1000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        start: u64,
+        /// Seeds at once; one for each core if not given.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// No seed is begun after so many seconds.
+        #[arg(long)]
+        time: Option<u64>,
+        /// No seed is begun after one has failed.
+        #[arg(long)]
+        first: bool,
+        /// Where the plans of failing seeds are kept.
+        #[arg(long, default_value = "target/crashlab")]
+        keep: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        choice: ChoiceArgs,
+    },
+    /// Runs one seed or plan again.
+    #[command(after_help = "Examples:\n  crashlab replay 4711\n  crashlab replay failing.json --trace\n  \
+                      crashlab replay 4711 --until 2300 --lines 40\n  gdb -ex run --args crashlab replay 4711 --break 2300")]
+    Replay {
+        /// A seed, or a file with a plan.
+        what: String,
+        /// Print the last lines of the event log.
+        #[arg(long)]
+        trace: bool,
+        /// How many lines that are.
+        #[arg(long, default_value_t = 200)]
+        lines: usize,
+        /// End at this event, the first column of the trace, and print what led there.
+        #[arg(long, conflicts_with = "break_at")]
+        until: Option<u64>,
+        /// Stop a debugger at this event, by SIGTRAP.
+        #[arg(long = "break", value_name = "EVENT")]
+        break_at: Option<u64>,
+        /// Write the plan to this file.
+        #[arg(long)]
+        save: Option<PathBuf>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        choice: ChoiceArgs,
+    },
+    /// Plants each known bug and counts the seeds until it is caught.
+    #[command(
+        after_help = "Builds a copy of the last commit in target/mutants for each bug in crashlab/mutants. What was done \
+                      before at the same commit is not done again.\n\nExamples:\n  crashlab mutants\n  crashlab \
+                      mutants --only write-skew --starts 5\n  crashlab mutants --shard 2/5 --budget 3000 --json"
+    )]
+    Mutants(MutantArgs),
+    /// Cuts the power at every disk call of short scripts and judges every survivor set.
+    #[command(
+        after_help = "Examples:\n  crashlab explore\n  crashlab explore --script compaction --depth 2 --sets 256 --time 600"
+    )]
+    Explore(ExploreArgs),
+    /// Writes what clients saw, in dbcop's raw JSON format, for outside checkers.
+    #[command(after_help = "Examples:\n  crashlab history 4711 -o history.json")]
+    History {
+        /// A seed, or a file with a plan.
+        what: String,
+        /// Where it is written.
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Write events as dbcop was published with, and as other checkers read them.
+        #[arg(long)]
+        flags: bool,
+        #[command(flatten)]
+        choice: ChoiceArgs,
+    },
+    /// Finds the smallest plan that still fails in the same way.
+    #[command(after_help = "Examples:\n  crashlab shrink 4711 -o small.json")]
+    Shrink {
+        /// A seed, or a file with a plan.
+        what: String,
+        /// Where the plan is written.
+        #[arg(short, long, default_value = "shrunk.json")]
+        output: PathBuf,
+        /// Stop after so many seconds.
+        #[arg(long, default_value_t = 120)]
+        time: u64,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        choice: ChoiceArgs,
+    },
+}
+
+/// Which planted bugs, and how hard to look for them.
+#[derive(Args)]
+pub(crate) struct MutantArgs {
+    /// Names, or parts of them, separated by commas; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Only the i-th of n parts of them, as i/n.
+    #[arg(long, default_value = "1/1", value_parser = shard)]
+    pub(crate) shard: (u64, u64),
+    /// No mutant is begun after so many seconds.
+    #[arg(long)]
+    pub(crate) budget: Option<u64>,
+    /// Starting points of each.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) starts: u64,
+    /// Seeds from each starting point, at most.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) seeds: u64,
+    /// Do again what was done before at this commit.
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn shard(text: &str) -> Result<(u64, u64), String> {
+    let parts = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+    parts.ok_or_else(|| format!("{text:?} is not of the form 2/5"))
+}
+
+/// Which crashes to try.
+#[derive(Args)]
+pub(crate) struct ExploreArgs {
+    /// Scripts, separated by commas; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) script: Vec<String>,
+    /// Crashes behind one another: 2 crashes the recovery too.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
+    pub(crate) depth: u32,
+    /// Survivor sets of each crash point in order, at most, and as many drawn where there are more.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) sets: u64,
+    /// Images of each crash point whose recovery is crashed too.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) recoveries: u64,
+    /// Decides the schedule and what is drawn.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// No crash point is begun after so many seconds.
+    #[arg(long)]
+    pub(crate) time: Option<u64>,
+    /// Crash points at once; one for each core if not given.
+    #[arg(long)]
+    pub(crate) jobs: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What seeds draw from; a seed means the same plan only with the same of these.
+#[derive(Args)]
+pub(crate) struct ChoiceArgs {
+    /// Workloads, separated by commas; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) workload: Vec<String>,
+    /// Fault classes, separated by commas, or `all`, or `none`.
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    pub(crate) faults: Vec<String>,
+    /// Operations of clients in each seed.
+    #[arg(long, default_value_t = Choice::default().operations)]
+    pub(crate) operations: u64,
+}
+
+impl ChoiceArgs {
+    pub(crate) fn choice(&self) -> Result<Choice, String> {
+        let workload = |name: &String| {
+            let known = || Workload::ALL.map(Workload::name).join(", ");
+            Workload::of_name(name)
+                .ok_or_else(|| format!("there is no workload {name:?}; there are {}", known()))
+        };
+        let workloads: Vec<Workload> = self.workload.iter().map(workload).collect::<Result<_, _>>()?;
+        let workloads = if workloads.is_empty() { Workload::ALL.to_vec() } else { workloads };
+        let faults = match &self.faults[..] {
+            [one] if one == "all" => of_one_process(),
+            [one] if one == "none" => Vec::new(),
+            several => {
+                let class = |name: &String| {
+                    let known = || names().collect::<Vec<_>>().join(", ");
+                    of_name(name)
+                        .ok_or_else(|| format!("there is no fault class {name:?}; there are {}", known()))
+                };
+                several.iter().map(class).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Choice { workloads, faults, operations: self.operations.max(1) })
+    }
+
+    /// As it has to be given again.
+    pub(crate) fn again(&self) -> String {
+        let mut text = String::new();
+        if !self.workload.is_empty() {
+            text.push_str(&format!(" --workload {}", self.workload.join(",")));
+        }
+        if self.faults != ["all"] {
+            text.push_str(&format!(" --faults {}", self.faults.join(",")));
+        }
+        if self.operations != Choice::default().operations {
+            text.push_str(&format!(" --operations {}", self.operations));
+        }
+        text
+    }
+}

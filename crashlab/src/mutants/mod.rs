@@ -1,0 +1,165 @@
+//! Planted bugs: how many seeds it takes until each of them is caught.
+//!
+//! ```text
+//! patch -> copy of the sources at a commit -> its own crashlab -> sweeps from many starting points -> seeds needed
+//! ```
+//! A mutant is caught from a starting point if one of the seeds from there on fails, up to a limit; how many that took is
+//! its cost there. Median and 95th percentile are over all starting points. Which faults it takes is read from the first
+//! failing plan after that was shrunk: everything that is still in it is needed.
+//!
+//! What was found is kept in `results.json`, by commit and by the patch's text, so that a run that was cut off goes on.
+
+mod patch;
+mod results;
+mod workshop;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+pub use patch::Mutant;
+pub use results::{Caught, Results};
+use workshop::Workshop;
+
+/// Which mutants, and how hard to look.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// The root of the repository.
+    pub repository: PathBuf,
+    /// Names or parts of them; all if empty.
+    pub only: Vec<String>,
+    /// The how-manieth of how many parts, from 1; every mutant belongs to one part.
+    pub shard: (u64, u64),
+    /// No mutant is begun after so long.
+    pub budget: Option<Duration>,
+    /// Starting points of each.
+    pub starts: u64,
+    /// Seeds from each starting point, at most.
+    pub seeds_max: u64,
+    /// Do all again that was done before.
+    pub again: bool,
+}
+
+/// Starting points lie so far apart.
+const START_DISTANCE: u64 = 100_000;
+
+/// How far a search is.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// A mutant is planted and built.
+    Building(&'a Mutant),
+    /// So many starting points of it are done.
+    Sweeping(&'a Mutant, u64),
+    /// It is done, now or by an earlier run.
+    Done(&'a Mutant, &'a Caught),
+}
+
+impl Search {
+    /// The mutants that are asked for, in the order of their names, out of all patches.
+    ///
+    /// # Errors
+    /// A patch whose header is not as it must be, with its file; or nothing to search for.
+    pub fn mutants(&self) -> Result<Vec<Mutant>, String> {
+        let (part, parts) = self.shard;
+        if part == 0 || part > parts {
+            return Err(format!("there is no part {part} of {parts}; parts count from 1"));
+        }
+        let all = Mutant::load_all(&self.repository.join("crashlab/mutants"))?;
+        let asked = |mutant: &Mutant| {
+            self.only.is_empty() || self.only.iter().any(|part| mutant.name.contains(part.as_str()))
+        };
+        let chosen: Vec<Mutant> = all.into_iter().filter(asked).collect();
+        let of_part = |(at, _): &(usize, Mutant)| *at as u64 % parts == part - 1;
+        let chosen: Vec<Mutant> =
+            chosen.into_iter().enumerate().filter(of_part).map(|(_, mutant)| mutant).collect();
+        if chosen.is_empty() {
+            return Err(format!("no mutant has a name with any of {:?} in it", self.only));
+        }
+        Ok(chosen)
+    }
+
+    /// Looks for each mutant. Gives what was found, of those only that were done.
+    ///
+    /// # Errors
+    /// What keeps the sources from being copied, a patch from being applied, or the unchanged sources from being built.
+    pub fn run(&self, stop: &AtomicBool, mut told: impl FnMut(Progress<'_>)) -> Result<Vec<Caught>, String> {
+        let mutants = self.mutants()?;
+        let workshop = Workshop::prepare(&self.repository)?;
+        let file = self.repository.join("target/mutants/results.json");
+        let mut results = Results::load(&file, workshop.commit())?;
+        let began = Instant::now();
+        let mut found = Vec::new();
+        for mutant in &mutants {
+            let is_late = self.budget.is_some_and(|budget| began.elapsed() >= budget);
+            let known = results.of(mutant, self.starts, self.seeds_max).filter(|_| !self.again);
+            let caught = match known {
+                Some(known) => known.clone(),
+                None if is_late || stop.load(Ordering::Relaxed) => continue,
+                None => {
+                    let caught = self.look_for(mutant, &workshop, stop, &mut told)?;
+                    if stop.load(Ordering::Relaxed) {
+                        continue;
+                    }
+                    results.keep(mutant, &caught, &file)?;
+                    caught
+                }
+            };
+            told(Progress::Done(mutant, &caught));
+            found.push(caught);
+        }
+        Ok(found)
+    }
+
+    fn look_for(
+        &self,
+        mutant: &Mutant,
+        workshop: &Workshop,
+        stop: &AtomicBool,
+        told: &mut impl FnMut(Progress<'_>),
+    ) -> Result<Caught, String> {
+        told(Progress::Building(mutant));
+        let mut caught = Caught::new(mutant, self.starts, self.seeds_max);
+        let began = Instant::now();
+        let built = workshop.plant(mutant)?;
+        caught.build_seconds = began.elapsed().as_secs();
+        let program = match built {
+            Ok(program) => program,
+            Err(error) => {
+                caught.trouble = Some(format!("it does not build: {error}"));
+                return Ok(caught);
+            }
+        };
+        for start in 0..self.starts {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            told(Progress::Sweeping(mutant, start));
+            let first = start * START_DISTANCE;
+            match workshop.sweep(&program, first, self.seeds_max) {
+                Ok(None) => caught.missed += 1,
+                Ok(Some(failure)) => {
+                    caught.seeds.push(failure.seed - first + 1);
+                    if caught.violation.is_none() {
+                        caught.violation = Some(failure.violation);
+                        caught.faults = workshop.faults_of(&program, failure.seed);
+                    }
+                }
+                Err(trouble) => {
+                    caught.missed += 1;
+                    caught.trouble = Some(trouble);
+                    break;
+                }
+            }
+        }
+        caught.sum_up();
+        Ok(caught)
+    }
+}
+
+/// The root of the repository that `from` lies in.
+///
+/// # Errors
+/// If it lies in none, or git is not there.
+pub fn repository_of(from: &Path) -> Result<PathBuf, String> {
+    workshop::git(from, &["rev-parse", "--show-toplevel"]).map(PathBuf::from)
+}

@@ -36,6 +36,7 @@ mod disk;
 mod env;
 mod fault;
 mod join;
+mod log;
 mod network;
 mod options;
 mod process;
@@ -60,6 +61,7 @@ pub use disk::survivors::{
 };
 pub use fault::{FaultClass, FiredFault, Trigger};
 pub use join::{Died, Join};
+pub use log::{Detail, LogLine};
 pub use network::{
     Address, Connection, Endpoint, LinkModel, Listener, Network, NetworkCounts, NetworkError, NetworkModel,
     ProcessNetwork,

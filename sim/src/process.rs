@@ -9,6 +9,7 @@ use madsim::runtime::Handle;
 use crate::disk::inspect::SimDisk;
 use crate::env::SimEnv;
 use crate::join::{Died, Join, join};
+use crate::log::Detail;
 use crate::network::{Address, Connection, Endpoint, Listener, NetworkError, ProcessNetwork};
 use crate::schedule::Who;
 use crate::state::Shared;
@@ -69,6 +70,13 @@ impl Process {
     /// [`NetworkError::Refused`], [`NetworkError::TimedOut`], [`NetworkError::Reset`].
     pub async fn connect(&self, to: &Address) -> Result<Connection, NetworkError> {
         self.network().connect(to).await
+    }
+
+    /// Adds a line to the event log, if one is kept, which is when `text` is asked for it. It is no event, and changes no
+    /// hash.
+    pub fn note(&self, text: impl FnOnce() -> String) {
+        let mut state = self.shared.state.lock();
+        state.trace.log_with(|| (text(), Detail::Note));
     }
 
     /// Its disk, which outlives it.

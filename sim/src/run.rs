@@ -25,6 +25,7 @@ use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 
 use crate::fault::FaultClass;
+use crate::log::LogLine;
 use crate::options::SimOptions;
 use crate::process::Crash;
 use crate::schedule::{ReadyQueue, TaskCell, Who};
@@ -61,7 +62,7 @@ pub struct Outcome<T> {
     /// Writes refused because cached and direct access were mixed.
     pub mixed_writes: u64,
     /// The lines kept of the event log.
-    pub log: Vec<String>,
+    pub log: Vec<LogLine>,
 }
 
 /// A run that did not come to its end.
@@ -435,5 +436,6 @@ impl State {
             task.name
         );
         self.trace.event(Event::Poll, task.number, 0);
+        self.trace.set_turn(task.number, task.name);
     }
 }

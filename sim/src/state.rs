@@ -14,6 +14,8 @@ use madsim::task::NodeId;
 
 use crate::disk::DiskState;
 use crate::disk::survivors::{SurvivorChoice, Traced};
+use crate::fault::FiredFault;
+use crate::log::Detail;
 use crate::network::NetworkState;
 use crate::options::{FailedSync, Ratio, SimOptions};
 use crate::process::Crash;
@@ -225,8 +227,13 @@ impl State {
         }
         for fault in faults.take_untold() {
             self.trace.event(Event::Fault, fault.class as u64, fault.offset);
-            self.trace
-                .log(|| format!("fault: {:?} {} at {}+{}", fault.class, fault.name, fault.offset, fault.len));
+            self.trace.log_with(|| {
+                let FiredFault { class, name, offset, len } = fault;
+                (
+                    format!("fault: {class:?} {name} at {offset}+{len}"),
+                    Detail::Fault { class, name, offset, len },
+                )
+            });
         }
     }
 
@@ -328,7 +335,7 @@ impl State {
         self.graveyard.extend(tasks.into_values());
         self.disks[disk].1.kill(who, &open_files);
         self.trace.event(Event::Life, u64::from(process), 0);
-        self.trace.log(|| format!("process {process} died"));
+        self.trace.log_with(|| (format!("process {process} died"), Detail::Died { process }));
         self.bury_network(who);
         waiters.append(&mut self.network.woken);
         waiters
@@ -337,7 +344,7 @@ impl State {
     /// Power is lost on a disk whose processes are dead.
     pub(crate) fn lose_power(&mut self, disk: usize) {
         self.trace.event(Event::Life, disk as u64, 1);
-        self.trace.log(|| format!("power lost on disk {disk}"));
+        self.trace.log_with(|| (format!("power lost on disk {disk}"), Detail::PowerLost { disk }));
         self.network.power_down((0..).zip(&self.processes).filter(|(_, process)| process.disk == disk));
         let disk = &mut self.disks[disk].1;
         match &mut self.survivors {

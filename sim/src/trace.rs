@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::log::{Detail, LogLine};
 use crate::options::AtEvent;
 
 /// What happened; the first word of an event in the hash.
@@ -44,14 +45,24 @@ pub(crate) struct Trace {
     hash: u64,
     events: u64,
     now: u64,
-    log: VecDeque<String>,
+    log: VecDeque<LogLine>,
+    /// Number and name of the task that has the turn.
+    turn: (u64, &'static str),
     log_limit: usize,
     at_event: Option<AtEvent>,
 }
 
 impl Trace {
     pub(crate) fn new(log_limit: usize, at_event: Option<AtEvent>) -> Self {
-        Self { hash: 0x686f_6c64_6661_7374, events: 0, now: 0, log: VecDeque::new(), log_limit, at_event }
+        Self {
+            hash: 0x686f_6c64_6661_7374,
+            events: 0,
+            now: 0,
+            log: VecDeque::new(),
+            turn: (0, "main"),
+            log_limit,
+            at_event,
+        }
     }
 
     /// Sets the time of the events that follow.
@@ -85,19 +96,32 @@ impl Trace {
         self.hash = mixed ^ (mixed >> 29);
     }
 
+    /// A task has the turn.
+    #[inline]
+    pub(crate) fn set_turn(&mut self, task: u64, name: &'static str) {
+        self.turn = (task, name);
+    }
+
     /// Adds a line to the log if one is kept; the text is made only then.
     #[inline]
     pub(crate) fn log(&mut self, text: impl FnOnce() -> String) {
+        self.log_with(|| (text(), Detail::Text));
+    }
+
+    /// The same for a line with a form of its own.
+    #[inline]
+    pub(crate) fn log_with(&mut self, line: impl FnOnce() -> (String, Detail)) {
         if self.log_limit > 0 {
-            self.keep(text());
+            self.keep(line());
         }
     }
 
-    fn keep(&mut self, text: String) {
+    fn keep(&mut self, (text, detail): (String, Detail)) {
         if self.log.len() == self.log_limit {
             self.log.pop_front();
         }
-        self.log.push_back(format!("{:>8} {:>14} ns  {text}", self.events, self.now));
+        let (task, task_name) = self.turn;
+        self.log.push_back(LogLine { event: self.events, at_ns: self.now, task, task_name, text, detail });
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -109,7 +133,7 @@ impl Trace {
     }
 
     /// The log so far, oldest line first.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<LogLine> {
         self.log.iter().cloned().collect()
     }
 }

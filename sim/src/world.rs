@@ -11,6 +11,7 @@ use crate::disk::inspect::SimDisk;
 use crate::disk::survivors::{Survival, SurvivorChoice, UnsyncedContent};
 use crate::env::SimEnv;
 use crate::join::Join;
+use crate::log::{Detail, LogLine};
 use crate::network::Network;
 use crate::options::Ratio;
 use crate::process::Process;
@@ -141,11 +142,11 @@ impl World {
         let mut state = self.shared.state.lock();
         state.trace.event(Event::Outside, 0, text.len() as u64);
         state.trace.bytes(text.as_bytes());
-        state.trace.log(|| text.to_owned());
+        state.trace.log_with(|| (text.to_owned(), Detail::Note));
     }
 
     /// The lines kept of the event log, oldest first.
-    pub fn log_lines(&self) -> Vec<String> {
+    pub fn log_lines(&self) -> Vec<LogLine> {
         self.shared.state.lock().trace.lines()
     }
 

@@ -271,7 +271,7 @@ fn the_log_keeps_the_last_lines() {
         }
     });
     assert_eq!(outcome.log.len(), 3);
-    assert!(outcome.log[2].ends_with("step 9"));
+    assert!(outcome.log[2].to_string().ends_with("step 9"));
 }
 
 /// Numbers of acknowledged writes: each is a file that was synced with its name.

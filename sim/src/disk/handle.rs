@@ -12,18 +12,31 @@ use super::inode::Route;
 use super::{DiskState, Refusal, WriteMode, Written};
 use crate::DIRECT_ALIGNMENT;
 use crate::env::{SimEnv, Submitted};
+use crate::log::Detail;
 use crate::state::{Cost, State, Timing};
 use crate::timers::Effect;
 use crate::trace::Event;
 
-/// Notes a call and its outcome in the trace.
-fn note<T>(
-    state: &mut State,
+/// What a call is about.
+struct About<'a> {
     operation: &'static str,
-    name: &str,
+    name: &'a str,
+    /// Number of the file, if one is open.
+    file: Option<u64>,
     at: (u64, u64),
-    result: &Result<T, Refusal>,
-) {
+    is_durable: bool,
+}
+
+impl<'a> About<'a> {
+    /// A call about a name.
+    fn path(operation: &'static str, name: &'a str) -> Self {
+        Self { operation, name, file: None, at: (0, 0), is_durable: false }
+    }
+}
+
+/// Notes a call and its outcome in the trace.
+fn note<T>(state: &mut State, about: &About<'_>, result: &Result<T, Refusal>) {
+    let About { operation, name, file, at, is_durable } = *about;
     let kind = match result {
         Ok(_) => 0,
         Err((kind, _)) => 1 + *kind as u64,
@@ -31,9 +44,13 @@ fn note<T>(
     let word = operation.bytes().fold(kind, |word, byte| word.wrapping_mul(31).wrapping_add(u64::from(byte)));
     state.trace.event(Event::Call, word, at.0);
     state.trace.event(Event::Result, at.1, state.processes.len() as u64);
-    state.trace.log(|| match result {
-        Ok(_) => format!("{operation} {name} at {}+{}", at.0, at.1),
-        Err((kind, detail)) => format!("{operation} {name} at {}+{}: {kind:?} {detail}", at.0, at.1),
+    state.trace.log_with(|| {
+        let text = match result {
+            Ok(_) => format!("{operation} {name} at {}+{}", at.0, at.1),
+            Err((kind, detail)) => format!("{operation} {name} at {}+{}: {kind:?} {detail}", at.0, at.1),
+        };
+        let (name, is_refused) = (name.to_owned(), result.is_err());
+        (text, Detail::Call { operation, name, file, offset: at.0, len: at.1, is_durable, is_refused })
     });
 }
 
@@ -55,7 +72,7 @@ impl SimEnv {
         self.submit(cost, |state, _| {
             let result = run(&mut state.disks[disk].1);
             if let Some(text) = path.to_str() {
-                note(state, operation, text, (0, 0), &result);
+                note(state, &About::path(operation, text), &result);
                 state.trace.bytes(text.as_bytes());
             }
             match result {
@@ -78,7 +95,8 @@ impl Disk for SimEnv {
             } else {
                 state.disks[env.disk].1.open(path, options.create_new)
             };
-            note(state, "open", path.to_str().unwrap_or("?"), (0, 0), &result);
+            let about = About::path("open", path.to_str().unwrap_or("?"));
+            note(state, &About { file: result.as_ref().ok().copied(), ..about }, &result);
             let result = match result {
                 Ok(inode) => {
                     state.process(who).open_files.push(inode);
@@ -207,6 +225,11 @@ impl OpenFile {
         if self.options.direct { Route::Direct } else { Route::Cached }
     }
 
+    fn about(&self, operation: &'static str, at: (u64, u64)) -> About<'_> {
+        let is_durable = self.options.dsync;
+        About { operation, name: &self.name, file: Some(self.inode), at, is_durable }
+    }
+
     fn failure(&self, operation: &'static str, offset: Option<u64>, refusal: Refusal) -> IoError {
         failure(operation, &self.path, offset, refusal)
     }
@@ -241,7 +264,7 @@ impl OpenFile {
             Ok(()) => disk.read(self.inode, &self.name, offset, buf),
             Err(refusal) => Err(refusal),
         };
-        note(state, "read", &self.name, (offset, buf.len() as u64), &result);
+        note(state, &self.about("read", (offset, buf.len() as u64)), &result);
         if let Ok(count) = result {
             state.trace.bytes(&buf[..count]);
         }
@@ -261,7 +284,7 @@ impl OpenFile {
         let aligned = parts.iter().try_for_each(|part| self.check(offset, part.len(), true));
         let result = aligned.and_then(|()| disk.write(self.inode, &self.name, offset, parts, mode));
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        note(state, "write", &self.name, (offset, len as u64), &result);
+        note(state, &self.about("write", (offset, len as u64)), &result);
         for part in parts {
             state.trace.bytes(part);
         }
@@ -292,7 +315,7 @@ impl OpenFile {
         self.env
             .submit(cost, |state, _| {
                 let result = run(&mut state.disks[self.env.disk].1);
-                note(state, operation, &self.name, at, &result);
+                note(state, &self.about(operation, at), &result);
                 match result {
                     Ok(effect) => (Ok(()), effect),
                     Err(refusal) => (Err(self.failure(operation, None, refusal)), Effect::None),
@@ -310,7 +333,7 @@ impl OpenFile {
                 if result.is_err() {
                     state.disks[disk].1.fail_sync(inode, reads_old, whole);
                 }
-                note(state, operation, &self.name, (0, 0), &result);
+                note(state, &self.about(operation, (0, 0)), &result);
                 match result {
                     Ok(watermark) => (Ok(()), Effect::Settle { disk, inode, watermark, whole }),
                     Err(refusal) => (Err(self.failure(operation, None, refusal)), Effect::None),
@@ -443,7 +466,7 @@ impl File for SimFile {
             .env
             .submit(Cost::Cached(0), |state, _| {
                 let size = state.disks[self.0.env.disk].1.size(self.0.inode);
-                note(state, "len", &self.0.name, (size, 0), &Ok(()));
+                note(state, &self.0.about("len", (size, 0)), &Ok(()));
                 (Ok(size), Effect::None)
             })
             .into_io()

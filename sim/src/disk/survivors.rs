@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use crate::log::Detail;
 use crate::options::Ratio;
 use crate::stream::Stream;
 use crate::trace::{Event, Trace};
@@ -183,8 +184,15 @@ impl SurvivorChoice for Traced<'_> {
                 }
             }
         }
-        self.trace.log(|| {
-            format!("survivor: file {} at {}+{}: {survival:?}", change.file, change.offset, change.len)
+        self.trace.log_with(|| {
+            let UnsyncedContent { file, offset, len, sectors, .. } = *change;
+            let runs = match &survival {
+                Survival::Gone => Vec::new(),
+                Survival::Whole => std::iter::once(0..sectors).collect(),
+                Survival::Torn(runs) => runs.clone(),
+            };
+            let text = format!("survivor: file {file} at {offset}+{len}: {survival:?}");
+            (text, Detail::Survivor { file, offset, len, runs })
         });
         survival
     }

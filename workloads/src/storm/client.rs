@@ -78,7 +78,12 @@ impl Client {
                 return std::future::pending().await;
             }
             let outcome = match steps.get(place) {
-                Some(step) => self.step(step).await,
+                Some(step) => {
+                    self.opening
+                        .stage
+                        .note(&|| format!("client {} step {place}: {:?}", self.number, step.call));
+                    self.step(step).await
+                }
                 None => Ok(()),
             };
             if let Cue::GoAndEnd(end) = cue {
@@ -227,6 +232,11 @@ impl Client {
     /// Notes what became of a commit.
     fn settle(&self, doing: &Doing, outcome: Result<Option<Seq>, Error>, told: u64) -> Result<(), Stopped> {
         let storm = &self.opening.storm;
+        self.opening.stage.note(&|| match &outcome {
+            Ok(Some(seq)) => format!("T{} is commit {seq}", doing.txn),
+            Ok(None) => format!("T{} was dropped before it was queued", doing.txn),
+            Err(error) => format!("T{} was refused: {error}", doing.txn),
+        });
         let ending = match outcome {
             Ok(Some(seq)) => {
                 let mut state = storm.state();

@@ -65,6 +65,7 @@ impl Storm {
             }
         };
         let number = self.note_opening(&db);
+        stage.note(&|| format!("opening {number} finds commit {}", db.last_seq()));
         let storm = Arc::clone(&self);
         let is_over = AtomicBool::new(false);
         let (end, counted) = (Mutex::new(None), Mutex::new((0, 0)));

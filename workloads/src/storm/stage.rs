@@ -43,6 +43,10 @@ pub trait Stage: Send + Sync {
     /// This step of this client begins, both counted from 0; the one behind its last when it has no more.
     fn step_begins(&self, client: u32, step: u32) -> Cue;
 
+    /// Something happened that whoever looks at the run wants to see beside what the disk does. `text` is asked for only
+    /// where somebody looks.
+    fn note(&self, _text: &dyn Fn() -> String) {}
+
     /// True once nothing goes wrong any more: then everything must work.
     fn is_calm(&self) -> bool;
 

@@ -86,6 +86,20 @@ pub(crate) enum Command {
         after_help = "Examples:\n  crashlab explore\n  crashlab explore --script compaction --depth 2 --sets 256 --time 600"
     )]
     Explore(ExploreArgs),
+    /// Writes one page that shows a run: lanes, disk, and the way to what went wrong.
+    #[command(after_help = "Examples:\n  crashlab report small.json -o small.html")]
+    Report {
+        /// A seed, or a file with a plan.
+        what: String,
+        /// Where the page is written.
+        #[arg(short, long, default_value = "report.html")]
+        output: PathBuf,
+        /// Lines of the event log that it shows, the last ones.
+        #[arg(long, default_value_t = 200_000)]
+        lines: usize,
+        #[command(flatten)]
+        choice: ChoiceArgs,
+    },
     /// Writes what clients saw, in dbcop's raw JSON format, for outside checkers.
     #[command(after_help = "Examples:\n  crashlab history 4711 -o history.json")]
     History {

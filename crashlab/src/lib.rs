@@ -16,6 +16,7 @@ mod marks;
 pub mod run;
 pub mod sweep;
 pub mod shrink;
+pub mod report;
 pub mod explore;
 pub mod mutants;
 

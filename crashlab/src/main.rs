@@ -17,6 +17,7 @@ use holdfast_crashlab::explore::{Explore, SECTORS_MAX};
 use holdfast_crashlab::fault::name_of;
 use holdfast_crashlab::mutants::{Caught, Progress, Search, repository_of};
 use holdfast_crashlab::plan::Plan;
+use holdfast_crashlab::report;
 use holdfast_crashlab::run::{Verdict, Watch, run, run_watched};
 use holdfast_crashlab::shrink::shrink;
 use holdfast_crashlab::sweep::{Summary, Sweep};
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         }
         Command::Mutants(arguments) => mutants(&arguments),
         Command::Explore(arguments) => explore(arguments),
+        Command::Report { what, output, lines, choice } => {
+            plan_of(&what, &choice).and_then(|plan| report(&plan, &output, lines))
+        }
         Command::History { what, output, flags, choice } => {
             plan_of(&what, &choice).and_then(|plan| history(&plan, &output, flags))
         }
@@ -276,6 +280,15 @@ fn line_of(mutant: &Caught) -> String {
         line.push_str(&format!("  ({trouble})"));
     }
     line
+}
+
+fn report(plan: &Plan, output: &Path, lines: usize) -> Result<bool, String> {
+    let verdict = run_watched(plan, Watch { log_events: lines, ..Watch::default() });
+    let page = report::page(plan, &verdict);
+    std::fs::write(output, page).map_err(|error| format!("{}: {error}", output.display()))?;
+    println!("{} lines of {} events in {}", verdict.log.len(), verdict.events, output.display());
+    verdict.violations.iter().for_each(|violation| println!("WRONG: {violation}"));
+    Ok(verdict.violations.is_empty())
 }
 
 fn history(plan: &Plan, output: &Path, flags: bool) -> Result<bool, String> {

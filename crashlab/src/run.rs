@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast::Error;
-use holdfast_sim::{AtEvent, FaultClass, Ratio, ScheduleOverride, SimOptions, World};
+use holdfast_sim::{AtEvent, FaultClass, LogLine, Ratio, ScheduleOverride, SimOptions, World};
 use holdfast_workloads::history::{History, Milestone};
 use holdfast_workloads::oracle::model::{Rules, judge};
 use holdfast_workloads::oracle::{Violation, Wrong, isolation};
@@ -44,18 +44,28 @@ pub struct Verdict {
     /// Choices of the scheduler.
     pub choices: u64,
     /// The last lines of the event log, if one was asked for.
-    pub log: Vec<String>,
+    pub log: Vec<LogLine>,
     /// What clients saw.
     pub history: Arc<History>,
 }
 
 impl Verdict {
-    /// Nothing much was shown: fewer than 100 writes acknowledged, nothing read after the last recovery, or undecided.
-    pub fn is_idle(&self) -> bool {
-        self.counts.acknowledged < 100 || self.counts.read_since_opening == 0 || self.undecided
+    /// Why nothing much was shown, if so.
+    pub fn idle_for(&self) -> Option<&'static str> {
+        if self.undecided {
+            Some("undecided")
+        } else if self.counts.acknowledged < ACKNOWLEDGED_MIN {
+            Some(if self.refused { "refused early" } else { "few writes" })
+        } else if self.counts.read_since_opening == 0 {
+            Some("nothing read after the last recovery")
+        } else {
+            None
+        }
     }
 }
 
+/// Writes that must be acknowledged for a run to show something.
+const ACKNOWLEDGED_MIN: u64 = 100;
 /// Attempts to open a database that is refused for a passing reason, before the faults are taken away.
 const ATTEMPTS: u32 = 3;
 /// Openings after which a run is cut off: no plan needs so many.

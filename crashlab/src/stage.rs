@@ -204,6 +204,10 @@ impl Stage for SimStage {
         }
     }
 
+    fn note(&self, text: &dyn Fn() -> String) {
+        self.process.note(text);
+    }
+
     fn is_calm(&self) -> bool {
         self.is_calm()
     }

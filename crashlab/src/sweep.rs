@@ -74,8 +74,8 @@ pub struct Summary {
     pub seeds: u64,
     /// Those that failed, by seed.
     pub failures: Vec<Failure>,
-    /// Seeds that showed nothing much.
-    pub idle: u64,
+    /// Seeds that showed nothing much, by why.
+    pub idle: BTreeMap<&'static str, u64>,
     operations: u64,
     crashes: u64,
     simulated_ns: u128,
@@ -128,7 +128,9 @@ impl Summary {
             self.failures.push(Failure { seed, violation: violation.clone() });
         }
         let counts = &verdict.counts;
-        self.idle += u64::from(verdict.is_idle());
+        if let Some(why) = verdict.idle_for() {
+            *self.idle.entry(why).or_default() += 1;
+        }
         self.refused += u64::from(verdict.refused);
         self.undecided += u64::from(verdict.undecided);
         self.operations += counts.operations;
@@ -203,7 +205,8 @@ impl Summary {
             "seeds": self.seeds,
             "violations": self.failures.len(),
             "failures": failures,
-            "idle": self.idle,
+            "idle": self.idle.values().sum::<u64>(),
+            "idle_for": self.idle,
             "refused_openings": self.refused,
             "undecided": self.undecided,
             "seconds": self.elapsed.as_secs(),
@@ -226,7 +229,7 @@ impl Summary {
             self.seeds,
             self.elapsed.as_secs(),
             self.failures.len(),
-            self.idle,
+            self.idle.values().sum::<u64>(),
             self.refused,
             self.undecided,
             self.per_second(u128::from(self.seeds)),
@@ -238,6 +241,8 @@ impl Summary {
         let of_work = |(name, spread): (&&str, &Spread)| {
             format!("{name} {} (at least {})", spread.sum / self.seeds.max(1), spread.least)
         };
+        let of_idle = |(why, count): (&&str, &u64)| format!("{why} {count}");
+        text.push_str(&format!("idle: {}\n", list(self.idle.iter().map(of_idle).collect())));
         text.push_str(&format!("a seed: {}\n", list(self.work.iter().map(of_work).collect())));
         let of_fault =
             |(name, of): (&&str, &Effects)| format!("{name} {}/{}/{}", of.fired, of.met, of.detected);

@@ -86,6 +86,25 @@ pub(crate) enum Command {
         after_help = "Examples:\n  crashlab explore\n  crashlab explore --script compaction --depth 2 --sets 256 --time 600"
     )]
     Explore(ExploreArgs),
+    /// Finds the commit since which a plan fails.
+    #[command(
+        after_help = "Builds each revision on the way in target/bisect and runs the plan with its own crashlab. One that does \
+                      not build or does not know the plan is skipped.\n\nExamples:\n  crashlab bisect small.json --good \
+                      v0.1.0"
+    )]
+    Bisect {
+        /// A file with a plan that fails.
+        plan: PathBuf,
+        /// A revision at which it passes.
+        #[arg(long)]
+        good: String,
+        /// A later one at which it fails.
+        #[arg(long, default_value = "HEAD")]
+        bad: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Writes one page that shows a run: lanes, disk, and the way to what went wrong.
     #[command(after_help = "Examples:\n  crashlab report small.json -o small.html")]
     Report {

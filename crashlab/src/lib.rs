@@ -18,7 +18,9 @@ pub mod sweep;
 pub mod shrink;
 pub mod report;
 pub mod explore;
+pub mod workshop;
 pub mod mutants;
+pub mod bisect;
 
 pub use draw::Choice;
 pub use plan::Plan;

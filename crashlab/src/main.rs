@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use arguments::{ChoiceArgs, Command, ExploreArgs, MutantArgs, Program};
 use clap::Parser;
+use holdfast_crashlab::bisect::bisect;
 use holdfast_crashlab::draw::plan;
 use holdfast_crashlab::explore::{Explore, SECTORS_MAX};
 use holdfast_crashlab::fault::name_of;
-use holdfast_crashlab::mutants::{Caught, Progress, Search, repository_of};
+use holdfast_crashlab::mutants::{Caught, Progress, Search};
 use holdfast_crashlab::plan::Plan;
 use holdfast_crashlab::report;
 use holdfast_crashlab::run::{Verdict, Watch, run, run_watched};
 use holdfast_crashlab::shrink::shrink;
 use holdfast_crashlab::sweep::{Summary, Sweep};
+use holdfast_crashlab::workshop::repository_of;
 use holdfast_workloads::dbcop;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         }
         Command::Mutants(arguments) => mutants(&arguments),
         Command::Explore(arguments) => explore(arguments),
+        Command::Bisect { plan, good, bad, json } => find_commit(&plan, (&good, &bad), json),
         Command::Report { what, output, lines, choice } => {
             plan_of(&what, &choice).and_then(|plan| report(&plan, &output, lines))
         }
@@ -280,6 +283,22 @@ fn line_of(mutant: &Caught) -> String {
         line.push_str(&format!("  ({trouble})"));
     }
     line
+}
+
+fn find_commit(plan: &Path, between: (&str, &str), as_json: bool) -> Result<bool, String> {
+    let here = std::env::current_dir().map_err(|error| format!("the current directory: {error}"))?;
+    let found = bisect(&repository_of(&here)?, plan, between, |revision, says| {
+        if !as_json {
+            println!("{revision} {says:?}");
+        }
+    })?;
+    if as_json {
+        println!("{}", json!({ "bad": found.bad, "unknown": found.unknown, "asked": found.asked }));
+    } else {
+        println!("the plan fails since {}", found.bad);
+        found.unknown.iter().for_each(|revision| println!("or since {revision}, which says nothing"));
+    }
+    Ok(true)
 }
 
 fn report(plan: &Plan, output: &Path, lines: usize) -> Result<bool, String> {

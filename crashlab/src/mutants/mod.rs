@@ -11,15 +11,15 @@
 
 mod patch;
 mod results;
-mod workshop;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use patch::Mutant;
 pub use results::{Caught, Results};
-use workshop::Workshop;
+
+use crate::workshop::{Workshop, git};
 
 /// Which mutants, and how hard to look.
 #[derive(Clone, Debug)]
@@ -84,9 +84,11 @@ impl Search {
     /// What keeps the sources from being copied, a patch from being applied, or the unchanged sources from being built.
     pub fn run(&self, stop: &AtomicBool, mut told: impl FnMut(Progress<'_>)) -> Result<Vec<Caught>, String> {
         let mutants = self.mutants()?;
-        let workshop = Workshop::prepare(&self.repository)?;
+        let workshop = Workshop::prepare(&self.repository, "mutants", "mutants")?;
+        let commit = git(&self.repository, &["rev-parse", "HEAD"])?;
+        workshop.check_out(&commit)?;
         let file = self.repository.join("target/mutants/results.json");
-        let mut results = Results::load(&file, workshop.commit())?;
+        let mut results = Results::load(&file, &commit)?;
         let began = Instant::now();
         let mut found = Vec::new();
         for mutant in &mutants {
@@ -120,7 +122,8 @@ impl Search {
         told(Progress::Building(mutant));
         let mut caught = Caught::new(mutant, self.starts, self.seeds_max);
         let began = Instant::now();
-        let built = workshop.plant(mutant)?;
+        workshop.plant(&mutant.file)?;
+        let built = workshop.build()?;
         caught.build_seconds = began.elapsed().as_secs();
         let program = match built {
             Ok(program) => program,
@@ -154,12 +157,4 @@ impl Search {
         caught.sum_up();
         Ok(caught)
     }
-}
-
-/// The root of the repository that `from` lies in.
-///
-/// # Errors
-/// If it lies in none, or git is not there.
-pub fn repository_of(from: &Path) -> Result<PathBuf, String> {
-    workshop::git(from, &["rev-parse", "--show-toplevel"]).map(PathBuf::from)
 }

@@ -1,8 +1,8 @@
-//! A copy of the sources in which mutants are planted, one after another, and built.
+//! A copy of the sources, at one commit after another or with a bug planted in it, and its own crashlab.
 //!
 //! ```text
-//! target/mutants/tree     a clone at the commit of now; what is not committed is not in it
-//! target/mutants/build    its build products, kept, so that a mutant costs what changes
+//! target/NAME/tree     a clone at some commit; what is not committed is not in it
+//! target/NAME/build    its build products, kept, so that each build costs what changed
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -11,75 +11,99 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::Mutant;
 use crate::plan::{CrashKind, Plan};
 
-/// A sweep that has not ended by then hangs.
-const SWEEP_TIME_MAX: Duration = Duration::from_secs(900);
+/// A crashlab that has not ended by then hangs.
+const TIME_MAX: Duration = Duration::from_secs(900);
 /// Shrinking is given up after so many seconds.
 const SHRINK_TIME_S: u64 = 30;
-/// The profile of `Cargo.toml` that mutants are built with.
-const PROFILE: &str = "mutants";
 
-pub(super) struct Workshop {
+/// See the module's header.
+pub(crate) struct Workshop {
     tree: PathBuf,
     build: PathBuf,
-    commit: String,
+    /// The profile of `Cargo.toml` to build with.
+    profile: &'static str,
 }
 
 /// A seed that failed.
-pub(super) struct Failure {
-    pub(super) seed: u64,
-    pub(super) violation: String,
+pub(crate) struct Failure {
+    pub(crate) seed: u64,
+    pub(crate) violation: String,
+}
+
+/// What a crashlab said.
+pub(crate) struct Answer {
+    /// Its exit code.
+    pub(crate) code: i32,
+    /// What it printed.
+    pub(crate) text: String,
 }
 
 impl Workshop {
-    /// Copies the sources as of the last commit.
-    pub(super) fn prepare(repository: &Path) -> Result<Self, String> {
-        let commit = git(repository, &["rev-parse", "HEAD"])?;
-        let folder = repository.join("target/mutants");
+    /// Copies the sources into `target/NAME` of the repository.
+    ///
+    /// # Errors
+    /// What git says, or the disk.
+    pub(crate) fn prepare(repository: &Path, name: &str, profile: &'static str) -> Result<Self, String> {
+        let folder = repository.join("target").join(name);
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let tree = folder.join("tree");
         if !tree.join(".git").exists() {
             let from = repository.to_string_lossy().into_owned();
             git(&folder, &["clone", "--quiet", "--no-checkout", &from, "tree"])?;
         }
-        git(&tree, &["fetch", "--quiet", "origin", &commit])?;
-        git(&tree, &["checkout", "--quiet", "--force", "--detach", &commit])?;
-        Ok(Self { tree, build: folder.join("build"), commit })
+        let build = folder.join("build");
+        std::fs::create_dir_all(&build).map_err(|error| format!("{}: {error}", build.display()))?;
+        Ok(Self { tree, build, profile })
     }
 
-    pub(super) fn commit(&self) -> &str {
-        &self.commit
+    /// Makes the copy what the repository is at a commit.
+    ///
+    /// # Errors
+    /// A commit that is not there.
+    pub(crate) fn check_out(&self, commit: &str) -> Result<(), String> {
+        git(&self.tree, &["fetch", "--quiet", "origin", commit])?;
+        git(&self.tree, &["checkout", "--quiet", "--force", "--detach", commit]).map(drop)
     }
 
-    /// Plants a mutant and builds it. `Err` inside if it does not build.
-    pub(super) fn plant(&self, mutant: &Mutant) -> Result<Result<PathBuf, String>, String> {
+    /// Applies a patch to the commit that was checked out last.
+    ///
+    /// # Errors
+    /// One that does not apply.
+    pub(crate) fn plant(&self, patch: &Path) -> Result<(), String> {
         git(&self.tree, &["checkout", "--quiet", "--force", "--", "."])?;
-        let patch = mutant.file.canonicalize();
-        let patch = patch.map_err(|error| format!("{}: {error}", mutant.file.display()))?;
-        git(&self.tree, &["apply", &patch.to_string_lossy()])
-            .map_err(|error| format!("{}: {error}", mutant.file.display()))?;
+        let wrong = |error: String| format!("{}: {error}", patch.display());
+        let whole = patch.canonicalize().map_err(|error| wrong(error.to_string()))?;
+        git(&self.tree, &["apply", &whole.to_string_lossy()]).map_err(wrong).map(drop)
+    }
+
+    /// Builds the copy's crashlab. `Err` inside if it does not build.
+    ///
+    /// # Errors
+    /// If cargo cannot be started.
+    pub(crate) fn build(&self) -> Result<Result<PathBuf, String>, String> {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.build).stdin(Stdio::null());
         // They would replace the flags of .cargo/config.toml, and madsim's with them.
         for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
             cargo.env_remove(name);
         }
-        cargo.args(["build", "--quiet", "--package", "holdfast-crashlab", "--profile", PROFILE]);
+        cargo.args(["build", "--quiet", "--package", "holdfast-crashlab", "--profile", self.profile]);
         let output = cargo.output().map_err(|error| format!("cargo cannot be started: {error}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let first = said.lines().find(|line| line.starts_with("error")).unwrap_or("cargo failed");
             return Ok(Err(first.to_owned()));
         }
-        Ok(Ok(self.build.join(PROFILE).join("crashlab")))
+        let folder = if self.profile == "dev" { "debug" } else { self.profile };
+        Ok(Ok(self.build.join(folder).join("crashlab")))
     }
 
     /// Sweeps until a seed fails. `Ok(None)` if none does.
-    pub(super) fn sweep(&self, program: &Path, start: u64, seeds: u64) -> Result<Option<Failure>, String> {
+    pub(crate) fn sweep(&self, program: &Path, start: u64, seeds: u64) -> Result<Option<Failure>, String> {
         let (start, seeds) = (start.to_string(), seeds.to_string());
-        let text = self.ask(
+        let text = self.ask_for_text(
             program,
             &["sweep", "--json", "--first", "--keep", "failing", "--start", &start, "--seeds", &seeds],
         )?;
@@ -91,9 +115,10 @@ impl Workshop {
     }
 
     /// What is left in the plan of a seed when it is shrunk; nothing if it could not be.
-    pub(super) fn faults_of(&self, program: &Path, seed: u64) -> Vec<String> {
+    pub(crate) fn faults_of(&self, program: &Path, seed: u64) -> Vec<String> {
         let (seed, time) = (seed.to_string(), SHRINK_TIME_S.to_string());
-        let shrunk = self.ask(program, &["shrink", &seed, "--json", "--time", &time, "-o", "shrunk.json"]);
+        let shrunk =
+            self.ask_for_text(program, &["shrink", &seed, "--json", "--time", &time, "-o", "shrunk.json"]);
         let plan = shrunk.and_then(|_| Plan::load(&self.build.join("shrunk.json")));
         let Ok(plan) = plan else { return Vec::new() };
         let crashes = plan.crashes.iter().map(|crash| match crash.kind {
@@ -109,8 +134,20 @@ impl Workshop {
         all
     }
 
-    /// Runs a planted crashlab and gives what it prints.
-    fn ask(&self, program: &Path, arguments: &[&str]) -> Result<String, String> {
+    /// Runs a crashlab and gives what it prints, of one that comes to a verdict.
+    fn ask_for_text(&self, program: &Path, arguments: &[&str]) -> Result<String, String> {
+        let answer = self.ask(program, arguments)?;
+        match answer.code {
+            0 | 1 => Ok(answer.text),
+            code => Err(format!("crashlab {} ended with code {code}", arguments.join(" "))),
+        }
+    }
+
+    /// Runs a crashlab.
+    ///
+    /// # Errors
+    /// One that cannot be started, hangs, or ends without a code.
+    pub(crate) fn ask(&self, program: &Path, arguments: &[&str]) -> Result<Answer, String> {
         // To a file: a pipe that nobody empties would hold it up.
         let answer = self.build.join("answer.json");
         let file =
@@ -127,23 +164,24 @@ impl Workshop {
         let status = loop {
             match child.try_wait().map_err(|error| error.to_string())? {
                 Some(status) => break status,
-                None if began.elapsed() > SWEEP_TIME_MAX => {
+                None if began.elapsed() > TIME_MAX => {
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(format!("it hangs: no end after {} s", SWEEP_TIME_MAX.as_secs()));
+                    return Err(format!("it hangs: no end after {} s", TIME_MAX.as_secs()));
                 }
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         };
-        if !matches!(status.code(), Some(0 | 1)) {
-            return Err(format!("crashlab {} ended with {status}", arguments.join(" ")));
-        }
-        std::fs::read_to_string(&answer).map_err(|error| format!("{}: {error}", answer.display()))
+        let code =
+            status.code().ok_or_else(|| format!("crashlab {} ended with {status}", arguments.join(" ")))?;
+        let text =
+            std::fs::read_to_string(&answer).map_err(|error| format!("{}: {error}", answer.display()))?;
+        Ok(Answer { code, text })
     }
 }
 
 /// Runs git and gives what it prints.
-pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("git").current_dir(folder).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("git cannot be started: {error}"))?;
     if !output.status.success() {
@@ -151,4 +189,12 @@ pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
         return Err(format!("git {}: {}", arguments.join(" "), said.trim()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The root of the repository that `from` lies in.
+///
+/// # Errors
+/// If it lies in none, or git is not there.
+pub fn repository_of(from: &Path) -> Result<PathBuf, String> {
+    git(from, &["rev-parse", "--show-toplevel"]).map(PathBuf::from)
 }

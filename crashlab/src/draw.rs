@@ -155,10 +155,10 @@ fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fau
         _ => 1 + random.below(3),
     };
     // What may make the database refuse to open comes when there is something to lose.
-    let (opening, from) = if cost_of(class) == Cost::Nothing { (0, 0) } else { (3, 50) };
+    let (opening, from) = if cost_of(class) == Cost::Nothing { (0, 0) } else { (4, 60) };
     let one = |random: &mut Random| {
         let at = match random.one_in(6) {
-            true => At::Opening((opening + random.below(5 - opening)) as u32),
+            true => At::Opening((opening + random.below(5)) as u32),
             false => step_in(script, (from, 100 - from), random),
         };
         let on = match class {

@@ -86,6 +86,8 @@ pub struct Summary {
     marks: BTreeMap<String, u64>,
     hashes: BTreeMap<u64, u64>,
     work: BTreeMap<&'static str, Spread>,
+    /// Seeds that showed nothing much, and why.
+    idle_seeds: BTreeMap<u64, &'static str>,
 }
 
 impl Sweep {
@@ -130,6 +132,7 @@ impl Summary {
         let counts = &verdict.counts;
         if let Some(why) = verdict.idle_for() {
             *self.idle.entry(why).or_default() += 1;
+            self.idle_seeds.insert(seed, why);
         }
         self.refused += u64::from(verdict.refused);
         self.undecided += u64::from(verdict.undecided);
@@ -207,6 +210,7 @@ impl Summary {
             "failures": failures,
             "idle": self.idle.values().sum::<u64>(),
             "idle_for": self.idle,
+            "idle_seeds": self.idle_seeds,
             "refused_openings": self.refused,
             "undecided": self.undecided,
             "seconds": self.elapsed.as_secs(),

@@ -13,6 +13,7 @@
 //! What a read should have seen is exact, so no isolation anomaly passes; its name is a matter of how it was broken.
 
 mod commits;
+mod hints;
 mod places;
 mod reads;
 #[cfg(test)]
@@ -367,7 +368,10 @@ impl<'a> Judge<'a> {
     fn is_surveyed(&self, number: usize) -> bool {
         let Some(opening) = self.openings.get(number) else { return true };
         let survey = opening.transactions.first().map(|txn| self.of(*txn)).filter(|survey| is_survey(survey));
-        survey.is_some_and(|survey| survey.operations.len() == opening.keyspaces)
+        let is_whole = |operation: &Operation| matches!(operation, Operation::Scan { complete: true, .. });
+        survey.is_some_and(|survey| {
+            survey.operations.len() == opening.keyspaces && survey.operations.iter().all(is_whole)
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast::env::Env;
 use holdfast::sync::{Mutex, oneshot};
-use holdfast::{Db, Error, Metric, MetricValue, Snapshot};
+use holdfast::{Db, Error, Keyspace, Metric, MetricValue, Snapshot};
 
 use super::client::Client;
 use super::script::KEYSPACES;
@@ -45,6 +45,22 @@ impl Opening {
     pub(super) fn end_with(&self, end: End) {
         self.end.lock().get_or_insert(end);
         self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A keyspace's entries up to its end, or up to what cannot be read.
+async fn read_all(snapshot: &Snapshot, keyspace: &Keyspace) -> (Vec<(Vec<u8>, Vec<u8>)>, Result<(), Error>) {
+    let mut entries = Vec::new();
+    let mut cursor = match snapshot.scan(keyspace, holdfast::Scan::all()).await {
+        Ok(cursor) => cursor,
+        Err(error) => return (entries, Err(error)),
+    };
+    loop {
+        match cursor.next().await {
+            Ok(Some(entry)) => entries.push((entry.key.to_vec(), entry.value.to_vec())),
+            Ok(None) => return (entries, Ok(())),
+            Err(error) => return (entries, Err(error)),
+        }
     }
 }
 
@@ -123,26 +139,27 @@ impl Opening {
         };
         for info in self.db.keyspaces().unwrap_or_default() {
             let Ok(keyspace) = self.db.keyspace(&info.name) else { continue };
-            let walked = match snapshot.scan(&keyspace, holdfast::Scan::all()).await {
-                Ok(mut cursor) => cursor.collect().await,
-                Err(error) => Err(error),
-            };
-            match walked {
-                Ok(entries) => {
-                    let found = self.storm.decoded(entries);
-                    let keyspace = info.id.get();
-                    let interval = Interval::ALL;
-                    let mut state = self.storm.state();
-                    state.counts.read += found.len() as u64;
-                    // One that finds nothing is judged too.
-                    state.counts.read_since_opening += found.len() as u64 + 1;
-                    let scan = Operation::Scan { keyspace, interval, reverse: false, found, complete: true };
+            let (entries, outcome) = read_all(snapshot, &keyspace).await;
+            let found = self.storm.decoded(entries);
+            let complete = outcome.is_ok();
+            {
+                let mut state = self.storm.state();
+                state.counts.read += found.len() as u64;
+                // One that finds nothing is judged too.
+                state.counts.read_since_opening += found.len() as u64 + u64::from(complete);
+                let (keyspace, interval) = (info.id.get(), Interval::ALL);
+                // Of a walk that found nothing and broke off nothing is known.
+                if complete || !found.is_empty() {
+                    let scan = Operation::Scan { keyspace, interval, reverse: false, found, complete };
                     state.history.did(number, scan);
                 }
-                Err(error) => {
-                    if self.storm.judge(self.stage.as_ref(), &error, "reading everything").is_err() {
-                        break;
-                    }
+            }
+            if let Err(error) = outcome {
+                let judged = self.storm.judge(self.stage.as_ref(), &error, "reading everything");
+                // That it must not be readable has been judged too.
+                self.storm.state().counts.read_since_opening += 1;
+                if judged.is_err() {
+                    break;
                 }
             }
         }

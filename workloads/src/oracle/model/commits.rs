@@ -72,7 +72,7 @@ fn reads(transaction: &Transaction) -> Vec<(Touched<'_>, Wrong)> {
 }
 
 /// The part of an interval that a walk came over.
-fn walked(
+pub(super) fn walked(
     interval: &Interval,
     reverse: bool,
     last: Option<&std::sync::Arc<[u8]>>,

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::hints::Hint;
 use super::{Judge, Opening};
 use crate::history::{Ending, TxnNo};
 
@@ -14,10 +15,22 @@ const PLACES_MAX: usize = 4000;
 /// More numbers than these are not given to a commit while looking for ways.
 const STEPS_MAX: u64 = 1_000_000;
 
-/// What is known of a commit that nobody was told of: its number is above the one, and not above the other.
+/// What is known of a commit that nobody was told of.
 struct Bounds {
+    /// Its number is above this.
     above: u64,
+    /// And not above this, for somebody saw it.
     at_most: Option<u64>,
+    /// Nor behind the first of these and up to the second.
+    not_in: Vec<(u64, u64)>,
+}
+
+impl Bounds {
+    fn allow(&self, number: u64) -> bool {
+        number > self.above
+            && self.at_most.is_none_or(|most| number <= most)
+            && !self.not_in.iter().any(|(behind, until)| *behind < number && number <= *until)
+    }
 }
 
 impl Judge<'_> {
@@ -33,7 +46,9 @@ impl Judge<'_> {
         }
         let opening = &self.openings[number];
         let found = self.openings.get(number + 1).map_or(0, |next| next.base);
-        let bounds: Vec<Bounds> = unknown.iter().map(|txn| self.bounds(opening, told, *txn)).collect();
+        let hints = self.hints(number, told, unknown);
+        let bounded = unknown.iter().zip(hints).map(|(txn, hint)| self.bounds(opening, told, *txn, hint));
+        let bounds: Vec<Bounds> = bounded.collect();
         let views = opening.transactions.iter().filter_map(|txn| self.of(*txn).view);
         let numbers: BTreeSet<u64> = told.iter().map(|(seq, _)| *seq).collect();
         let certain = views.chain(numbers.iter().copied()).chain([found]).filter(|seq| *seq > opening.base);
@@ -49,13 +64,13 @@ impl Judge<'_> {
         (search.places, is_all)
     }
 
-    fn bounds(&self, opening: &Opening, told: &[(u64, TxnNo)], txn: TxnNo) -> Bounds {
+    fn bounds(&self, opening: &Opening, told: &[(u64, TxnNo)], txn: TxnNo, hint: Hint) -> Bounds {
         let transaction = self.of(txn);
         let committing = transaction.committing.unwrap_or(transaction.began);
         let ended_before = |other: &TxnNo| self.of(*other).ended.is_some_and(|ended| ended < committing);
         let above = told.iter().filter(|(_, other)| ended_before(other)).map(|(seq, _)| *seq).max();
-        let above = above.unwrap_or(opening.base).max(transaction.view.unwrap_or(0));
-        Bounds { above, at_most: self.seen.get(&txn).copied() }
+        let above = above.unwrap_or(opening.base).max(transaction.view.unwrap_or(0)).max(hint.above);
+        Bounds { above, at_most: self.seen.get(&txn).copied(), not_in: hint.not_in }
     }
 
     /// Commits that were refused after they may have been numbered.
@@ -112,8 +127,7 @@ impl Search<'_> {
             return;
         };
         for at in 0..placed.len() {
-            let Bounds { above, at_most } = self.bounds[at];
-            if placed[at].is_none() && *number > above && at_most.is_none_or(|most| *number <= most) {
+            if placed[at].is_none() && self.bounds[at].allow(*number) {
                 placed[at] = Some(*number);
                 self.fill(rest, placed, holes);
                 placed[at] = None;

@@ -330,3 +330,37 @@ fn keyspaces_that_come_and_go_unasked_are_found() {
     script.history.passes(Milestone::Opened(0, vec![(0, 1)]));
     assert_eq!(found(script), [Wrong::Structure]);
 }
+
+/// Eight commits of which nobody was told, in the order that misses of their keys leave: the last of all that trying one
+/// after another would come to.
+#[test]
+fn reads_say_where_untold_commits_stand() {
+    let judged = |is_torn: bool| {
+        let mut script = opened();
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let begun: Vec<Stamp> = (0..8)
+            .map(|client| {
+                let txn = script.begin(client, Promise::Batch);
+                script.history.commits(txn);
+                script.put(txn, keys[client as usize])
+            })
+            .collect();
+        for (missed, key) in keys.iter().enumerate().take(7) {
+            view(&mut script, 9, 7 - missed as u64, |script, reader| script.miss(reader, key));
+        }
+        view(&mut script, 9, 8, |script, reader| {
+            script.get(reader, "a", begun[0]);
+            if is_torn {
+                script.miss(reader, "h");
+            }
+        });
+        let seen: Vec<(&str, Stamp)> = keys.iter().copied().zip(begun).collect();
+        open_again(&mut script, Milestone::PowerLost, 8, &seen);
+        script.history.passes(Milestone::Closed);
+        judge(&script.history, Rules::default())
+    };
+    let right = judged(false);
+    assert!(right.violations.is_empty() && !right.is_undecided, "{right:?}");
+    let torn = judged(true);
+    assert!(!torn.violations.is_empty() && !torn.is_undecided, "{torn:?}");
+}

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::isolation::Resolved;
 use super::{Violation, Wrong};
-use crate::history::{Durable, Ending, History, Milestone, Operation, SURVEYOR, Transaction, TxnNo};
+use crate::history::{Cell, Durable, Ending, History, Milestone, Operation, SURVEYOR, Transaction, TxnNo};
 use versions::Versions;
 
 /// What the faults of a run excuse, and what its options mean for the judge.
@@ -101,6 +101,8 @@ struct Judge<'a> {
     placed: BTreeMap<TxnNo, u64>,
     /// Stretches of numbers in which the order of commits is not known: first, and behind the last.
     blurred: Vec<(u64, u64)>,
+    /// Keys of which it is not known what they are, from this number on until they are written again.
+    open: BTreeMap<Cell, u64>,
     resolved: Resolved,
     /// Of each transaction that somebody saw, a number that its own is not above.
     seen: BTreeMap<TxnNo, u64>,
@@ -118,6 +120,7 @@ impl<'a> Judge<'a> {
             versions: Versions::default(),
             placed: BTreeMap::new(),
             blurred: Vec::new(),
+            open: BTreeMap::new(),
             resolved: Resolved::default(),
             seen: BTreeMap::new(),
             violations: Vec::new(),
@@ -242,12 +245,11 @@ impl<'a> Judge<'a> {
         // What was tried last need not be what fits.
         self.take_effect(base, &told, &unknown, places);
         if fitting.len() > 1 {
-            // Where nobody read what was left, the states that follow are as open.
-            if !self.is_surveyed(number + 1) {
-                self.is_undecided = true;
-                return;
-            }
             let end = found.unwrap_or(u64::MAX);
+            // Where nobody read all that was left, what they wrote is as open.
+            if !self.is_surveyed(number + 1) {
+                self.leave_open(&unknown, end);
+            }
             self.blurred.push((base + 1, end));
         }
         self.resolve(number, found);
@@ -256,6 +258,27 @@ impl<'a> Judge<'a> {
             self.versions.forget_after(found);
             self.placed.retain(|_, seq| *seq <= found);
         }
+    }
+
+    /// What these commits write is not known from here on.
+    fn leave_open(&mut self, unknown: &[TxnNo], since: u64) {
+        for txn in unknown {
+            for operation in &self.of(*txn).operations {
+                let cells = match operation {
+                    Operation::Put { cell, .. } | Operation::Delete { cell } => vec![cell.clone()],
+                    Operation::DeleteRange { keyspace, interval } => self.versions.keys(*keyspace, interval),
+                    Operation::Get { .. } | Operation::Scan { .. } => Vec::new(),
+                };
+                self.open.extend(cells.into_iter().map(|cell| (cell, since)));
+            }
+        }
+    }
+
+    /// True if nobody knows what a key is at a view.
+    fn is_open(&self, cell: &Cell, view: u64) -> bool {
+        let is_older =
+            |since: &u64| self.versions.at(cell, view).is_none_or(|(written, _)| written <= *since);
+        self.open.get(cell).is_some_and(is_older)
     }
 
     /// Tells what became of an opening's commits. Where several places fit one that was not told, its place stays open.

@@ -63,6 +63,7 @@ impl Judge<'_> {
         let mut own: Vec<&Operation> = Vec::new();
         for operation in &transaction.operations {
             let wrong = match operation {
+                Operation::Get { cell, .. } if self.is_open(cell, view) && !writes(&own, cell) => None,
                 Operation::Get { cell, found } => {
                     let expected = self.expected(&own, cell, view);
                     (found.as_ref() != expected)
@@ -125,7 +126,13 @@ impl Judge<'_> {
                 _ => {}
             }
         }
-        let mut expected: Vec<(&Arc<[u8]>, &Value)> = expected.into_iter().collect();
+        let is_judged = |key: &Arc<[u8]>| {
+            let cell = Cell { keyspace, key: Arc::clone(key) };
+            !self.is_open(&cell, view) || writes(own, &cell)
+        };
+        let found: Vec<&Entry> = found.iter().filter(|(key, _)| is_judged(key)).collect();
+        let mut expected: Vec<(&Arc<[u8]>, &Value)> =
+            expected.into_iter().filter(|(key, _)| is_judged(key)).collect();
         if reverse {
             expected.reverse();
         }
@@ -247,6 +254,17 @@ impl Judge<'_> {
         };
         format!("{:?} written by T{} ({number})", value.body, value.stamp.txn)
     }
+}
+
+/// True if one of these writes says what a key is.
+fn writes(own: &[&Operation], cell: &Cell) -> bool {
+    own.iter().any(|write| match write {
+        Operation::Put { cell: at, .. } | Operation::Delete { cell: at } => at == cell,
+        Operation::DeleteRange { keyspace, interval } => {
+            *keyspace == cell.keyspace && interval.contains(&cell.key)
+        }
+        Operation::Get { .. } | Operation::Scan { .. } => false,
+    })
 }
 
 /// Where a read differs, and in words how.

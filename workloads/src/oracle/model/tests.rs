@@ -364,3 +364,47 @@ fn reads_say_where_untold_commits_stand() {
     let torn = judged(true);
     assert!(!torn.violations.is_empty() && !torn.is_undecided, "{torn:?}");
 }
+
+/// Two writes of one key that nobody was told of, and an opening whose first look broke off: nobody knows which of them
+/// was the later one. What they wrote is not judged until it is written again; everything else is.
+#[test]
+fn what_cannot_be_known_is_left_open_and_the_rest_is_judged() {
+    let judged = |other: bool, again: bool| {
+        let mut script = opened();
+        let other_stamp = script.batch(&["b"])[0];
+        let untold: Vec<Stamp> = (0..2)
+            .map(|client| {
+                let txn = script.begin(client, Promise::Batch);
+                script.history.commits(txn);
+                script.put(txn, "a")
+            })
+            .collect();
+        script.history.passes(Milestone::Killed);
+        script.history.passes(Milestone::Opened(3, vec![(0, 1)]));
+        script.opening += 1;
+        let survey = script.begin(SURVEYOR, Promise::View);
+        script.history.of(survey).view = Some(3);
+        script.history.ends(survey, Ending::Committed(3));
+        view(&mut script, 1, 3, |script, reader| {
+            if other {
+                script.get(reader, "b", other_stamp);
+            } else {
+                script.miss(reader, "b");
+            }
+            script.get(reader, "a", untold[0]);
+        });
+        if again {
+            let writer = script.begin(2, Promise::Batch);
+            script.put(writer, "a");
+            script.commit_as(writer, 4);
+            view(&mut script, 1, 4, |script, reader| script.get(reader, "a", untold[1]));
+        }
+        script.history.passes(Milestone::Closed);
+        let judgment = judge(&script.history, Rules::default());
+        assert!(!judgment.is_undecided);
+        judgment.violations.into_iter().map(|violation| violation.wrong).collect::<Vec<_>>()
+    };
+    assert_eq!(judged(true, false), []);
+    assert_eq!(judged(false, false), [Wrong::LostWrite]);
+    assert_eq!(judged(true, true), [Wrong::LostWrite]);
+}

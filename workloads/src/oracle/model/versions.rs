@@ -62,6 +62,13 @@ impl Versions {
         self.0.get(&cell.keyspace).and_then(|keys| keys.get(&cell.key)).map_or(&[], Vec::as_slice)
     }
 
+    /// Every key of an interval that was ever written.
+    pub fn keys(&self, keyspace: u32, interval: &Interval) -> Vec<Cell> {
+        let Some(keys) = self.0.get(&keyspace) else { return Vec::new() };
+        let entries = keys.range::<[u8], _>(bounds(interval));
+        entries.map(|(key, _)| Cell { keyspace, key: Arc::clone(key) }).collect()
+    }
+
     /// What stands in an interval, ascending.
     pub fn range(&self, keyspace: u32, interval: &Interval, seq: u64) -> Vec<(&Arc<[u8]>, &Value)> {
         let Some(keys) = self.0.get(&keyspace) else { return Vec::new() };

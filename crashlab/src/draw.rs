@@ -152,12 +152,15 @@ fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fau
         FaultClass::Stall | FaultClass::ShortRead | FaultClass::ShortWrite | FaultClass::TransientRead => {
             1 + random.below(12)
         }
+        FaultClass::SpawnRefused => 1 + random.below(6),
         _ => 1 + random.below(3),
     };
     // What may make the database refuse to open comes when there is something to lose.
     let (opening, from) = if cost_of(class) == Cost::Nothing { (0, 0) } else { (4, 60) };
     let one = |random: &mut Random| {
         let at = match random.one_in(6) {
+            // A creation of which not all is durable.
+            true if class == FaultClass::LyingSync && random.one_in(12) => At::Opening(0),
             true => At::Opening((opening + random.below(5)) as u32),
             false => step_in(script, (from, 100 - from), random),
         };

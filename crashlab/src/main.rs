@@ -199,6 +199,9 @@ fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Resul
     bar.finish_and_clear();
     let Some(shrunk) = shrunk else { return Err("the plan passes: there is nothing to shrink".to_owned()) };
     shrunk.plan.save(output)?;
+    let test = output.with_extension("rs");
+    std::fs::write(&test, shrunk.plan.to_test(output, &shrunk.violation))
+        .map_err(|error| format!("{}: {error}", test.display()))?;
     let (before, after) = (plan.script.operations(), shrunk.plan.script.operations());
     if as_json {
         println!(
@@ -206,7 +209,7 @@ fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Resul
             json!({
                 "operations_before": before, "operations_after": after, "faults_before": events(plan),
                 "faults_after": events(&shrunk.plan), "seconds": shrunk.elapsed.as_secs(), "runs": shrunk.runs,
-                "minimal": shrunk.is_minimal, "violation": shrunk.violation, "plan": output,
+                "minimal": shrunk.is_minimal, "violation": shrunk.violation, "plan": output, "test": test,
             })
         );
         return Ok(false);
@@ -221,6 +224,9 @@ fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Resul
         if shrunk.is_minimal { "; none of them can go" } else { "; the time was over" }
     );
     println!("  again: crashlab replay {} --trace", output.display());
+    println!("  look:  crashlab report {} -o {}", output.display(), output.with_extension("html").display());
+    println!("  debug: gdb -ex run --args crashlab replay {} --break EVENT", output.display());
+    println!("  test:  cp {} {} crashlab/tests/", output.display(), test.display());
     Ok(false)
 }
 

@@ -156,19 +156,37 @@ impl Plan {
     /// In words: the file cannot be read, is no plan, or is one of another version.
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let plan: Self =
-            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        Self::from_text(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The plan of a text.
+    ///
+    /// # Errors
+    /// In words: it is no plan, or one of another version.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if plan.schema != SCHEMA {
             return Err(format!(
-                "{}: a plan of version {}, but this program reads version {SCHEMA}",
-                path.display(),
+                "a plan of version {}, but this program reads version {SCHEMA}",
                 plan.schema
             ));
         }
         if let Some(fault) = plan.faults.iter().find(|fault| crate::fault::of_name(&fault.class).is_none()) {
-            return Err(format!("{}: there is no fault class {:?}", path.display(), fault.class));
+            return Err(format!("there is no fault class {:?}", fault.class));
         }
         Ok(plan)
+    }
+
+    /// A test that fails as long as this plan does. It stands beside the plan's file.
+    pub fn to_test(&self, file: &Path, violation: &str) -> String {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or("plan.json");
+        let violation = violation.replace('\n', " ");
+        format!(
+            "//! {violation}\n\nuse holdfast_crashlab::{{Plan, run}};\n\n#[test]\nfn seed_{}_passes() {{\n    let plan = \
+             Plan::from_text(include_str!({name:?})).expect(\"a plan of this version\");\n    let violations = \
+             run(&plan).violations;\n    assert!(violations.is_empty(), \"{{violations:?}}\");\n}}\n",
+            self.seed
+        )
     }
 
     /// The plan as text, a list element to a line where that helps to read it.

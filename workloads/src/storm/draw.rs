@@ -79,6 +79,8 @@ struct Mix {
     zipf: Option<Zipf>,
     durabilities: [Durable; 4],
     large_one_in: u64,
+    /// The keyspace that nearly everything goes to, while the others lie idle.
+    busy_slot: Option<u8>,
     /// One step in so many has little patience; 0 is none.
     drops_one_in: u64,
     read_percent: u64,
@@ -108,7 +110,8 @@ pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script 
             [Buffered, Buffered, Buffered, Sync],
             [Flush, Flush, Buffered, Sync],
         ]),
-        large_one_in: *random.of(&[40, 200, 2000]),
+        large_one_in: *random.of(&[4, 40, 40, 200, 2000]),
+        busy_slot: random.one_in(3).then(|| random.below(3) as u8),
         drops_one_in: *random.of(&[0, 0, 3, 20]),
         read_percent: *random.of(&[5, 50, 50, 95]),
     };
@@ -343,6 +346,13 @@ impl Mix {
         }
     }
 
+    fn slot(&self, random: &mut Random) -> u8 {
+        match self.busy_slot {
+            Some(slot) if !random.one_in(30) => slot,
+            _ => random.below(3) as u8,
+        }
+    }
+
     fn structure(&self, random: &mut Random) -> Call {
         let slot = random.below(3) as u8;
         match random.below(40) {
@@ -359,7 +369,7 @@ impl Mix {
     }
 
     fn mixed(&self, random: &mut Random) -> Call {
-        let slot = |random: &mut Random| random.below(3) as u8;
+        let slot = |random: &mut Random| self.slot(random);
         match random.below(10) {
             0..=2 => {
                 let count = 1 + random.below(6);

@@ -89,7 +89,7 @@ struct Mix {
 /// One operation in so many is a commit that writes, at least: who only reads shows little.
 const OPERATIONS_PER_COMMIT: u64 = 6;
 /// For that a script grows to this many times what was asked for, at most.
-const GROWTH_MAX: u64 = 3;
+const GROWTH_MAX: u64 = 4;
 
 /// Draws a script of about so many operations, or more of them where few would write.
 pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script {

@@ -68,7 +68,7 @@ impl Settings {
     pub fn draw(random: &mut Random) -> Self {
         Self {
             production: random.one_in(10),
-            memtable_kib: *random.of(&[4, 4, 4, 4, 8, 8, 16, 16, 64, 64, 4096]),
+            memtable_kib: *random.of(&[4, 4, 4, 4, 8, 8, 16, 16, 64, 64, 2048]),
             table_kib: *random.of(&[16, 16, 32]),
             block_bytes: *random.of(&[256, 256, 1024, 4096]),
             segment_kib: *random.of(&[64, 64, 128]),

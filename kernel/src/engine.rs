@@ -2,7 +2,7 @@
 //!
 //! No algorithm lives here. The parts are made by `recovery` and wired by `db`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,8 +68,8 @@ pub(crate) struct Engine {
 pub(crate) struct FullDisk {
     /// What it said first.
     pub error: IoError,
-    /// The background jobs that found no room and have not succeeded since.
-    jobs: BTreeSet<&'static str>,
+    /// The background jobs that found no room and have not succeeded since, and when each was refused last.
+    jobs: BTreeMap<&'static str, Nanos>,
 }
 
 impl Engine {
@@ -113,12 +113,20 @@ impl Engine {
         self.disk_full.lock().as_ref().map(|full| full.error.clone())
     }
 
+    /// The error of the full disk if this job met it again at this time or later.
+    pub fn disk_full_again(&self, job: &str, since: Nanos) -> Option<IoError> {
+        let disk_full = self.disk_full.lock();
+        let full = disk_full.as_ref()?;
+        full.jobs.get(job).filter(|last| **last >= since).map(|_| full.error.clone())
+    }
+
     /// A background job found no room.
     pub fn note_disk_full(&self, job: &'static str, error: &IoError) {
+        let now = self.env.now();
         let mut disk_full = self.disk_full.lock();
         let first = disk_full.is_none();
-        let full = disk_full.get_or_insert_with(|| FullDisk { error: error.clone(), jobs: BTreeSet::new() });
-        full.jobs.insert(job);
+        let full = disk_full.get_or_insert_with(|| FullDisk { error: error.clone(), jobs: BTreeMap::new() });
+        full.jobs.insert(job, now);
         drop(disk_full);
         if first {
             tracing::warn!(job, %error, "disk full; trying again until there is room");
@@ -127,7 +135,7 @@ impl Engine {
 
     /// A background job lacks no room, perhaps because it needs none; others still may.
     pub fn note_room_for(&self, job: &'static str) {
-        let was_last = |full: &mut FullDisk| full.jobs.remove(job) && full.jobs.is_empty();
+        let was_last = |full: &mut FullDisk| full.jobs.remove(job).is_some() && full.jobs.is_empty();
         let full = self.disk_full.lock().take_if(was_last);
         if full.is_some() {
             tracing::info!(job, "the disk has room again");

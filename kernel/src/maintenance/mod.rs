@@ -47,7 +47,8 @@ use crate::types::file_name::{self, FileKind};
 pub(crate) const RETRY_NS: u64 = 50_000_000;
 /// How often waiters look again by themselves, should a wake-up be missed.
 const LOOK_AGAIN_NS: u64 = 5_000_000;
-/// A full disk that an earlier try met may have room by now: several more tries are waited for.
+/// A full disk that an earlier try met may have room by now, and a try may be doing well: whoever waits is told when one
+/// was refused so long after the wait began.
 const FULL_LASTING_NS: u64 = 4 * RETRY_NS;
 
 /// What the tasks share beside the engine.
@@ -265,9 +266,7 @@ impl Maintenance {
                 return outcome.unwrap_or(Err(Error::Closed));
             }
             let now = engine.env.now();
-            if now.since(began) >= FULL_LASTING_NS
-                && let Some(full) = engine.disk_full()
-            {
+            if let Some(full) = engine.disk_full_again("compaction", began.after(FULL_LASTING_NS)) {
                 mark!("compaction_not_awaited");
                 return Err(Error::DiskFull(full));
             }

@@ -60,6 +60,14 @@ fn a_full_set_of_refusals_on_a_real_disk() {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, bytes).unwrap();
     }
+    // Through a link the lock would be made elsewhere, and keep nobody out of here.
+    let (lock, outside) = (at("LOCK"), scratch.path().with_extension("outside"));
+    std::fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&outside, &lock).unwrap();
+    let error = open(small_options()).err().unwrap();
+    says(&error, &["LOCK", "symbolic link", "move it away"]);
+    assert!(!outside.exists());
+    std::fs::remove_file(&lock).unwrap();
     let db = open(existing).unwrap();
     assert!(db.default_keyspace().unwrap().get("k").unwrap().is_some_and(|value| value == "v"));
     db.close().unwrap();

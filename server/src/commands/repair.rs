@@ -9,7 +9,7 @@ use holdfast::blocking::block_on;
 use holdfast::env::linux::LinuxEnv;
 use holdfast::escaped::escape;
 use holdfast::{
-    KeyExtent, LostExtent, RepairOptions, RepairProgress, RepairReport, Structure, UncertainRange,
+    KeyExtent, LostExtent, RepairOptions, RepairProgress, RepairReport, Seq, Structure, UncertainRange,
 };
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
@@ -96,8 +96,11 @@ fn print(report: &RepairReport, into: &Path, strict: bool, out: &mut Output) -> 
 }
 
 fn shown_loss(lost: &LostExtent) -> String {
-    let mut text =
-        format!("{} bytes of {} from byte {}: {}", lost.len, lost.file.display(), lost.offset, lost.what);
+    let (file, offset, what) = (lost.file.display(), lost.offset, &lost.what);
+    let mut text = match lost.len {
+        0 => format!("{file} at byte {offset}: {what}"),
+        len => format!("{len} bytes of {file} from byte {offset}: {what}"),
+    };
     if let Some(keyspace) = &lost.keyspace {
         text += &format!("; keyspace {}", escape(keyspace.as_bytes()));
     }
@@ -105,7 +108,11 @@ fn shown_loss(lost: &LostExtent) -> String {
         text += &format!("; {}", shown_keys(keys));
     }
     if let Some((first, last)) = lost.seqs {
-        text += &format!("; commits {first} to {last}");
+        // Which was the last, nobody knows.
+        text += &match last < Seq::LIMIT {
+            true => format!("; commits {first} to {last}"),
+            false => format!("; commits from {first} on"),
+        };
     }
     text
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use holdfast::blocking::block_on;
 use holdfast::env::linux::LinuxEnv;
-use holdfast::{FileVerdict, KeyspaceInfo, VerifyReport};
+use holdfast::{FileVerdict, KeyspaceInfo, Problem, VerifyReport};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value as Json, json};
 
@@ -67,7 +67,7 @@ fn old_in_tables(keyspaces: &[KeyspaceInfo]) -> Old {
 
 /// Refuses a file, in the words that an opening has for it.
 pub(super) fn must_be_directory(path: &Path) -> Result<(), Failure> {
-    if path.is_file() {
+    if path.exists() && !path.is_dir() {
         let what = format!("{} is a file, not a directory; give a directory", path.display());
         return Err(holdfast::Error::Invalid(what).into());
     }
@@ -117,10 +117,13 @@ fn tell_verified(report: &VerifyReport, out: &mut Output) -> Result<(), Failure>
     }
     let files = report.files.len();
     let checked = HumanBytes(report.bytes_checked);
+    let is_no_file = |problem: &Problem| problem.what.contains("no regular file");
+    let first =
+        if report.problems.iter().any(is_no_file) { "move away what is no regular file, then " } else { "" };
     let verdict = match (report.is_good(), report.is_sound()) {
         (true, _) => "good".to_string(),
         (_, true) => format!("{} harmless problems", report.problems.len()),
-        _ => format!("{} problems; `holdfast repair` salvages what is good", report.problems.len()),
+        _ => format!("{} problems; {first}`holdfast repair` salvages what is good", report.problems.len()),
     };
     let files_as_json: Vec<Json> = report
         .files

@@ -219,7 +219,9 @@ fn refuse_if_no_file(operation: &'static str, path: &Path, opened: &io::Result<f
         Ok(file) => file.metadata(),
         Err(_) => fs::metadata(path),
     };
+    let is_link = || opened.is_err() && operation == "lock" && path.is_symlink();
     let what = match metadata.map(|metadata| metadata.file_type()) {
+        _ if is_link() => "a symbolic link",
         Ok(kind) if kind.is_dir() => "a directory",
         Ok(kind) if kind.is_fifo() => "a FIFO",
         Ok(kind) if kind.is_socket() => "a socket",
@@ -360,14 +362,16 @@ fn holder(file: &fs::File) -> Holder {
     found
 }
 
-/// Opens the lock's file. A shared holder only reads it, so that it needs no permission to write if it is there.
+/// Opens the lock's file. A shared holder only reads it, so that it needs no permission to write if it is there. Through a
+/// symbolic link it would be made, and locked, in a place that is not the directory's.
 fn open_lock(path: &Path, kind: LockKind) -> io::Result<fs::File> {
+    let flags = NO_WAIT | libc::O_NOFOLLOW;
     if kind == LockKind::Shared {
-        match fs::OpenOptions::new().read(true).custom_flags(NO_WAIT).open(path) {
+        match fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
         }
     }
     let mut options = fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).custom_flags(NO_WAIT).open(path)
+    options.read(true).write(true).create(true).truncate(false).custom_flags(flags).open(path)
 }

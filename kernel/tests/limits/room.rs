@@ -265,3 +265,36 @@ fn a_want_of_room_that_is_over_does_not_end_the_wait_for_a_compaction() {
         .await;
     });
 }
+
+/// Nor is one that does well, and whose first tables are not listed yet, taken for the one before it that found none.
+#[test]
+fn a_compaction_is_waited_for_though_a_background_one_found_no_room_just_before() {
+    simulate(7, |_, process| async move {
+        let disk = process.disk();
+        within(&process, move |env| async move {
+            // Two tables of 200 KB over the same keys: a single compaction, of seconds.
+            let options =
+                Options { memtable_bytes: 1 << 20, background_bytes_per_s: 128 << 10, ..small_options() };
+            let db = Db::open_in(env.clone(), DIR, options).await.unwrap();
+            let settings = KeyspaceOptions { table_bytes: 1 << 20, level0_tables: 2, ..small_keyspace() };
+            let keyspace = db.create_keyspace("one", settings).await.unwrap();
+            for round in 0..2 {
+                for number in 0..200 {
+                    keyspace.put(u64::to_be_bytes(number), noise(1000, number + round)).await.unwrap();
+                }
+                db.flush().await.unwrap();
+            }
+            disk.inject_on(FaultClass::NoSpace, ".table", Trigger::From(1));
+            while disk.faults_fired(FaultClass::NoSpace) == 0 {
+                env.sleep_until(env.now().after(1_000_000)).await;
+            }
+            disk.clear_faults();
+            let began = env.now();
+            db.compact().await.unwrap();
+            let waited_ns = env.now().since(began);
+            assert!(waited_ns > 400_000_000, "only {waited_ns} ns: nobody would have asked");
+            db.close().await.unwrap();
+        })
+        .await;
+    });
+}

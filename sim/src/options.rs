@@ -119,8 +119,13 @@ pub struct SimOptions {
     pub at_event: Option<AtEvent>,
     /// Choices of the scheduler to replace, in ascending order of their number.
     pub schedule_overrides: Vec<ScheduleOverride>,
+    /// Of choices that no override names the first ready task runs, the one that waited longest, instead of one that is
+    /// drawn.
+    pub plain_schedule: bool,
     /// Keeps the pick of every choice in the outcome.
     pub record_schedule: bool,
+    /// Keeps the trace hash at every event in the outcome, to find the first in which two runs differ.
+    pub record_hashes: bool,
     /// How often [`holdfast::env::Env::rare`] is true.
     pub rare: Ratio,
     /// Which file system every disk behaves like.
@@ -149,7 +154,9 @@ impl SimOptions {
             log_events: 0,
             at_event: None,
             schedule_overrides: Vec::new(),
+            plain_schedule: false,
             record_schedule: false,
+            record_hashes: false,
             rare: Ratio::NEVER,
             personality: Personality::Strict,
             failed_sync: FailedSync::Drawn,

@@ -50,6 +50,8 @@ pub struct Outcome<T> {
     pub choices: u64,
     /// What it picked each time, if `record_schedule` was set.
     pub schedule: Vec<u32>,
+    /// The trace hash before each event and after the last one, if `record_hashes` was set.
+    pub hashes: Vec<u64>,
     /// How often each fault class fired.
     pub faults: Vec<(FaultClass, u64)>,
     /// How often each was met; see [`SimDisk::faults_met`](crate::SimDisk::faults_met). One of the network is met as it
@@ -107,6 +109,7 @@ impl<T> Outcome<T> {
             simulated_ns: self.simulated_ns,
             choices: self.choices,
             schedule: self.schedule,
+            hashes: self.hashes,
             faults: self.faults,
             faults_met: self.faults_met,
             crashes: self.crashes,
@@ -411,6 +414,7 @@ impl Shared {
             simulated_ns: state.now,
             choices: state.scheduler.choices(),
             schedule: state.scheduler.take_record(),
+            hashes: state.trace.take_hashes(),
             faults,
             faults_met,
             crashes: Crashes {

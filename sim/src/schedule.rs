@@ -1,7 +1,8 @@
 //! Tasks and the run queue: who is ready, and who of them runs next.
 //!
-//! All tasks of all processes, and the tasks of the world itself, stand in one queue. Each time more than one is
-//! ready, the choice gets a number and is drawn from the `schedule` stream, unless an override names it.
+//! All tasks of all processes, and the tasks of the world itself, stand in one queue, in the order in which they became
+//! ready. Each time more than one is ready, the choice gets a number and is drawn from the `schedule` stream, unless an
+//! override names it; or, in a plain schedule, the first one is taken unless an override says otherwise.
 //!
 //! A task is woken by its [`Waker`], from the simulation's own thread only; `queued` says whether it already
 //! stands in the queue, so a task stands there at most once.
@@ -13,7 +14,7 @@ use std::task::Wake;
 use holdfast::env::{BoxFuture, Task, TaskClass};
 use holdfast::sync::Mutex;
 
-use crate::options::ScheduleOverride;
+use crate::options::{ScheduleOverride, SimOptions};
 use crate::stream::Stream;
 
 /// One life of one process; process 0 is the world itself.
@@ -129,12 +130,15 @@ pub(crate) struct Picked {
 pub(crate) struct Scheduler {
     stream: Stream,
     overrides: std::iter::Peekable<std::vec::IntoIter<ScheduleOverride>>,
+    is_plain: bool,
     choices: u64,
     record: Option<Vec<u32>>,
 }
 
 impl Scheduler {
-    pub(crate) fn new(stream: Stream, overrides: Vec<ScheduleOverride>, record: bool) -> Self {
+    /// A scheduler with what the options say of it.
+    pub(crate) fn new(stream: Stream, options: &SimOptions) -> Self {
+        let overrides = options.schedule_overrides.clone();
         assert!(
             overrides.windows(2).all(|pair| pair[0].choice < pair[1].choice),
             "schedule overrides must be in ascending order of their number"
@@ -142,8 +146,9 @@ impl Scheduler {
         Self {
             stream,
             overrides: overrides.into_iter().peekable(),
+            is_plain: options.plain_schedule,
             choices: 0,
-            record: record.then(Vec::new),
+            record: options.record_schedule.then(Vec::new),
         }
     }
 
@@ -158,13 +163,14 @@ impl Scheduler {
         let drawn = u32::try_from(self.stream.below(u64::from(count))).expect("below a 32-bit bound");
         let pick = match self.overrides.next_if(|planned| planned.choice == self.choices) {
             Some(planned) => planned.pick % count,
+            None if self.is_plain => 0,
             None => drawn,
         };
         self.choices += 1;
         if let Some(record) = &mut self.record {
             record.push(pick);
         }
-        let task = ready.swap_remove(pick as usize);
+        let task = ready.remove(pick as usize);
         Some(Picked { task, choice: Some((count, pick)) })
     }
 

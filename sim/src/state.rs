@@ -95,14 +95,10 @@ pub(crate) enum Cost {
 impl State {
     pub(crate) fn new(options: SimOptions) -> Self {
         let seed = options.seed;
-        let scheduler = Scheduler::new(
-            Stream::new(seed, StreamClass::Schedule),
-            options.schedule_overrides.clone(),
-            options.record_schedule,
-        );
+        let scheduler = Scheduler::new(Stream::new(seed, StreamClass::Schedule), &options);
         let mut state = Self {
             now: 0,
-            trace: Trace::new(options.log_events, options.at_event),
+            trace: Trace::new(&options),
             scheduler,
             timers: Timers::default(),
             latency: Stream::new(seed, StreamClass::Latency),

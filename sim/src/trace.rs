@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::log::{Detail, LogLine};
-use crate::options::AtEvent;
+use crate::options::{AtEvent, SimOptions};
 
 /// What happened; the first word of an event in the hash.
 #[derive(Clone, Copy, Debug)]
@@ -50,18 +50,21 @@ pub(crate) struct Trace {
     turn: (u64, &'static str),
     log_limit: usize,
     at_event: Option<AtEvent>,
+    /// The hash before each event, if they are recorded.
+    hashes: Option<Vec<u64>>,
 }
 
 impl Trace {
-    pub(crate) fn new(log_limit: usize, at_event: Option<AtEvent>) -> Self {
+    pub(crate) fn new(options: &SimOptions) -> Self {
         Self {
             hash: 0x686f_6c64_6661_7374,
             events: 0,
             now: 0,
             log: VecDeque::new(),
             turn: (0, "main"),
-            log_limit,
-            at_event,
+            log_limit: options.log_events,
+            at_event: options.at_event,
+            hashes: options.record_hashes.then(Vec::new),
         }
     }
 
@@ -73,6 +76,9 @@ impl Trace {
     /// Adds an event with two words of content.
     #[inline]
     pub(crate) fn event(&mut self, event: Event, first: u64, second: u64) {
+        if let Some(hashes) = &mut self.hashes {
+            hashes.push(self.hash);
+        }
         self.events += 1;
         self.mix(event as u64 ^ (self.now << 8));
         self.mix(first);
@@ -126,6 +132,12 @@ impl Trace {
 
     pub(crate) fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// The hash before each event and after the last one, if they were recorded.
+    pub(crate) fn take_hashes(&mut self) -> Vec<u64> {
+        let last = self.hash;
+        self.hashes.take().map(|hashes| hashes.into_iter().chain([last]).collect()).unwrap_or_default()
     }
 
     pub(crate) fn events(&self) -> u64 {

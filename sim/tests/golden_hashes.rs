@@ -12,24 +12,12 @@ async fn work(world: World) {
     for name in ["a", "b"] {
         let process = world.process(name);
         let classes = [
-            FaultClass::ReadError,
-            FaultClass::WriteError,
-            FaultClass::SyncError,
-            FaultClass::NoSpace,
-            FaultClass::TooManyFiles,
-            FaultClass::ShortRead,
-            FaultClass::ShortWrite,
-            FaultClass::TransientRead,
-            FaultClass::LostSector,
-            FaultClass::BitRot,
-            FaultClass::StaleRead,
-            FaultClass::MisdirectedRead,
-            FaultClass::PhantomWrite,
-            FaultClass::MisdirectedWrite,
-            FaultClass::LyingSync,
-            FaultClass::Stall,
-            FaultClass::ClockJump,
-        ];
+        (0, 1033, 0xef08_cca7_5672_50cd),
+        (1, 1413, 0x32eb_2c4c_4bc5_84c6),
+        (2, 1147, 0xbe79_6b1c_4c94_7850),
+        (42, 1251, 0x67b4_b1ad_5c31_0ce2),
+        (0xdead_beef, 1105, 0xeaae_9ab6_5e6e_8d02),
+    ];
         for class in classes {
             process.disk().set_fault_rate(class, Ratio::new(1, 16));
         }

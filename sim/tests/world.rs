@@ -116,6 +116,35 @@ fn the_schedule_varies_by_seed_and_can_be_recorded_and_overridden() {
 }
 
 #[test]
+fn a_plain_schedule_lets_who_waited_longest_run_and_overrides_make_any_other_of_it() {
+    let plain = |seed| SimOptions { plain_schedule: true, ..SimOptions::new(seed) };
+    for seed in 0..10 {
+        assert_eq!(holdfast_sim::run(plain(seed), order_of_tasks).result, [0, 1, 2, 3, 4]);
+        let recorded =
+            holdfast_sim::run(SimOptions { record_schedule: true, ..SimOptions::new(seed) }, order_of_tasks);
+        let picks = (0..).zip(&recorded.schedule).filter(|(_, pick)| **pick > 0);
+        let schedule_overrides =
+            picks.map(|(choice, pick)| ScheduleOverride { choice, pick: *pick }).collect();
+        let same = holdfast_sim::run(SimOptions { schedule_overrides, ..plain(seed) }, order_of_tasks);
+        assert_eq!((same.result, same.hash), (recorded.result, recorded.hash));
+    }
+}
+
+#[test]
+fn the_hash_of_each_event_can_be_recorded() {
+    let recorded = |seed| {
+        let options = SimOptions { record_hashes: true, ..SimOptions::new(seed) };
+        holdfast_sim::run(options, order_of_tasks)
+    };
+    let (one, other) = (recorded(1), recorded(2));
+    assert_eq!(one.hashes.len() as u64, one.events + 1);
+    assert_eq!(one.hashes.last(), Some(&one.hash));
+    assert_eq!(one.hashes[0], other.hashes[0]);
+    assert_ne!(one.hashes, other.hashes);
+    assert_eq!(one.hashes, recorded(1).hashes);
+}
+
+#[test]
 fn timers_are_exact_instants_and_wall_clocks_can_jump() {
     holdfast_sim::run(5, |world| async move {
         world.sleep(10_000).await;

@@ -68,6 +68,9 @@ pub(crate) enum Command {
         /// Write the plan to this file.
         #[arg(long)]
         save: Option<PathBuf>,
+        /// Run it once more, and name the first event in which the runs differ, if any does.
+        #[arg(long, conflicts_with_all = ["until", "break_at"])]
+        twice: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -134,7 +137,9 @@ pub(crate) enum Command {
         choice: ChoiceArgs,
     },
     /// Finds the smallest plan that still fails in the same way.
-    #[command(after_help = "Examples:\n  crashlab shrink 4711 -o small.json")]
+    #[command(
+        after_help = "Examples:\n  crashlab shrink 4711 -o small.json\n  crashlab shrink small.json --check"
+    )]
     Shrink {
         /// A seed, or a file with a plan.
         what: String,
@@ -144,6 +149,10 @@ pub(crate) enum Command {
         /// Stop after so many seconds.
         #[arg(long, default_value_t = 120)]
         time: u64,
+        /// Change nothing: try the plan without each single operation, fault, crash and schedule override, and say which of
+        /// them can go.
+        #[arg(long)]
+        check: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -158,9 +167,18 @@ pub(crate) struct MutantArgs {
     /// Names, or parts of them, separated by commas; all if not given.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+    /// The folder of the patches, instead of crashlab/mutants.
+    #[arg(long)]
+    pub(crate) patches: Option<PathBuf>,
     /// Only the i-th of n parts of them, as i/n.
     #[arg(long, default_value = "1/1", value_parser = shard)]
     pub(crate) shard: (u64, u64),
+    /// Only so many, chosen by the commit among those that few seeds catch.
+    #[arg(long)]
+    pub(crate) pick: Option<usize>,
+    /// Do not shrink what is found: which faults it takes is not told then.
+    #[arg(long)]
+    pub(crate) no_shrink: bool,
     /// No mutant is begun after so many seconds.
     #[arg(long)]
     pub(crate) budget: Option<u64>,

@@ -96,6 +96,7 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         script,
         crashes,
         faults,
+        plain_schedule: false,
         schedule: Vec::new(),
     }
 }

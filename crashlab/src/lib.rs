@@ -14,6 +14,7 @@ pub mod draw;
 mod stage;
 mod marks;
 pub mod run;
+pub mod determinism;
 pub mod sweep;
 pub mod shrink;
 pub mod report;

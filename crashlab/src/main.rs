@@ -13,6 +13,7 @@ use std::time::Duration;
 use arguments::{ChoiceArgs, Command, ExploreArgs, MutantArgs, Program};
 use clap::Parser;
 use holdfast_crashlab::bisect::bisect;
+use holdfast_crashlab::determinism::run_again;
 use holdfast_crashlab::draw::plan;
 use holdfast_crashlab::explore::{Explore, SECTORS_MAX};
 use holdfast_crashlab::fault::name_of;
@@ -20,10 +21,11 @@ use holdfast_crashlab::mutants::{Caught, Progress, Search};
 use holdfast_crashlab::plan::Plan;
 use holdfast_crashlab::report;
 use holdfast_crashlab::run::{Verdict, Watch, run, run_watched};
-use holdfast_crashlab::shrink::shrink;
+use holdfast_crashlab::shrink::{removable, shrink};
 use holdfast_crashlab::sweep::{Summary, Sweep};
-use holdfast_crashlab::workshop::repository_of;
+use holdfast_crashlab::workshop::{commit_of, repository_of};
 use holdfast_workloads::dbcop;
+use holdfast_workloads::oracle::Wrong;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -37,13 +39,13 @@ fn main() -> ExitCode {
                 sweep(&Sweep { start, seeds, time, first, jobs, choice: from }, &keep, &choice.again(), json)
             })
         }
-        Command::Replay { what, trace, lines, until, break_at, save, json, choice } => {
+        Command::Replay { what, trace, lines, until, break_at, save, twice, json, choice } => {
             plan_of(&what, &choice).and_then(|plan| {
                 if let Some(save) = save {
                     plan.save(&save)?;
                 }
                 let log_events = if trace || until.is_some() { lines } else { 0 };
-                Ok(replay(&plan, Watch { log_events, until, break_at }, json))
+                Ok(replay(&plan, Watch { log_events, until, break_at, ..Watch::default() }, twice, json))
             })
         }
         Command::Mutants(arguments) => mutants(&arguments),
@@ -55,8 +57,12 @@ fn main() -> ExitCode {
         Command::History { what, output, flags, choice } => {
             plan_of(&what, &choice).and_then(|plan| history(&plan, &output, flags))
         }
-        Command::Shrink { what, output, time, json, choice } => plan_of(&what, &choice)
-            .and_then(|plan| shrink_to(&plan, &output, Duration::from_secs(time), json)),
+        Command::Shrink { what, output, time, check, json, choice } => {
+            plan_of(&what, &choice).and_then(|plan| match check {
+                true => check_shrunk(&plan, json),
+                false => shrink_to(&plan, &output, Duration::from_secs(time), json),
+            })
+        }
     };
     match outcome {
         Ok(is_good) => ExitCode::from(u8::from(!is_good)),
@@ -110,17 +116,23 @@ fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool,
     if !summary.failures.is_empty() {
         std::fs::create_dir_all(keep).map_err(|error| format!("{}: {error}", keep.display()))?;
     }
+    let (commit, crashlab) = (commit_of(Path::new(".")), program());
     for failure in &summary.failures {
         let file = keep.join(format!("seed-{}.json", failure.seed));
+        let small = keep.join(format!("seed-{}-small.json", failure.seed));
         plan(failure.seed, &sweep.choice).save(&file)?;
         if !as_json {
             println!("seed {}: {}", failure.seed, failure.violation);
-            println!("  again: crashlab replay {}{again}", failure.seed);
-            println!("  plan:  crashlab shrink {}", file.display());
+            let twice = if failure.violation.wrong == Wrong::NotDeterministic { " --twice" } else { "" };
+            println!("  again:  {crashlab} replay {}{again}{twice}", failure.seed);
+            println!("  shrink: {crashlab} shrink {} -o {}", file.display(), small.display());
+            println!("  commit: {commit}");
         }
     }
     if as_json {
-        println!("{}", summary.to_json());
+        let mut all = summary.to_json();
+        all["commit"] = commit.into();
+        println!("{all}");
     } else {
         if stop.load(Ordering::Relaxed) {
             println!("stopped early");
@@ -130,8 +142,11 @@ fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool,
     Ok(summary.failures.is_empty())
 }
 
-fn replay(plan: &Plan, watch: Watch, as_json: bool) -> bool {
-    let verdict = run_watched(plan, watch);
+fn replay(plan: &Plan, watch: Watch, twice: bool, as_json: bool) -> bool {
+    let mut verdict = run_watched(plan, watch);
+    if twice {
+        verdict.violations.extend(run_again(plan, verdict.hash));
+    }
     let violations: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
     let hash = format!("{:016x}", verdict.hash);
     if as_json {
@@ -223,11 +238,32 @@ fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Resul
         shrunk.elapsed.as_secs(),
         if shrunk.is_minimal { "; none of them can go" } else { "; the time was over" }
     );
-    println!("  again: crashlab replay {} --trace", output.display());
-    println!("  look:  crashlab report {} -o {}", output.display(), output.with_extension("html").display());
-    println!("  debug: gdb -ex run --args crashlab replay {} --break EVENT", output.display());
+    let seen = run_watched(&shrunk.plan, Watch { log_events: usize::MAX, ..Watch::default() });
+    let guilty = seen.guilty_line().map_or(seen.events, |line| seen.log[line].event);
+    let (crashlab, plan) = (program(), output.display());
+    println!("  again: {crashlab} replay {plan} --trace");
+    println!("  look:  {crashlab} report {plan} -o {}", output.with_extension("html").display());
+    println!("  debug: gdb -ex run --args {crashlab} replay {plan} --break {guilty}");
     println!("  test:  cp {} {} crashlab/tests/", output.display(), test.display());
     Ok(false)
+}
+
+/// True if nothing single can go from a plan.
+fn check_shrunk(plan: &Plan, as_json: bool) -> Result<bool, String> {
+    silence_panics();
+    let Some((tried, idle)) = removable(plan) else { return Err("the plan passes".to_owned()) };
+    if as_json {
+        println!("{}", json!({ "tried": tried, "removable": idle }));
+    } else {
+        idle.iter().for_each(|unit| println!("it fails without {unit} too"));
+        println!("{} of {tried} operations, faults, crashes and schedule overrides can go", idle.len());
+    }
+    Ok(idle.is_empty())
+}
+
+/// This program, as it was called.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "crashlab".to_owned())
 }
 
 /// Panics of seeds are verdicts, and are told as such.
@@ -238,10 +274,14 @@ fn silence_panics() {
 /// Every mutant that is asked for; true if all of them are caught.
 fn mutants(arguments: &MutantArgs) -> Result<bool, String> {
     let here = std::env::current_dir().map_err(|error| format!("the current directory: {error}"))?;
+    let repository = repository_of(&here)?;
     let search = Search {
-        repository: repository_of(&here)?,
+        patches: arguments.patches.clone().unwrap_or_else(|| repository.join("crashlab/mutants")),
+        repository,
         only: arguments.only.clone(),
         shard: arguments.shard,
+        pick: arguments.pick,
+        shrink: !arguments.no_shrink,
         budget: arguments.budget.map(Duration::from_secs),
         starts: arguments.starts,
         seeds_max: arguments.seeds,

@@ -35,7 +35,10 @@ pub struct Plan {
     pub crashes: Vec<Crash>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
-    /// Choices of the scheduler that are not its own: number and pick.
+    /// Of several ready tasks the one that waited longest runs, instead of one that is drawn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_schedule: bool,
+    /// Choices of the scheduler that are other ones: number and pick.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedule: Vec<(u64, u32)>,
 }

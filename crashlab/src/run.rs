@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast::Error;
-use holdfast_sim::{AtEvent, FaultClass, LogLine, Ratio, ScheduleOverride, SimOptions, World};
+use holdfast_sim::{AtEvent, Detail, FaultClass, LogLine, Ratio, ScheduleOverride, SimOptions, World};
 use holdfast_workloads::history::{History, Milestone};
 use holdfast_workloads::oracle::model::{Rules, judge};
 use holdfast_workloads::oracle::{Violation, Wrong, isolation};
@@ -43,6 +43,10 @@ pub struct Verdict {
     pub undecided: bool,
     /// Choices of the scheduler.
     pub choices: u64,
+    /// What the scheduler picked each time, if it was asked for.
+    pub schedule: Vec<u32>,
+    /// The trace hash before each event and after the last one, if they were asked for.
+    pub hashes: Vec<u64>,
     /// The last lines of the event log, if one was asked for.
     pub log: Vec<LogLine>,
     /// What clients saw.
@@ -83,6 +87,10 @@ pub struct Watch {
     pub until: Option<u64>,
     /// A debugger is stopped at this event, by SIGTRAP. Without one the program ends.
     pub break_at: Option<u64>,
+    /// The trace hash is kept at every event.
+    pub record_hashes: bool,
+    /// The scheduler's picks are kept.
+    pub record_schedule: bool,
 }
 
 /// What a run that was to end at an event panics with.
@@ -114,6 +122,9 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
             .iter()
             .map(|(choice, pick)| ScheduleOverride { choice: *choice, pick: *pick })
             .collect(),
+        plain_schedule: plan.plain_schedule,
+        record_schedule: watch.record_schedule,
+        record_hashes: watch.record_hashes,
         personality: plan.disk.like.personality(),
         ..SimOptions::new(plan.seed)
     };
@@ -153,6 +164,8 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
         refused,
         undecided: false,
         choices: outcome.choices,
+        schedule: outcome.schedule,
+        hashes: outcome.hashes,
         log: outcome.log,
         history: Arc::new(history),
     };
@@ -165,6 +178,17 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
 }
 
 impl Verdict {
+    /// The line of the event log that the first violation points at: the last one that names a transaction of it, or else
+    /// the last of all.
+    pub fn guilty_line(&self) -> Option<usize> {
+        let violation = self.violations.first()?.to_string();
+        let transactions: Vec<&str> = words_of(&violation).filter(|word| is_transaction(word)).collect();
+        let names_one = |line: &LogLine| {
+            line.detail == Detail::Note && words_of(&line.text).any(|word| transactions.contains(&word))
+        };
+        self.log.iter().rposition(names_one).or(self.log.len().checked_sub(1))
+    }
+
     /// Asks the oracles, unless something is known to be wrong already.
     fn judge(&mut self, suffix_may_be_lost: bool, narrow_window: bool) {
         if !self.violations.is_empty() {
@@ -188,6 +212,15 @@ impl Verdict {
             self.violations = isolation::check(&self.history, &judgment.resolved);
         }
     }
+}
+
+fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !letter.is_alphanumeric())
+}
+
+fn is_transaction(word: &str) -> bool {
+    word.strip_prefix('T')
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[derive(Default)]

@@ -2,8 +2,9 @@
 //!
 //! First whole steps, faults and crashes go, by delta debugging (Zeller, Hildebrandt, "Simplifying and Isolating
 //! Failure-Inducing Input", TSE 2002): halves, then quarters, down to single ones. Then what is left is made plainer: actions
-//! within steps, lengths, patience, settings. Both again until nothing changes, so that in the end no single step, action,
-//! fault, crash or schedule override can go.
+//! within steps, lengths, patience, settings. Both again until nothing changes. Last comes the schedule: if the plan does
+//! not fail when the task that waited longest always runs, the picks that were drawn are written down as so many overrides
+//! of that, and those go likewise. In the end no single step, action, fault, crash or schedule override can go.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use holdfast_workloads::oracle::Wrong;
 use holdfast_workloads::storm::Settings;
 use holdfast_workloads::storm::script::{Action, Call};
 
+use crate::determinism::run_again;
 use crate::plan::{At, DiskPlan, Plan};
-use crate::run::run;
+use crate::run::{Watch, run, run_watched};
 
 /// What shrinking came to.
 #[derive(Clone, Debug)]
@@ -29,16 +31,34 @@ pub struct Shrunk {
     pub is_minimal: bool,
 }
 
+/// How plans are run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// Once.
+    Once,
+    /// Twice, and they must do the same.
+    Twice,
+}
+
 /// What a plan fails with; `None` if it passes.
-fn failure(plan: &Plan) -> Option<(Wrong, String)> {
-    run(plan).violations.first().map(|violation| (violation.wrong, violation.to_string()))
+fn failure(plan: &Plan, runs: Runs) -> Option<(Wrong, String)> {
+    let verdict = run(plan);
+    let apart = || (runs == Runs::Twice).then(|| run_again(plan, verdict.hash)).flatten();
+    let violation = verdict.violations.first().cloned().or_else(apart)?;
+    Some((violation.wrong, violation.to_string()))
+}
+
+/// What a plan fails with, and how it has to be run for that.
+fn first_failure(plan: &Plan) -> Option<(Runs, Wrong, String)> {
+    let of = |runs| failure(plan, runs).map(|(wrong, violation)| (runs, wrong, violation));
+    of(Runs::Once).or_else(|| of(Runs::Twice))
 }
 
 /// Shrinks a plan that fails, for at most so long. `told` is called with each smaller plan. `None` if it passes.
 pub fn shrink(plan: &Plan, time: Duration, told: impl FnMut(&Plan)) -> Option<Shrunk> {
-    let (wrong, violation) = failure(plan)?;
+    let (how, wrong, violation) = first_failure(plan)?;
     let mut search =
-        Search { best: plan.clone(), wrong, violation, runs: 1, began: Instant::now(), time, told };
+        Search { best: plan.clone(), how, wrong, violation, runs: 1, began: Instant::now(), time, told };
     let mut is_minimal = false;
     while !search.is_over() {
         let before = search.best.clone();
@@ -46,8 +66,8 @@ pub fn shrink(plan: &Plan, time: Duration, told: impl FnMut(&Plan)) -> Option<Sh
         search.cut_units(events_of, without_events);
         search.cut_units(actions_of, without_actions);
         search.simplify();
-        if search.best == before && !search.is_over() {
-            is_minimal = true;
+        if search.best == before && !search.write_schedule_down() {
+            is_minimal = !search.is_over();
             break;
         }
     }
@@ -55,8 +75,27 @@ pub fn shrink(plan: &Plan, time: Duration, told: impl FnMut(&Plan)) -> Option<Sh
     Some(Shrunk { plan: best, violation, runs, elapsed: began.elapsed(), is_minimal })
 }
 
+/// Tries a plan without each single step, action, fault, crash and schedule override. Gives how many there are and those
+/// without which it still fails in the same way, in words. `None` if it passes.
+pub fn removable(plan: &Plan) -> Option<(usize, Vec<String>)> {
+    let (how, wrong, _) = first_failure(plan)?;
+    let steps = steps_of(plan)
+        .into_iter()
+        .map(|unit| (format!("step {} of client {}", unit.1, unit.0), without_steps(plan, &[unit])));
+    let actions = actions_of(plan).into_iter().map(|unit| {
+        let what = format!("action {} of step {} of client {}", unit.2, unit.1, unit.0);
+        (what, without_actions(plan, &[unit]))
+    });
+    let events = events_of(plan).into_iter().map(|unit| (format!("{unit:?}"), without_events(plan, &[unit])));
+    let all: Vec<_> = steps.chain(actions).chain(events).collect();
+    let can_go = |smaller: &Plan| failure(smaller, how).is_some_and(|(of, _)| of == wrong);
+    let idle = all.iter().filter(|(_, smaller)| can_go(smaller)).map(|(what, _)| what.clone()).collect();
+    Some((all.len(), idle))
+}
+
 struct Search<T> {
     best: Plan,
+    how: Runs,
     wrong: Wrong,
     violation: String,
     runs: u64,
@@ -76,7 +115,7 @@ impl<T: FnMut(&Plan)> Search<T> {
             return false;
         }
         self.runs += 1;
-        match failure(&plan) {
+        match failure(&plan, self.how) {
             Some((wrong, violation)) if wrong == self.wrong => {
                 self.best = plan;
                 self.violation = violation;
@@ -112,6 +151,16 @@ impl<T: FnMut(&Plan)> Search<T> {
             }
             size = size.div_ceil(2);
         }
+    }
+
+    /// Puts what the scheduler drew into the plan, where it can go piece by piece. False if it stands there.
+    fn write_schedule_down(&mut self) -> bool {
+        if self.best.plain_schedule {
+            return false;
+        }
+        let drawn = run_watched(&self.best, Watch { record_schedule: true, ..Watch::default() }).schedule;
+        let picks = (0..).zip(drawn).filter(|(_, pick)| *pick > 0).collect();
+        self.try_plan(Plan { plain_schedule: true, schedule: picks, ..self.best.clone() })
     }
 
     /// Makes plainer what cannot go.
@@ -176,7 +225,7 @@ fn plainer_wholes(plan: &Plan) -> Vec<Plan> {
     }
     vec![
         fewer_clients,
-        Plan { schedule: Vec::new(), ..plan.clone() },
+        Plan { plain_schedule: true, schedule: Vec::new(), ..plan.clone() },
         Plan { rare_one_in: 0, ..plan.clone() },
         Plan { disk: DiskPlan::default(), ..plan.clone() },
         Plan { settings: Settings::PLAIN, ..plan.clone() },
@@ -233,7 +282,7 @@ fn without_steps(plan: &Plan, cut: &[(usize, usize)]) -> Plan {
 }
 
 /// A fault, a crash or a schedule override.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum PlannedEvent {
     Crash(usize),
     Fault(usize),

@@ -9,6 +9,7 @@ use holdfast::check::MARKS;
 use holdfast_workloads::oracle::Violation;
 use serde_json::{Value, json};
 
+use crate::determinism::run_again;
 use crate::draw::{Choice, plan};
 use crate::fault::name_of;
 use crate::run::{Verdict, run};
@@ -38,6 +39,9 @@ pub struct Failure {
     /// What was wrong first.
     pub violation: Violation,
 }
+
+/// One in so many seeds that pass is run twice, and must do the same; each that fails is.
+const AGAIN_ONE_IN: u64 = 16;
 
 /// What one figure is over all seeds.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +82,8 @@ pub struct Summary {
     pub idle: BTreeMap<&'static str, u64>,
     operations: u64,
     crashes: u64,
-    simulated_ns: u128,
+    /// Simulated time in which somebody waited for an answer.
+    busy_ns: u128,
     elapsed: Duration,
     refused: u64,
     undecided: u64,
@@ -106,7 +111,11 @@ impl Sweep {
                             return;
                         }
                         let seed = self.start.wrapping_add(number);
-                        let verdict = run(&plan(seed, &self.choice));
+                        let plan = plan(seed, &self.choice);
+                        let mut verdict = run(&plan);
+                        if !verdict.violations.is_empty() || seed % AGAIN_ONE_IN == 0 {
+                            verdict.violations.extend(run_again(&plan, verdict.hash));
+                        }
                         let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                         summary.add(seed, verdict);
                         has_failed.fetch_or(self.first && !summary.failures.is_empty(), Ordering::Relaxed);
@@ -138,7 +147,7 @@ impl Summary {
         self.undecided += u64::from(verdict.undecided);
         self.operations += counts.operations;
         self.crashes += verdict.crashes;
-        self.simulated_ns += u128::from(verdict.simulated_ns);
+        self.busy_ns += u128::from(verdict.simulated_ns.saturating_sub(counts.idle_ns));
         // One process has no network, whose faults can never fire.
         let of_disk = verdict.fired.iter().zip(&verdict.met).filter(|((class, _), _)| !class.is_of_network());
         for ((class, fired), (_, met)) in of_disk {
@@ -187,6 +196,11 @@ impl Summary {
         u64::try_from(count * 1_000_000_000 / ns).unwrap_or(u64::MAX)
     }
 
+    /// Simulated time in which a client or an opening waited for an answer, over real time.
+    fn time_ratio(&self) -> u64 {
+        u64::try_from(self.busy_ns / self.elapsed.as_nanos().max(1)).unwrap_or(u64::MAX)
+    }
+
     /// Everything, for programs.
     pub fn to_json(&self) -> Value {
         let of_fault = |(name, of): (&&'static str, &Effects)| {
@@ -217,7 +231,7 @@ impl Summary {
             "seeds_per_s": self.per_second(u128::from(self.seeds)),
             "ops_per_s": self.per_second(u128::from(self.operations)),
             "crashes_per_s": self.per_second(u128::from(self.crashes)),
-            "time_ratio": u64::try_from(self.simulated_ns / self.elapsed.as_nanos().max(1)).unwrap_or(u64::MAX),
+            "time_ratio": self.time_ratio(),
             "faults": faults,
             "marks": { "hit": self.marks, "all": MARKS.len(), "missing": self.missing_marks() },
             "work": work,
@@ -239,7 +253,7 @@ impl Summary {
             self.per_second(u128::from(self.seeds)),
             self.per_second(u128::from(self.operations)),
             self.per_second(u128::from(self.crashes)),
-            self.simulated_ns / self.elapsed.as_nanos().max(1),
+            self.time_ratio(),
         );
         let list = |entries: Vec<String>| entries.join(", ");
         let of_work = |(name, spread): (&&str, &Spread)| {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::plan::{CrashKind, Plan};
@@ -16,7 +17,7 @@ use crate::plan::{CrashKind, Plan};
 /// A crashlab that has not ended by then hangs.
 const TIME_MAX: Duration = Duration::from_secs(900);
 /// Shrinking is given up after so many seconds.
-const SHRINK_TIME_S: u64 = 30;
+const SHRINK_TIME_S: u64 = 120;
 
 /// See the module's header.
 pub(crate) struct Workshop {
@@ -30,6 +31,27 @@ pub(crate) struct Workshop {
 pub(crate) struct Failure {
     pub(crate) seed: u64,
     pub(crate) violation: String,
+}
+
+/// What shrinking the plan of a failing seed came to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shrunk {
+    /// Operations of clients at first.
+    pub operations_before: u64,
+    /// Those that are left.
+    pub operations_after: u64,
+    /// Faults and crashes at first.
+    pub faults_before: u64,
+    /// Those that are left.
+    pub faults_after: u64,
+    /// How long it took.
+    pub seconds: u64,
+    /// Without any single operation, fault, crash or schedule override it passes; all were tried anew.
+    pub is_minimal: bool,
+    /// It fails with the same kind of wrong as the seed.
+    pub is_same: bool,
+    /// Fault classes and kinds of crashes that are left.
+    pub needs: Vec<String>,
 }
 
 /// What a crashlab said.
@@ -114,24 +136,30 @@ impl Workshop {
         Ok(Some(Failure { seed, violation }))
     }
 
-    /// What is left in the plan of a seed when it is shrunk; nothing if it could not be.
-    pub(crate) fn faults_of(&self, program: &Path, seed: u64) -> Vec<String> {
-        let (seed, time) = (seed.to_string(), SHRINK_TIME_S.to_string());
-        let shrunk =
-            self.ask_for_text(program, &["shrink", &seed, "--json", "--time", &time, "-o", "shrunk.json"]);
-        let plan = shrunk.and_then(|_| Plan::load(&self.build.join("shrunk.json")));
-        let Ok(plan) = plan else { return Vec::new() };
-        let crashes = plan.crashes.iter().map(|crash| match crash.kind {
-            CrashKind::Kill => "kill",
-            CrashKind::PowerLoss => "power_loss",
-            CrashKind::Close => "close",
-            CrashKind::Drop => "drop",
-        });
-        let faults = plan.faults.iter().map(|fault| fault.class.as_str());
-        let mut all: Vec<String> = faults.chain(crashes).map(str::to_owned).collect();
-        all.sort();
-        all.dedup();
-        all
+    /// Shrinks the plan of a seed that fails, and checks that nothing single can go from what is left.
+    ///
+    /// # Errors
+    /// A crashlab that does not come to a verdict.
+    pub(crate) fn shrink(&self, program: &Path, failure: &Failure) -> Result<Shrunk, String> {
+        let (seed, time) = (failure.seed.to_string(), SHRINK_TIME_S.to_string());
+        let json = |text: String| {
+            serde_json::from_str::<Value>(&text).map_err(|error| format!("a shrink says {error}"))
+        };
+        let arguments = ["shrink", &seed, "--json", "--time", &time, "-o", "shrunk.json"];
+        let said = json(self.ask_for_text(program, &arguments)?)?;
+        let checked = json(self.ask_for_text(program, &["shrink", "shrunk.json", "--check", "--json"])?)?;
+        let number = |name: &str| said[name].as_u64().ok_or_else(|| format!("a shrink names no {name}"));
+        let kind = |violation: &str| violation.split(':').next().unwrap_or_default().to_owned();
+        Ok(Shrunk {
+            operations_before: number("operations_before")?,
+            operations_after: number("operations_after")?,
+            faults_before: number("faults_before")?,
+            faults_after: number("faults_after")?,
+            seconds: number("seconds")?,
+            is_minimal: checked["removable"].as_array().is_some_and(Vec::is_empty),
+            is_same: kind(said["violation"].as_str().unwrap_or_default()) == kind(&failure.violation),
+            needs: needs_of(&Plan::load(&self.build.join("shrunk.json"))?),
+        })
     }
 
     /// Runs a crashlab and gives what it prints, of one that comes to a verdict.
@@ -180,6 +208,21 @@ impl Workshop {
     }
 }
 
+/// Fault classes and kinds of crashes of a plan.
+fn needs_of(plan: &Plan) -> Vec<String> {
+    let crashes = plan.crashes.iter().map(|crash| match crash.kind {
+        CrashKind::Kill => "kill",
+        CrashKind::PowerLoss => "power_loss",
+        CrashKind::Close => "close",
+        CrashKind::Drop => "drop",
+    });
+    let faults = plan.faults.iter().map(|fault| fault.class.as_str());
+    let mut all: Vec<String> = faults.chain(crashes).map(str::to_owned).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Runs git and gives what it prints.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("git").current_dir(folder).args(arguments).stdin(Stdio::null()).output();
@@ -189,6 +232,13 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
         return Err(format!("git {}: {}", arguments.join(" "), said.trim()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The commit that is checked out around `from`, and whether something was changed since; `unknown` outside a repository.
+pub fn commit_of(from: &Path) -> String {
+    let Ok(commit) = git(from, &["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
+    let changes = git(from, &["status", "--porcelain", "--untracked-files=no"]);
+    if changes.is_ok_and(|changes| changes.is_empty()) { commit } else { format!("{commit}, with changes") }
 }
 
 /// The root of the repository that `from` lies in.

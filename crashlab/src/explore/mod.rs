@@ -239,6 +239,7 @@ impl Branch {
             script: Script::default(),
             crashes: Vec::new(),
             faults: Vec::new(),
+            plain_schedule: false,
             schedule: Vec::new(),
         };
         let stage = SimStage::new(process.clone(), Arc::new(plan));

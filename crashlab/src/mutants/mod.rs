@@ -26,10 +26,16 @@ use crate::workshop::{Workshop, git};
 pub struct Search {
     /// The root of the repository.
     pub repository: PathBuf,
+    /// Where the patches are.
+    pub patches: PathBuf,
     /// Names or parts of them; all if empty.
     pub only: Vec<String>,
     /// The how-manieth of how many parts, from 1; every mutant belongs to one part.
     pub shard: (u64, u64),
+    /// Only so many of those that are known to be caught by few seeds, chosen by the commit.
+    pub pick: Option<usize>,
+    /// The first failing plan of each is shrunk, which says what it needs.
+    pub shrink: bool,
     /// No mutant is begun after so long.
     pub budget: Option<Duration>,
     /// Starting points of each.
@@ -42,6 +48,8 @@ pub struct Search {
 
 /// Starting points lie so far apart.
 const START_DISTANCE: u64 = 100_000;
+/// A mutant that is caught by no more seeds than this, mostly, is a quick one.
+const QUICK_SEEDS: u64 = 50;
 
 /// How far a search is.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +72,7 @@ impl Search {
         if part == 0 || part > parts {
             return Err(format!("there is no part {part} of {parts}; parts count from 1"));
         }
-        let all = Mutant::load_all(&self.repository.join("crashlab/mutants"))?;
+        let all = Mutant::load_all(&self.patches)?;
         let asked = |mutant: &Mutant| {
             self.only.is_empty() || self.only.iter().any(|part| mutant.name.contains(part.as_str()))
         };
@@ -72,10 +80,23 @@ impl Search {
         let of_part = |(at, _): &(usize, Mutant)| *at as u64 % parts == part - 1;
         let chosen: Vec<Mutant> =
             chosen.into_iter().enumerate().filter(of_part).map(|(_, mutant)| mutant).collect();
+        let chosen = match self.pick {
+            Some(count) => self.picked(chosen, count)?,
+            None => chosen,
+        };
         if chosen.is_empty() {
-            return Err(format!("no mutant has a name with any of {:?} in it", self.only));
+            return Err("no mutant is among those that are asked for".to_owned());
         }
         Ok(chosen)
+    }
+
+    /// Quick mutants, other ones at each commit and always the same ones at one commit.
+    fn picked(&self, mut mutants: Vec<Mutant>, count: usize) -> Result<Vec<Mutant>, String> {
+        let commit = git(&self.repository, &["rev-parse", "HEAD"])?;
+        mutants.retain(|mutant| mutant.seeds.is_some_and(|seeds| seeds <= QUICK_SEEDS));
+        mutants.sort_by_cached_key(|mutant| crc32fast::hash(format!("{commit} {}", mutant.name).as_bytes()));
+        mutants.truncate(count);
+        Ok(mutants)
     }
 
     /// Looks for each mutant. Gives what was found, of those only that were done.
@@ -94,7 +115,9 @@ impl Search {
         for mutant in &mutants {
             let is_late = self.budget.is_some_and(|budget| began.elapsed() >= budget);
             let known = results.of(mutant, self.starts, self.seeds_max).filter(|_| !self.again);
-            let caught = match known {
+            let is_enough =
+                |known: &&Caught| !self.shrink || known.shrunk.is_some() || known.seeds.is_empty();
+            let caught = match known.filter(is_enough) {
                 Some(known) => known.clone(),
                 None if is_late || stop.load(Ordering::Relaxed) => continue,
                 None => {
@@ -143,8 +166,15 @@ impl Search {
                 Ok(Some(failure)) => {
                     caught.seeds.push(failure.seed - first + 1);
                     if caught.violation.is_none() {
+                        match self.shrink.then(|| workshop.shrink(&program, &failure)) {
+                            None => {}
+                            Some(Ok(shrunk)) => {
+                                caught.faults = shrunk.needs.clone();
+                                caught.shrunk = Some(shrunk);
+                            }
+                            Some(Err(error)) => caught.trouble = Some(error),
+                        }
                         caught.violation = Some(failure.violation);
-                        caught.faults = workshop.faults_of(&program, failure.seed);
                     }
                 }
                 Err(trouble) => {

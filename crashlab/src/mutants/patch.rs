@@ -4,6 +4,7 @@
 //! breaks: the rule that it breaks, in a sentence
 //! reveals: fault classes that should show it, separated by commas; also kill, power_loss, none
 //! workload: the workload that should show it first
+//! seeds: how many seeds it took when it was last measured, the median; not there if that is not known
 //!                                       an empty line, then a patch as `git diff` writes it
 //! diff --git a/... b/...
 //! ```
@@ -21,6 +22,8 @@ pub struct Mutant {
     pub reveals: Vec<String>,
     /// Where it should show first.
     pub workload: String,
+    /// How many seeds it took when it was last measured, the median.
+    pub seeds: Option<u64>,
     /// The file.
     pub file: PathBuf,
     /// All of its text.
@@ -55,14 +58,16 @@ impl Mutant {
         let Some((header, _)) = text.split_once("\ndiff --git ") else {
             return Err("there is no line that begins with `diff --git`".to_owned());
         };
-        let field = |name: &str| {
+        let known = |name: &str| {
             let value = header.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            let value = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-            value.ok_or_else(|| format!("the header has no line `{name}: ...`"))
+            value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
         };
+        let field = |name: &str| known(name).ok_or_else(|| format!("the header has no line `{name}: ...`"));
+        let number = |text: String| text.parse().map_err(|_| format!("seeds: {text:?} is no number"));
+        let seeds = known("seeds").map(number).transpose()?;
         let (breaks, workload) = (field("breaks")?, field("workload")?);
         let reveals = field("reveals")?.split(',').map(|class| class.trim().to_owned()).collect();
-        Ok(Self { name: name.to_owned(), breaks, reveals, workload, file: file.to_owned(), text })
+        Ok(Self { name: name.to_owned(), breaks, reveals, workload, seeds, file: file.to_owned(), text })
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Mutant;
+use crate::workshop::Shrunk;
 
 /// How hard a mutant was to catch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct Caught {
     pub seeds_p95: Option<u64>,
     /// Fault classes and kinds of crashes that are left in the first failing plan when it is shrunk.
     pub faults: Vec<String>,
+    /// What shrinking that plan came to.
+    pub shrunk: Option<Shrunk>,
     /// What was wrong first.
     pub violation: Option<String>,
     /// What kept it from being judged.
@@ -48,6 +51,7 @@ impl Caught {
             seeds_median: None,
             seeds_p95: None,
             faults: Vec::new(),
+            shrunk: None,
             violation: None,
             trouble: None,
             build_seconds: 0,
@@ -129,6 +133,7 @@ mod tests {
             breaks: String::new(),
             reveals: Vec::new(),
             workload: String::new(),
+            seeds: None,
             file: "name.patch".into(),
             text: "text".to_owned(),
         };

@@ -64,7 +64,7 @@ pub fn run_of(plan: &Plan, verdict: &Verdict) -> Value {
     json!({
         "title": format!("seed {}, workload {}", plan.seed, plan.workload.name()),
         "violations": verdict.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "guilty": guilty_line(verdict),
+        "guilty": verdict.guilty_line(),
         "counts": {
             "events": verdict.events,
             "lines": verdict.log.len(),
@@ -80,24 +80,6 @@ pub fn run_of(plan: &Plan, verdict: &Verdict) -> Value {
         "files": files,
         "lines": lines,
     })
-}
-
-/// The line that the first violation points at: the last one that names a transaction of it, or else the last of all.
-fn guilty_line(verdict: &Verdict) -> Option<usize> {
-    let violation = verdict.violations.first()?.to_string();
-    let words = violation.split(|letter: char| !letter.is_alphanumeric());
-    let transactions: Vec<&str> = words.filter(|word| is_transaction(word)).collect();
-    let names_one = |line: &LogLine| {
-        let mut words = line.text.split(|letter: char| !letter.is_alphanumeric());
-        line.detail == Detail::Note && words.any(|word| transactions.contains(&word))
-    };
-    let named = verdict.log.iter().rposition(names_one);
-    named.or(verdict.log.len().checked_sub(1))
-}
-
-fn is_transaction(word: &str) -> bool {
-    word.strip_prefix('T')
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Numbers of lanes: one for each task, in the order in which they first have the turn.

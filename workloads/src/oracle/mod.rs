@@ -78,6 +78,8 @@ pub enum Wrong {
     Structure,
     /// What should have succeeded did not, or did not end.
     Unavailable,
+    /// Two runs of one plan did not do the same.
+    NotDeterministic,
 }
 
 impl fmt::Display for Wrong {
@@ -104,6 +106,7 @@ impl fmt::Display for Wrong {
             Self::Invariant => "invariant broken",
             Self::Structure => "structure broken",
             Self::Unavailable => "unavailable",
+            Self::NotDeterministic => "not deterministic",
         })
     }
 }

@@ -111,7 +111,9 @@ impl Client {
             }
             Call::Wait(us) => {
                 let env = &self.opening.env;
+                self.opening.pauses();
                 env.sleep_until(env.now().after(u64::from(*us) * 1000)).await;
+                self.opening.goes_on();
                 Ok(())
             }
             Call::CreateKeyspace(slot) => self.create_keyspace(*slot, patience).await,

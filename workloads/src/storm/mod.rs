@@ -58,6 +58,8 @@ pub struct Counts {
     pub levels: u64,
     /// Futures dropped before their end.
     pub dropped: u64,
+    /// Time in which an opening was under way and no client asked for anything: all waited, as their scripts say.
+    pub idle_ns: u64,
     /// Entries that came out of reads.
     pub read: u64,
     /// The same since the last opening.

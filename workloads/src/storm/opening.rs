@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use holdfast::env::Env;
+use holdfast::env::{Env, Nanos};
 use holdfast::sync::{Mutex, oneshot};
 use holdfast::{Db, Error, Keyspace, Metric, MetricValue, Snapshot};
 
@@ -33,12 +33,29 @@ pub(super) struct Opening {
     end: Mutex<Option<End>>,
     /// Flushes and compactions of this opening that the counts know of.
     counted: Mutex<(u64, u64)>,
+    /// Clients that are at work, and since when there is none.
+    at_work: Mutex<(usize, Nanos)>,
 }
 
 impl Opening {
     /// No client begins a further step.
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// A client asks for nothing until it is at work again.
+    pub(super) fn pauses(&self) {
+        let mut at_work = self.at_work.lock();
+        *at_work = (at_work.0.saturating_sub(1), self.env.now());
+    }
+
+    /// A client is at work again.
+    pub(super) fn goes_on(&self) {
+        let mut at_work = self.at_work.lock();
+        if at_work.0 == 0 {
+            self.storm.state().counts.idle_ns += self.env.now().since(at_work.1);
+        }
+        at_work.0 += 1;
     }
 
     /// Lets the opening end once each client has ended its step.
@@ -84,8 +101,8 @@ impl Storm {
         stage.note(&|| format!("opening {number} finds commit {}", db.last_seq()));
         let storm = Arc::clone(&self);
         let is_over = AtomicBool::new(false);
-        let (end, counted) = (Mutex::new(None), Mutex::new((0, 0)));
-        let opening = Arc::new(Opening { storm, stage, env, db, number, is_over, end, counted });
+        let (end, counted, at_work) = (Mutex::new(None), Mutex::new((0, 0)), Mutex::new((0, env.now())));
+        let opening = Arc::new(Opening { storm, stage, env, db, number, is_over, end, counted, at_work });
         opening.survey(&opening.db.snapshot()).await;
         opening.run_clients().await;
         let ended = opening.come_to_an_end().await;
@@ -170,11 +187,13 @@ impl Opening {
     /// Runs all clients until each has nothing more to do in this opening.
     async fn run_clients(self: &Arc<Self>) {
         let mut running = Vec::new();
+        self.at_work.lock().0 = self.storm.script.clients.len();
         for number in 0..self.storm.script.clients.len() {
             let (done, told) = oneshot::channel();
             let client = Client::new(Arc::clone(self), number);
             let future = async move {
                 client.run().await;
+                client.opening.pauses();
                 let _ = done.send(());
             };
             self.stage.spawn("client", Box::pin(future));

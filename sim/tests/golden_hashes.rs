@@ -12,12 +12,24 @@ async fn work(world: World) {
     for name in ["a", "b"] {
         let process = world.process(name);
         let classes = [
-        (0, 1033, 0xef08_cca7_5672_50cd),
-        (1, 1413, 0x32eb_2c4c_4bc5_84c6),
-        (2, 1147, 0xbe79_6b1c_4c94_7850),
-        (42, 1251, 0x67b4_b1ad_5c31_0ce2),
-        (0xdead_beef, 1105, 0xeaae_9ab6_5e6e_8d02),
-    ];
+            FaultClass::ReadError,
+            FaultClass::WriteError,
+            FaultClass::SyncError,
+            FaultClass::NoSpace,
+            FaultClass::TooManyFiles,
+            FaultClass::ShortRead,
+            FaultClass::ShortWrite,
+            FaultClass::TransientRead,
+            FaultClass::LostSector,
+            FaultClass::BitRot,
+            FaultClass::StaleRead,
+            FaultClass::MisdirectedRead,
+            FaultClass::PhantomWrite,
+            FaultClass::MisdirectedWrite,
+            FaultClass::LyingSync,
+            FaultClass::Stall,
+            FaultClass::ClockJump,
+        ];
         for class in classes {
             process.disk().set_fault_rate(class, Ratio::new(1, 16));
         }
@@ -79,11 +91,11 @@ async fn writes(env: &dyn holdfast::env::Env, round: u64, writer: u64) {
 #[test]
 fn a_seed_means_what_it_meant() {
     let kept: [(u64, u64, u64); 5] = [
-        (0, 1016, 0xe5a8_9631_2810_5727),
-        (1, 1306, 0x9b41_b70e_6137_74f6),
-        (2, 1221, 0xfcce_917c_31fb_6a5f),
-        (42, 1261, 0x449f_e6fb_d91b_28ad),
-        (0xdead_beef, 1194, 0x4bef_c86c_da97_dbe7),
+        (0, 1033, 0xef08_cca7_5672_50cd),
+        (1, 1413, 0x32eb_2c4c_4bc5_84c6),
+        (2, 1147, 0xbe79_6b1c_4c94_7850),
+        (42, 1251, 0x67b4_b1ad_5c31_0ce2),
+        (0xdead_beef, 1105, 0xeaae_9ab6_5e6e_8d02),
     ];
     let found = kept.map(|(seed, ..)| {
         let outcome = holdfast_sim::run(SimOptions::new(seed), work);

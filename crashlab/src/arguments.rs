@@ -179,6 +179,9 @@ pub(crate) struct MutantArgs {
     /// Do not shrink what is found: which faults it takes is not told then.
     #[arg(long)]
     pub(crate) no_shrink: bool,
+    /// Look for each by exploring short scripts two crashes deep, with so many survivor sets, instead of by seeds.
+    #[arg(long, value_name = "SETS")]
+    pub(crate) explore: Option<u64>,
     /// No mutant is begun after so many seconds.
     #[arg(long)]
     pub(crate) budget: Option<u64>,

@@ -282,6 +282,7 @@ fn mutants(arguments: &MutantArgs) -> Result<bool, String> {
         shard: arguments.shard,
         pick: arguments.pick,
         shrink: !arguments.no_shrink,
+        explore: arguments.explore,
         budget: arguments.budget.map(Duration::from_secs),
         starts: arguments.starts,
         seeds_max: arguments.seeds,
@@ -406,6 +407,7 @@ fn explore(arguments: ExploreArgs) -> Result<bool, String> {
     );
     if arguments.json {
         let mut all = serde_json::to_value(&found).map_err(|error| error.to_string())?;
+        all["wrong"] = std::mem::replace(&mut all["bad"], json!(found.bad.len()));
         all["bounds"] = json!(bounds);
         all["seconds"] = json!(seconds);
         println!("{all}");

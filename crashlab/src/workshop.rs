@@ -136,6 +136,19 @@ impl Workshop {
         Ok(Some(Failure { seed, violation }))
     }
 
+    /// Explores two crashes deep, with so many survivor sets. Gives what is wrong first, if anything.
+    ///
+    /// # Errors
+    /// A crashlab that does not come to a verdict.
+    pub(crate) fn explore(&self, program: &Path, sets: u64) -> Result<Option<String>, String> {
+        let sets = sets.to_string();
+        let text = self.ask_for_text(program, &["explore", "--json", "--depth", "2", "--sets", &sets])?;
+        let json: Value =
+            serde_json::from_str(&text).map_err(|error| format!("an exploration says {error}"))?;
+        let bad = json["wrong"].as_array().ok_or("an exploration says nothing of what is wrong")?;
+        Ok(bad.first().map(|bad| bad["violation"].as_str().unwrap_or_default().to_owned()))
+    }
+
     /// Shrinks the plan of a seed that fails, and checks that nothing single can go from what is left.
     ///
     /// # Errors

@@ -36,6 +36,9 @@ pub struct Search {
     pub pick: Option<usize>,
     /// The first failing plan of each is shrunk, which says what it needs.
     pub shrink: bool,
+    /// Nothing is drawn: each is looked for by [`Explore`](crate::explore::Explore), two crashes deep, with so many
+    /// survivor sets.
+    pub explore: Option<u64>,
     /// No mutant is begun after so long.
     pub budget: Option<Duration>,
     /// Starting points of each.
@@ -90,6 +93,11 @@ impl Search {
         Ok(chosen)
     }
 
+    /// Starting points and seeds from each; exploring has neither.
+    fn effort(&self) -> (u64, u64) {
+        if self.explore.is_some() { (1, 0) } else { (self.starts, self.seeds_max) }
+    }
+
     /// Quick mutants, other ones at each commit and always the same ones at one commit.
     fn picked(&self, mut mutants: Vec<Mutant>, count: usize) -> Result<Vec<Mutant>, String> {
         let commit = git(&self.repository, &["rev-parse", "HEAD"])?;
@@ -114,9 +122,10 @@ impl Search {
         let mut found = Vec::new();
         for mutant in &mutants {
             let is_late = self.budget.is_some_and(|budget| began.elapsed() >= budget);
-            let known = results.of(mutant, self.starts, self.seeds_max).filter(|_| !self.again);
-            let is_enough =
-                |known: &&Caught| !self.shrink || known.shrunk.is_some() || known.seeds.is_empty();
+            let (starts, seeds_max) = self.effort();
+            let known = results.of(mutant, starts, seeds_max).filter(|_| !self.again);
+            let is_shrunk = |known: &Caught| known.shrunk.is_some() || known.seeds.is_empty();
+            let is_enough = |known: &&Caught| self.explore.is_some() || !self.shrink || is_shrunk(known);
             let caught = match known.filter(is_enough) {
                 Some(known) => known.clone(),
                 None if is_late || stop.load(Ordering::Relaxed) => continue,
@@ -143,7 +152,8 @@ impl Search {
         told: &mut impl FnMut(Progress<'_>),
     ) -> Result<Caught, String> {
         told(Progress::Building(mutant));
-        let mut caught = Caught::new(mutant, self.starts, self.seeds_max);
+        let (starts, seeds_max) = self.effort();
+        let mut caught = Caught::new(mutant, starts, seeds_max);
         let began = Instant::now();
         workshop.plant(&mutant.file)?;
         let built = workshop.build()?;
@@ -155,6 +165,10 @@ impl Search {
                 return Ok(caught);
             }
         };
+        if let Some(sets) = self.explore {
+            caught.note_exploring(workshop.explore(&program, sets));
+            return Ok(caught);
+        }
         for start in 0..self.starts {
             if stop.load(Ordering::Relaxed) {
                 break;

@@ -19,7 +19,7 @@ pub struct Caught {
     pub starts: u64,
     /// Those from which no seed failed, up to the limit.
     pub missed: u64,
-    /// Seeds from a starting point, at most.
+    /// Seeds from a starting point, at most; 0 if it was explored.
     pub seeds_max: u64,
     /// Seeds that it took, one entry for each starting point that led to it.
     pub seeds: Vec<u64>,
@@ -55,6 +55,18 @@ impl Caught {
             violation: None,
             trouble: None,
             build_seconds: 0,
+        }
+    }
+
+    /// Notes what exploring found, which is one try of everything.
+    pub(super) fn note_exploring(&mut self, found: Result<Option<String>, String>) {
+        match found {
+            Ok(Some(violation)) => {
+                self.caught = true;
+                self.violation = Some(violation);
+            }
+            Ok(None) => self.missed = 1,
+            Err(trouble) => (self.missed, self.trouble) = (1, Some(trouble)),
         }
     }
 
@@ -104,9 +116,8 @@ impl Results {
 
     /// What is known of a mutant that was looked for as hard.
     pub fn of(&self, mutant: &Mutant, starts: u64, seeds_max: u64) -> Option<&Caught> {
-        let kept = self.mutants.get(&mutant.name)?;
-        let is_as_hard = kept.caught.starts == starts && kept.caught.seeds_max == seeds_max;
-        (kept.patch == mutant.text && is_as_hard).then_some(&kept.caught)
+        let kept = self.mutants.get(&key(&mutant.name, starts, seeds_max))?;
+        (kept.patch == mutant.text).then_some(&kept.caught)
     }
 
     /// Adds what was found, and writes all of it.
@@ -115,12 +126,16 @@ impl Results {
     /// A file that cannot be written.
     pub fn keep(&mut self, mutant: &Mutant, caught: &Caught, file: &Path) -> Result<(), String> {
         let kept = Kept { patch: mutant.text.clone(), caught: caught.clone() };
-        self.mutants.insert(mutant.name.clone(), kept);
+        self.mutants.insert(key(&mutant.name, caught.starts, caught.seeds_max), kept);
         let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
         let unfinished = file.with_extension("json.tmp");
         let written = std::fs::write(&unfinished, text).and_then(|()| std::fs::rename(&unfinished, file));
         written.map_err(|error| format!("{}: {error}", file.display()))
     }
+}
+
+fn key(name: &str, starts: u64, seeds_max: u64) -> String {
+    format!("{name}, {starts} x {seeds_max}")
 }
 
 #[cfg(test)]

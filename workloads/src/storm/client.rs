@@ -10,7 +10,7 @@ use holdfast::{Durability, Error, Isolation, Keyspace, Seq, Snapshot, Transactio
 use super::opening::Opening;
 use super::script::{Action, Call, Finish, KEYSPACES, Level, Step};
 use super::value::encode;
-use super::{Cue, Stopped, within};
+use super::{Cue, Patience, Stopped, within};
 use crate::history::{Body, Cell, Durable, Ending, Operation, Promise, Stamp, TxnNo, Value};
 use crate::oracle::Wrong;
 
@@ -45,7 +45,7 @@ enum Writer<'a> {
 /// A step under way.
 pub(super) struct Doing {
     pub(super) txn: TxnNo,
-    pub(super) patience: Option<u8>,
+    pub(super) patience: Option<Patience>,
 }
 
 impl Client {
@@ -161,7 +161,7 @@ impl Client {
         self.opening.db.keyspace(KEYSPACES[usize::from(slot) % KEYSPACES.len()]).ok()
     }
 
-    fn begin(&self, promise: Promise, durable: Durable, patience: Option<u8>) -> Doing {
+    fn begin(&self, promise: Promise, durable: Durable, patience: Option<Patience>) -> Doing {
         let client = u32::try_from(self.number).expect("fewer than 2^32 clients");
         let txn = self.opening.storm.state().history.begin(client, self.opening.number, promise, durable);
         Doing { txn, patience }
@@ -183,7 +183,7 @@ impl Client {
         (level, durable): (Level, Durable),
         actions: &[Action],
         finish: Finish,
-        patience: Option<u8>,
+        patience: Option<Patience>,
     ) -> Result<(), Stopped> {
         let (isolation, promise) = match level {
             Level::Snapshot => (Isolation::Snapshot, Promise::Snapshot),
@@ -282,7 +282,12 @@ impl Client {
         Ok(())
     }
 
-    async fn batch(&self, durable: Durable, actions: &[Action], patience: Option<u8>) -> Result<(), Stopped> {
+    async fn batch(
+        &self,
+        durable: Durable,
+        actions: &[Action],
+        patience: Option<Patience>,
+    ) -> Result<(), Stopped> {
         let doing = self.begin(Promise::Batch, durable, patience);
         let mut batch = WriteBatch::new();
         for action in actions.iter().filter(|action| !action.reads()) {
@@ -385,7 +390,7 @@ impl Client {
         super::script::key_of(index % self.opening.storm.script.keys.max(1))
     }
 
-    async fn make_durable(&self, patience: Option<u8>, how: Call) -> Result<(), Stopped> {
+    async fn make_durable(&self, patience: Option<Patience>, how: Call) -> Result<(), Stopped> {
         let last = self.opening.db.last_seq().get();
         let done = match how {
             Call::Flush => within(patience, self.opening.db.flush()).await,

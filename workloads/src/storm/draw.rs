@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::script::{Action, Call, Finish, Level, Script, Shape, Step, View, Walk};
+use super::script::{Action, Call, Finish, Level, Patience, Script, Shape, Step, View, Walk};
 use crate::Random;
 use crate::history::Durable;
 
@@ -121,8 +121,11 @@ pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script 
     while drawn < operations || (has_too_few(commits) && drawn < operations * GROWTH_MAX) {
         let client = random.below(clients) as usize;
         let call = if random.one_in(60) { upkeep(random) } else { mix.call(workload, random) };
-        let patience =
-            (mix.drops_one_in > 0 && random.one_in(mix.drops_one_in)).then(|| random.below(8) as u8);
+        let drops = mix.drops_one_in > 0 && random.one_in(mix.drops_one_in);
+        let patience = drops.then(|| match (random.below(8) as u8, random.one_in(2)) {
+            (polls, false) => Patience::Polls(polls),
+            (wakes, true) => Patience::Wakes(wakes),
+        });
         let step = Step { call, patience };
         drawn += step.operations();
         commits += u64::from(step.commits_writes());

@@ -19,6 +19,7 @@ mod client;
 pub mod value;
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use holdfast::Error;
 use holdfast::sync::{Mutex, MutexGuard};
@@ -28,7 +29,7 @@ use crate::oracle::{Violation, Wrong};
 
 pub use draw::Workload;
 pub use opening::Ended;
-pub use script::Script;
+pub use script::{Patience, Script};
 pub use settings::Settings;
 pub use stage::{Cue, End, Stage};
 
@@ -186,20 +187,22 @@ impl Storm {
     }
 }
 
-/// Gives up a future that was polled so often without an end.
-async fn within<F: Future>(patience: Option<u8>, future: F) -> Option<F::Output> {
+/// Gives up a future that has not ended when patience does.
+async fn within<F: Future>(patience: Option<Patience>, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
-    let mut left = patience;
-    std::future::poll_fn(|context| match future.as_mut().poll(context) {
-        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-        std::task::Poll::Pending => match &mut left {
-            Some(0) => std::task::Poll::Ready(None),
-            Some(polls) => {
-                *polls -= 1;
-                std::task::Poll::Pending
-            }
-            None => std::task::Poll::Pending,
-        },
+    let mut polls: u32 = 0;
+    std::future::poll_fn(|context| {
+        if let Some(Patience::Wakes(wakes)) = patience
+            && polls > u32::from(wakes)
+        {
+            return Poll::Ready(None);
+        }
+        polls = polls.saturating_add(1);
+        match (future.as_mut().poll(context), patience) {
+            (Poll::Ready(output), _) => Poll::Ready(Some(output)),
+            (Poll::Pending, Some(Patience::Polls(most))) if polls > u32::from(most) => Poll::Ready(None),
+            (Poll::Pending, _) => Poll::Pending,
+        }
     })
     .await
 }

@@ -177,9 +177,19 @@ pub enum Call {
 pub struct Step {
     /// What is done.
     pub call: Call,
-    /// Each future of it is dropped when it has been polled so often without an end. `None` lets all of them end.
+    /// When each future of it is dropped, if it has not ended. `None` lets all of them end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patience: Option<u8>,
+    pub patience: Option<Patience>,
+}
+
+/// When a future is dropped that has not ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Patience {
+    /// As soon as it was polled once more than so often.
+    Polls(u8),
+    /// When it was woken once more than so often: what it was woken for it never sees.
+    Wakes(u8),
 }
 
 impl Step {

@@ -5,10 +5,10 @@ use holdfast::{Db, Error, Scan};
 use super::Client;
 use crate::history::{Durable, Ending, Interval, Milestone, Operation, Promise};
 use crate::storm::script::KEYSPACES;
-use crate::storm::{Stopped, within};
+use crate::storm::{Patience, Stopped, within};
 
 impl Client {
-    pub(super) async fn create_keyspace(&self, slot: u8, patience: Option<u8>) -> Result<(), Stopped> {
+    pub(super) async fn create_keyspace(&self, slot: u8, patience: Option<Patience>) -> Result<(), Stopped> {
         let slot = slot % KEYSPACES.len() as u8;
         if self.keyspace(slot).is_some() {
             return Ok(());
@@ -29,7 +29,7 @@ impl Client {
         }
     }
 
-    pub(super) async fn drop_keyspace(&self, slot: u8, patience: Option<u8>) -> Result<(), Stopped> {
+    pub(super) async fn drop_keyspace(&self, slot: u8, patience: Option<Patience>) -> Result<(), Stopped> {
         let slot = slot % KEYSPACES.len() as u8;
         // The default keyspace stays: an opening would make it anew.
         let Some(keyspace) = self.keyspace(slot).filter(|_| slot != 0) else { return Ok(()) };
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// Makes a copy, opens it, reads all of it, and removes it.
-    pub(super) async fn copy(&self, by_bytes: bool, patience: Option<u8>) -> Result<(), Stopped> {
+    pub(super) async fn copy(&self, by_bytes: bool, patience: Option<Patience>) -> Result<(), Stopped> {
         let storm = &self.opening.storm;
         let number = {
             let mut state = storm.state();

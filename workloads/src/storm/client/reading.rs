@@ -10,7 +10,7 @@ use crate::history::{Body, Cell, Durable, Ending, Entry, Interval, Operation, Pr
 use crate::oracle::Wrong;
 use crate::storm::script::{Action, Shape, View, Walk};
 use crate::storm::value::{decode, longer};
-use crate::storm::{BALANCE, Stopped, Storm, within};
+use crate::storm::{BALANCE, Patience, Stopped, Storm, within};
 
 /// Where the queue's elements stand: a letter and their number.
 const QUEUE: u8 = b'q';
@@ -20,7 +20,7 @@ impl Client {
         &self,
         view: View,
         actions: &[Action],
-        patience: Option<u8>,
+        patience: Option<Patience>,
     ) -> Result<(), Stopped> {
         let told = self.opening.storm.state().newest_told;
         let snapshot = match view {
@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// A read that is not told its view.
-    async fn read_now(&self, action: &Action, patience: Option<u8>) -> Result<(), Stopped> {
+    async fn read_now(&self, action: &Action, patience: Option<Patience>) -> Result<(), Stopped> {
         let doing = self.begin(Promise::View, Durable::Buffered, patience);
         let told = self.opening.storm.state().newest_told;
         self.note_view(&doing, self.opening.db.last_seq(), told);

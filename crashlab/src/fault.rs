@@ -93,6 +93,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_contract_has_a_row_for_every_class() {
+        let readme = include_str!("../../README.md");
+        let (_, contract) = readme.split_once("## What each fault may cost").expect("there is the contract");
+        let rows: Vec<&str> = contract.lines().filter(|line| line.starts_with("| ")).collect();
+        for name in FaultClass::ALL.into_iter().map(name_of).chain(["kill", "power_loss"]) {
+            assert!(rows.iter().any(|row| row.contains(&format!("`{name}`"))), "no row names {name}");
+        }
+    }
+
+    #[test]
     fn every_class_has_a_name_of_its_own() {
         for class in FaultClass::ALL {
             assert_eq!(of_name(name_of(class)), (!class.is_of_network()).then_some(class));

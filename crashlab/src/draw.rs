@@ -72,7 +72,9 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
             FileSystem::Xfs,
             FileSystem::Btrfs,
         ]),
+        iops_max: shape.one_in(12).then(|| *shape.of(&[200, 1_000, 5_000])),
     };
+    let wall_drift_ppm = *shape.of(&[0, 0, 0, 200, -200, 50_000, -50_000, 500_000]);
     let settings = Settings::draw(&mut stream(seed, Of::Settings, 0));
     let script: Script = draw::draw(workload, choice.operations, &mut stream(seed, Of::Script, 0));
     let crashes = crashes(&script, &mut stream(seed, Of::Crashes, 0));
@@ -93,6 +95,7 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         settings,
         rare_one_in,
         disk,
+        wall_drift_ppm,
         script,
         crashes,
         faults,

@@ -29,6 +29,9 @@ pub struct Plan {
     pub rare_one_in: u32,
     /// The disk.
     pub disk: DiskPlan,
+    /// How much faster the wall clock goes than time, in millionths.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wall_drift_ppm: i32,
     /// What clients do.
     pub script: Script,
     /// Where the process dies, and how.
@@ -56,6 +59,9 @@ pub struct DiskPlan {
     /// Which file system it is like.
     #[serde(default, skip_serializing_if = "FileSystem::is_strict")]
     pub like: FileSystem,
+    /// Device calls that it serves in a second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iops_max: Option<u32>,
 }
 
 /// A file system, as far as crashes show it.
@@ -71,6 +77,10 @@ pub enum FileSystem {
     Xfs,
     /// Btrfs.
     Btrfs,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 impl FileSystem {
@@ -177,7 +187,24 @@ impl Plan {
         if let Some(fault) = plan.faults.iter().find(|fault| crate::fault::of_name(&fault.class).is_none()) {
             return Err(format!("there is no fault class {:?}", fault.class));
         }
+        plan.check_numbers()?;
         Ok(plan)
+    }
+
+    fn check_numbers(&self) -> Result<(), String> {
+        if self.disk.iops_max == Some(0) {
+            return Err("disk.iops_max is 0, and a disk that serves nothing never answers".to_owned());
+        }
+        if self.wall_drift_ppm < -1_000_000 {
+            return Err(format!("wall_drift_ppm is {}, and no clock runs backwards", self.wall_drift_ppm));
+        }
+        if !self.schedule.is_sorted_by(|before, after| before.0 < after.0) {
+            return Err("schedule is not in ascending order of its choices".to_owned());
+        }
+        match self.faults.iter().find(|fault| fault.nth == 0 && fault.room_kib.is_none()) {
+            Some(fault) => Err(format!("a fault {} at the call 0; they count from 1", fault.class)),
+            None => Ok(()),
+        }
     }
 
     /// A test that fails as long as this plan does. It stands beside the plan's file.
@@ -205,5 +232,40 @@ impl Plan {
     /// In words: the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), String> {
         std::fs::write(path, self.to_text()).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::{Choice, plan};
+
+    #[test]
+    fn a_plan_is_what_its_text_says_or_is_refused_in_words() {
+        let plan = plan(5, &Choice::default());
+        assert_eq!(Plan::from_text(&plan.to_text()), Ok(plan.clone()));
+        let refused = |change: fn(&mut Plan)| {
+            let mut changed = plan.clone();
+            change(&mut changed);
+            Plan::from_text(&changed.to_text()).expect_err("it is no plan")
+        };
+        assert!(refused(|plan| plan.schema += 1).contains("version"));
+        assert!(refused(|plan| plan.disk.iops_max = Some(0)).contains("iops_max"));
+        assert!(refused(|plan| plan.wall_drift_ppm = -1_000_001).contains("wall_drift_ppm"));
+        assert!(refused(|plan| plan.schedule = vec![(4, 1), (4, 0)]).contains("schedule"));
+        let fault = |class: &str, nth| Fault {
+            class: class.to_owned(),
+            at: At::Opening(0),
+            on: String::new(),
+            nth,
+            lasting: false,
+            room_kib: None,
+        };
+        for (wrong, named) in [(fault("read_errors", 1), "read_errors"), (fault("read_error", 0), "call 0")] {
+            let mut changed = plan.clone();
+            changed.faults.push(wrong);
+            let error = Plan::from_text(&changed.to_text()).expect_err("it is no plan");
+            assert!(error.contains(named), "{error}");
+        }
     }
 }

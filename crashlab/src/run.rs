@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast::Error;
-use holdfast_sim::{AtEvent, Detail, FaultClass, LogLine, Ratio, ScheduleOverride, SimOptions, World};
+use holdfast_sim::{
+    AtEvent, Detail, FaultClass, IopsLimit, LogLine, Ratio, ScheduleOverride, SimOptions, World,
+};
 use holdfast_workloads::history::{History, Milestone};
 use holdfast_workloads::oracle::model::{Rules, judge};
 use holdfast_workloads::oracle::{Violation, Wrong, isolation};
@@ -75,6 +77,8 @@ const ATTEMPTS: u32 = 3;
 /// Openings after which a run is cut off: no plan needs so many.
 const OPENINGS_MAX: u32 = 200;
 
+/// Device calls that pass at once after idleness, on a disk that serves only so many.
+const IOPS_BURST: u32 = 32;
 /// Simulated time after which a run hangs: a hundred times what the longest ones take.
 const TIME_LIMIT_NS: u64 = 1_000_000_000_000;
 
@@ -122,6 +126,10 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
             .iter()
             .map(|(choice, pick)| ScheduleOverride { choice: *choice, pick: *pick })
             .collect(),
+        iops_limit: plan
+            .disk
+            .iops_max
+            .map(|calls_per_second| IopsLimit { calls_per_second, burst: IOPS_BURST }),
         plain_schedule: plan.plain_schedule,
         record_schedule: watch.record_schedule,
         record_hashes: watch.record_hashes,

@@ -228,6 +228,7 @@ fn plainer_wholes(plan: &Plan) -> Vec<Plan> {
         Plan { plain_schedule: true, schedule: Vec::new(), ..plan.clone() },
         Plan { rare_one_in: 0, ..plan.clone() },
         Plan { disk: DiskPlan::default(), ..plan.clone() },
+        Plan { wall_drift_ppm: 0, ..plan.clone() },
         Plan { settings: Settings::PLAIN, ..plan.clone() },
     ]
 }

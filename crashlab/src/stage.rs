@@ -39,6 +39,7 @@ impl SimStage {
         disk.set_delayed_allocation(plan.disk.delayed_allocation);
         disk.set_copy_on_write(plan.disk.copy_on_write);
         disk.set_full_in_sync(plan.disk.full_in_sync);
+        process.set_wall_drift_ppm(plan.wall_drift_ppm);
         Self {
             process,
             plan,

@@ -239,6 +239,7 @@ impl Branch {
             script: Script::default(),
             crashes: Vec::new(),
             faults: Vec::new(),
+            wall_drift_ppm: 0,
             plain_schedule: false,
             schedule: Vec::new(),
         };

@@ -8,8 +8,8 @@ use holdfast_sim::{
     AtEvent, Detail, FaultClass, IopsLimit, LogLine, Ratio, ScheduleOverride, SimOptions, World,
 };
 use holdfast_workloads::history::{History, Milestone};
-use holdfast_workloads::oracle::model::{Rules, judge};
-use holdfast_workloads::oracle::{Violation, Wrong, isolation};
+use holdfast_workloads::oracle::model::Rules;
+use holdfast_workloads::oracle::{Violation, Wrong, ask};
 use holdfast_workloads::storm::{Counts, Ended, Stage, Storm};
 
 use crate::marks::Marks;
@@ -58,15 +58,20 @@ pub struct Verdict {
 impl Verdict {
     /// Why nothing much was shown, if so.
     pub fn idle_for(&self) -> Option<&'static str> {
-        if self.undecided {
-            Some("undecided")
-        } else if self.counts.acknowledged < ACKNOWLEDGED_MIN {
-            Some(if self.refused { "refused early" } else { "few writes" })
-        } else if self.counts.read_since_opening == 0 {
-            Some("nothing read after the last recovery")
-        } else {
-            None
-        }
+        idle_for(&self.counts, self.undecided, self.refused)
+    }
+}
+
+/// Why a storm showed nothing much, if so.
+pub(crate) fn idle_for(counts: &Counts, undecided: bool, refused: bool) -> Option<&'static str> {
+    if undecided {
+        Some("undecided")
+    } else if counts.acknowledged < ACKNOWLEDGED_MIN {
+        Some(if refused { "refused early" } else { "few writes" })
+    } else if counts.read_since_opening == 0 {
+        Some("nothing read after the last recovery")
+    } else {
+        None
     }
 }
 
@@ -212,13 +217,9 @@ impl Verdict {
                 || fired(FaultClass::ShortWrite),
             narrow_window,
         };
-        let judgment = judge(&self.history, rules);
-        self.violations = judgment.violations;
-        self.undecided = judgment.is_undecided;
-        // Of numbers that a lying disk took back and that were given again the cycles would say nothing.
-        if self.violations.is_empty() && !self.undecided && !suffix_may_be_lost {
-            self.violations = isolation::check(&self.history, &judgment.resolved);
-        }
+        let answer = ask(&self.history, rules);
+        self.violations = answer.violations;
+        self.undecided = answer.is_undecided;
     }
 }
 

@@ -8,16 +8,20 @@
 //! Time is a counter of the history's own: each beginning and each end takes the next number. It orders what one
 //! observer saw, so "ended before that one began" means what it says, on a simulated disk as on a real one.
 
+mod change;
+
 use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use change::Change;
+
 /// Number of a transaction: its place in the history.
 pub type TxnNo = u32;
 
 /// Who wrote a value: an operation of a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Stamp {
     /// The transaction.
     pub txn: TxnNo,
@@ -26,7 +30,7 @@ pub struct Stamp {
 }
 
 /// A key of a keyspace. Keyspaces go by the kernel's number, which is never used twice.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Cell {
     /// The keyspace.
     pub keyspace: u32,
@@ -35,7 +39,8 @@ pub struct Cell {
 }
 
 /// What a value says, behind its stamp.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Body {
     /// So many bytes that follow from the stamp.
     Filler(u32),
@@ -46,7 +51,7 @@ pub enum Body {
 }
 
 /// A value as it was written or read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Value {
     /// Who wrote it.
     pub stamp: Stamp,
@@ -55,7 +60,7 @@ pub struct Value {
 }
 
 /// From one key to another.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Interval {
     /// The lower end.
     pub start: Bound<Arc<[u8]>>,
@@ -104,7 +109,8 @@ impl Interval {
 pub type Entry = (Arc<[u8]>, Value);
 
 /// One thing that a transaction did, with what it was told.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Read one key.
     Get {
@@ -155,7 +161,8 @@ impl Operation {
 }
 
 /// What was promised to a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Promise {
     /// Reads of one consistent view that was current when it began, no check: a snapshot, or a read of its own.
     View,
@@ -182,7 +189,8 @@ pub enum Durable {
 }
 
 /// What a client was told at the end.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Committed, with this number in the order of commits. A transaction that wrote nothing has the number of its view.
     Committed(u64),
@@ -233,7 +241,8 @@ impl Transaction {
 
 /// Something that happened to the database beside transactions. Keyspaces go by their number in the script, and by the
 /// kernel's once it is known.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Milestone {
     /// Everything up to this commit is durable: a sync, flush or close was acknowledged.
     Synced(u64),

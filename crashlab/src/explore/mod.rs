@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use holdfast_sim::{Crash, DiskImage, LatencyModel, Odometer, Process, Ratio, SimOptions, World};
 use holdfast_workloads::history::Milestone;
 use holdfast_workloads::oracle::model::{Rules, judge};
-use holdfast_workloads::oracle::{Violation, Wrong, isolation};
+use holdfast_workloads::oracle::{Violation, Wrong, ask};
 use holdfast_workloads::storm::{Ended, Script, Stage, Storm, Workload};
 use serde::Serialize;
 
@@ -317,11 +317,7 @@ impl Point {
             violations.push(Violation { wrong: Wrong::Unavailable, what });
         }
         if violations.is_empty() {
-            let judgment = judge(&history, Rules::default());
-            violations = judgment.violations;
-            if violations.is_empty() && !judgment.is_undecided {
-                violations = isolation::check(&history, &judgment.resolved);
-            }
+            violations = ask(&history, Rules::default()).violations;
         }
         self.bad.extend(violations);
         calls

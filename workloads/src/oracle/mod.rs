@@ -18,8 +18,33 @@ pub(crate) mod script;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::history::History;
+use model::Rules;
+
+/// What the judges say of a history.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What is wrong; empty if nothing is.
+    pub violations: Vec<Violation>,
+    /// The model gave up on the way: too many commits of unknown outcome at once.
+    pub is_undecided: bool,
+}
+
+/// Asks the judges of what one node did: the model, and about cycles unless the model has found something.
+pub fn ask(history: &History, rules: Rules) -> Answer {
+    let judgment = model::judge(history, rules);
+    let (mut violations, is_undecided) = (judgment.violations, judgment.is_undecided);
+    // Of numbers that a lying disk took back and that were given again the cycles would say nothing.
+    if violations.is_empty() && !is_undecided && !rules.suffix_may_be_lost {
+        violations = isolation::check(history, &judgment.resolved);
+    }
+    Answer { violations, is_undecided }
+}
+
 /// What is wrong with a history.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Violation {
     /// What kind of wrong.
     pub wrong: Wrong,
@@ -34,7 +59,8 @@ impl fmt::Display for Violation {
 }
 
 /// The kinds of wrong.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Wrong {
     /// A commit that was promised to last is gone.
     LostWrite,

@@ -58,21 +58,21 @@ impl Client {
         while !self.opening.is_over() {
             let storm = &self.opening.storm;
             let steps = &storm.script.clients[self.number];
+            let small =
+                |number: usize| u32::try_from(number).expect("fewer than 2^32 clients, and steps of each");
             let (count, place) = {
                 let mut state = storm.state();
-                let place = state.next[self.number];
+                let place = state.next(self.number);
                 if place > steps.len() {
                     return;
                 }
-                state.next[self.number] += 1;
+                state.step(small(self.number));
                 state.counts.steps += u64::from(place < steps.len());
                 (state.counts.steps, place)
             };
             if count % 32 == 0 {
                 self.opening.look();
             }
-            let small =
-                |number: usize| u32::try_from(number).expect("fewer than 2^32 clients, and steps of each");
             let cue = self.opening.stage.step_begins(small(self.number), small(place));
             if cue == Cue::Dead {
                 return std::future::pending().await;
@@ -163,14 +163,14 @@ impl Client {
 
     fn begin(&self, promise: Promise, durable: Durable, patience: Option<Patience>) -> Doing {
         let client = u32::try_from(self.number).expect("fewer than 2^32 clients");
-        let txn = self.opening.storm.state().history.begin(client, self.opening.number, promise, durable);
+        let txn = self.opening.storm.state().begin(client, self.opening.number, (promise, durable));
         Doing { txn, patience }
     }
 
     /// Notes through which commit's state a step reads. Whatever a client was told before must be in it.
     fn note_view(&self, doing: &Doing, view: Seq, told_before: u64) {
         let storm = &self.opening.storm;
-        storm.state().history.of(doing.txn).view = Some(view.get());
+        storm.state().views(doing.txn, view.get());
         if view.get() < told_before {
             let what =
                 format!("T{} reads at {view}, but commit {told_before} was acknowledged before", doing.txn);
@@ -190,9 +190,9 @@ impl Client {
             Level::Serializable => (Isolation::Serializable, Promise::Serializable),
         };
         let told = self.opening.storm.state().newest_told;
+        let doing = self.begin(promise, durable, patience);
         let mut txn =
             self.opening.db.begin(TransactionOptions { isolation, durability: durability_of(durable) });
-        let doing = self.begin(promise, durable, patience);
         self.note_view(&doing, txn.read_seq(), told);
         for action in actions {
             if action.reads() {
@@ -204,7 +204,7 @@ impl Client {
         if finish == Finish::RollBack {
             txn.rollback();
             let ending = Ending::Refused("rolled back".to_owned());
-            self.opening.storm.state().history.ends(doing.txn, ending);
+            self.opening.storm.state().ends(doing.txn, ending);
             return Ok(());
         }
         self.commit(&doing, txn).await
@@ -227,7 +227,7 @@ impl Client {
     /// Notes that a commit is asked for; gives the newest commit that anybody was told of.
     fn note_commit(&self, doing: &Doing) -> u64 {
         let mut state = self.opening.storm.state();
-        state.history.commits(doing.txn);
+        state.commits(doing.txn);
         state.newest_told
     }
 
@@ -242,11 +242,11 @@ impl Client {
         let ending = match outcome {
             Ok(Some(seq)) => {
                 let mut state = storm.state();
-                let writes = state.history.of(doing.txn).writes();
+                let writes = state.of(doing.txn).writes();
                 state.counts.operations += 1;
                 state.counts.acknowledged += u64::from(writes);
                 state.newest_told = state.newest_told.max(seq.get());
-                state.history.ends(doing.txn, Ending::Committed(seq.get()));
+                state.ends(doing.txn, Ending::Committed(seq.get()));
                 if writes {
                     state.settle_unknown(doing.txn);
                 }
@@ -266,19 +266,17 @@ impl Client {
             Err(error) => {
                 let is_unknown = matches!(error, Error::Stopped(_) | Error::CommitUnknown(_));
                 if matches!(error, Error::CommitUnknown(_)) {
-                    let mut state = storm.state();
-                    let now = state.history.tick();
-                    state.unsettled.push((now, doing.txn));
+                    storm.state().is_unsettled(doing.txn);
                 }
                 let answer: Option<Result<(), Error>> = Some(Err(error.clone()));
                 let judged = self.answered(answer, "committing");
                 if !is_unknown {
-                    storm.state().history.ends(doing.txn, Ending::Refused(error.to_string()));
+                    storm.state().ends(doing.txn, Ending::Refused(error.to_string()));
                 }
                 return judged.map(drop);
             }
         };
-        storm.state().history.ends(doing.txn, ending);
+        storm.state().ends(doing.txn, ending);
         Ok(())
     }
 
@@ -293,7 +291,7 @@ impl Client {
         for action in actions.iter().filter(|action| !action.reads()) {
             self.act(&doing, Writer::Batch(&mut batch), action)?;
         }
-        let has_writes = self.opening.storm.state().history.of(doing.txn).writes();
+        let has_writes = self.opening.storm.state().of(doing.txn).writes();
         if !has_writes {
             return Ok(());
         }
@@ -362,8 +360,8 @@ impl Client {
         let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
         let cell = self.cell(&keyspace, &key);
         let operation = {
-            let mut state = self.opening.storm.state();
-            u32::try_from(state.history.of(doing.txn).operations.len()).expect("fewer than 2^32 operations")
+            let state = self.opening.storm.state();
+            u32::try_from(state.of(doing.txn).operations.len()).expect("fewer than 2^32 operations")
         };
         let value = Value { stamp: Stamp { txn: doing.txn, operation }, body };
         let bytes = encode(&value);
@@ -377,7 +375,7 @@ impl Client {
     /// Notes an operation that was taken.
     fn note(&self, doing: &Doing, done: Result<(), Error>, operation: Operation) -> Result<(), Stopped> {
         if self.answered(Some(done), "writing within a transaction")?.is_some() {
-            self.opening.storm.state().history.did(doing.txn, operation);
+            self.opening.storm.state().did(doing.txn, operation);
         }
         Ok(())
     }

@@ -5,14 +5,18 @@
 //! settings + script -> opening -> clients -> history -> oracles
 //!                         ^ stage: faults, crashes
 //! ```
-//! What outlives the process stands in [`Storm`]: the history, how far each client is, what was found wrong at once. One
-//! call of [`Storm::live`] is one opening. It ends when the script does, when the stage says so, when the database takes
-//! no more writes, or with its process in the middle of anything; then the next one goes on. The client whose step was
-//! cut off goes on with the one after it.
+//! What outlives the process stands in [`Storm`]: the history, how far each client is, what was found wrong at once. Where
+//! the storm dies with its process, a [`Witness`] outside is told each change of that, and the next process makes it anew
+//! from what was told.
+//!
+//! One call of [`Storm::live`] is one opening. It ends when the script does, when the stage says so, when the database
+//! takes no more writes, or with its process in the middle of anything; then the next one goes on. The client whose step
+//! was cut off goes on with the one after it.
 
 pub mod draw;
 pub mod script;
 pub mod settings;
+mod state;
 mod stage;
 mod opening;
 mod client;
@@ -23,21 +27,24 @@ use std::task::Poll;
 
 use holdfast::Error;
 use holdfast::sync::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
 
-use crate::history::{Ending, History, TxnNo};
+use crate::history::History;
 use crate::oracle::{Violation, Wrong};
+use state::State;
 
 pub use draw::Workload;
 pub use opening::Ended;
 pub use script::{Patience, Script};
 pub use settings::Settings;
 pub use stage::{Cue, End, Stage};
+pub use state::{Line, Witness};
 
 /// What a key has that nothing was ever moved to or from.
 pub const BALANCE: i64 = 1000;
 
 /// What is counted over a whole storm.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Counts {
     /// Steps that clients began.
     pub steps: u64,
@@ -74,38 +81,6 @@ pub struct Storm {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Default)]
-struct State {
-    history: History,
-    counts: Counts,
-    violations: Vec<Violation>,
-    /// By client: its next step.
-    next: Vec<usize>,
-    /// The newest commit that a client was told of.
-    newest_told: u64,
-    /// A name for each further directory.
-    copies: u64,
-    /// Commits of this opening that a full disk left unknown, and when that was told.
-    unsettled: Vec<(u64, TxnNo)>,
-    /// Batches of this opening whose futures were dropped: nobody can tell what became of them.
-    untold: u64,
-}
-
-impl State {
-    /// A commit has succeeded: it settles that those told to be unknown before it was sent never happened.
-    fn settle_unknown(&mut self, by: TxnNo) {
-        let sent = self.history.of(by).committing.unwrap_or(0);
-        let (settled, open) =
-            std::mem::take(&mut self.unsettled).into_iter().partition(|(told, _)| *told < sent);
-        self.unsettled = open;
-        let settled: Vec<(u64, TxnNo)> = settled;
-        for (_, txn) in settled {
-            let what = "the disk was full, and a later commit settled that it never happened";
-            self.history.ends(txn, Ending::Refused(what.to_owned()));
-        }
-    }
-}
-
 /// Violations beyond this many say nothing new.
 const VIOLATIONS_MAX: usize = 8;
 
@@ -116,8 +91,27 @@ struct Stopped;
 impl Storm {
     /// A storm that has not begun.
     pub fn new(settings: Settings, script: Script) -> Arc<Self> {
-        let next = vec![0; script.clients.len()];
-        Arc::new(Self { settings, script, state: Mutex::new(State { next, ..State::default() }) })
+        let state = Mutex::new(State::new(script.clients.len()));
+        Arc::new(Self { settings, script, state })
+    }
+
+    /// Has what a line says that another process told its witness.
+    ///
+    /// # Errors
+    /// In words: it does not fit what was told before.
+    pub fn take_in(&self, line: Line) -> Result<(), String> {
+        self.state().take_in(line)
+    }
+
+    /// Tells a witness of everything from now on.
+    pub fn call_witness(&self, witness: Witness) {
+        self.state().call_witness(witness);
+    }
+
+    /// True if no client has anything more to do.
+    pub fn is_over(&self) -> bool {
+        let (state, clients) = (self.state(), &self.script.clients);
+        clients.iter().enumerate().all(|(number, steps)| state.next(number) > steps.len())
     }
 
     /// What was counted so far.
@@ -127,31 +121,31 @@ impl Storm {
 
     /// Takes what was seen, and what was found wrong on the way.
     pub fn take(&self) -> (History, Vec<Violation>) {
-        let mut state = self.state();
-        (std::mem::take(&mut state.history), std::mem::take(&mut state.violations))
+        self.state().take()
     }
 
     /// A storm that has seen the same and has nothing more to do: one opening of it reads everything, and ends.
     pub fn fork_at_its_end(&self) -> Arc<Self> {
         let mut state = self.state().clone();
-        state.next = self.script.clients.iter().map(|steps| steps.len() + 1).collect();
+        state.dismiss_witness();
+        state.skip_to(self.script.clients.iter().map(|steps| steps.len() + 1).collect());
         Arc::new(Self { settings: self.settings, script: self.script.clone(), state: Mutex::new(state) })
     }
 
     /// Transactions and milestones that were seen.
     pub fn history_len(&self) -> usize {
         let state = self.state();
-        state.history.transactions.len() + state.history.milestones.len()
+        state.history().transactions.len() + state.history().milestones.len()
     }
 
     /// Notes something of the outside in the history.
     pub fn passes(&self, milestone: crate::history::Milestone) {
-        self.state().history.passes(milestone);
+        self.state().passes(milestone);
     }
 
     /// True once something was found wrong: to go on would show nothing new.
     pub fn is_lost(&self) -> bool {
-        !self.state().violations.is_empty()
+        !self.state().violations().is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,10 +154,7 @@ impl Storm {
 
     /// Notes that something is wrong.
     pub fn wrong(&self, wrong: Wrong, what: String) {
-        let mut state = self.state();
-        if state.violations.len() < VIOLATIONS_MAX {
-            state.violations.push(Violation { wrong, what });
-        }
+        self.state().wrong(Violation { wrong, what });
     }
 
     /// Sorts an error that a call was given beside its own: it is either a fault's doing, or wrong.

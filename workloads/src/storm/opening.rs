@@ -81,8 +81,9 @@ async fn read_all(snapshot: &Snapshot, keyspace: &Keyspace) -> (Vec<(Vec<u8>, Ve
     }
 }
 
-/// How long an opening waits for the lock that the tasks of the last one may still hold.
-const LOCK_WAITS: u32 = 5000;
+/// How long an opening waits for the lock that the tasks of the last one may still hold: for real ones on a busy machine,
+/// too.
+const LOCK_WAITS: u32 = 20_000;
 const LOCK_WAIT_NS: u64 = 1_000_000;
 
 impl Storm {
@@ -111,6 +112,7 @@ impl Storm {
 
     async fn open(&self, stage: &dyn Stage, env: &Arc<dyn Env>) -> Result<Db, Error> {
         let mut waited = 0;
+        self.state().opens();
         loop {
             match Db::open_in(Arc::clone(env), stage.dir(), self.settings.options()).await {
                 Err(Error::Locked(_)) if waited < LOCK_WAITS => {
@@ -134,13 +136,7 @@ impl Storm {
         }
         let last = db.last_seq().get();
         let mut state = self.state();
-        state.history.passes(Milestone::Opened(last, keyspaces));
-        // What the end of the last opening has taken is the model's business.
-        state.newest_told = last;
-        state.unsettled.clear();
-        state.untold = 0;
-        state.counts.openings += 1;
-        state.counts.read_since_opening = 0;
+        state.passes(Milestone::Opened(last, keyspaces));
         u32::try_from(state.counts.openings - 1).expect("fewer than 2^32 openings")
     }
 }
@@ -150,8 +146,8 @@ impl Opening {
     pub(super) async fn survey(&self, snapshot: &Snapshot) {
         let number = {
             let mut state = self.storm.state();
-            let number = state.history.begin(SURVEYOR, self.number, Promise::View, Durable::Buffered);
-            state.history.of(number).view = Some(snapshot.seq().get());
+            let number = state.begin(SURVEYOR, self.number, (Promise::View, Durable::Buffered));
+            state.views(number, snapshot.seq().get());
             number
         };
         for info in self.db.keyspaces().unwrap_or_default() {
@@ -168,7 +164,7 @@ impl Opening {
                 // Of a walk that found nothing and broke off nothing is known.
                 if complete || !found.is_empty() {
                     let scan = Operation::Scan { keyspace, interval, reverse: false, found, complete };
-                    state.history.did(number, scan);
+                    state.did(number, scan);
                 }
             }
             if let Err(error) = outcome {
@@ -181,7 +177,7 @@ impl Opening {
             }
         }
         let view = snapshot.seq().get();
-        self.storm.state().history.ends(number, Ending::Committed(view));
+        self.storm.state().ends(number, Ending::Committed(view));
     }
 
     /// Runs all clients until each has nothing more to do in this opening.
@@ -208,10 +204,7 @@ impl Opening {
     async fn come_to_an_end(self: Arc<Self>) -> Ended {
         self.look();
         let end = *self.end.lock();
-        let has_more = {
-            let state = self.storm.state();
-            state.next.iter().zip(&self.storm.script.clients).any(|(next, steps)| *next <= steps.len())
-        };
+        let has_more = !self.storm.is_over();
         if !has_more && self.stage.is_calm() && !self.storm.is_lost() {
             self.find_nothing_left().await;
         }
@@ -226,7 +219,9 @@ impl Opening {
                 }
             },
         };
-        self.storm.passes(milestone);
+        let mut state = self.storm.state();
+        state.tell_counts();
+        state.passes(milestone);
         ended
     }
 
@@ -280,15 +275,18 @@ impl Opening {
 
     /// Adds to the counts what happened since the last look.
     pub(super) fn look(&self) {
+        // Held from the look on, so that two who look count each thing once.
+        let mut counted = self.counted.lock();
         let metrics = self.db.metrics();
         let infos = self.db.keyspaces().unwrap_or_default();
         let levels =
             infos.iter().map(|info| info.levels.iter().filter(|level| level.tables > 0).count() as u64);
         let now = (metrics.number("holdfast_flushes_total"), metrics.number("holdfast_compactions_total"));
-        let before = std::mem::replace(&mut *self.counted.lock(), now);
+        let before = std::mem::replace(&mut *counted, now);
         let mut state = self.storm.state();
         state.counts.flushes += now.0 - before.0;
         state.counts.compactions += now.1 - before.1;
         state.counts.levels = state.counts.levels.max(levels.max().unwrap_or(0));
+        state.tell_counts();
     }
 }

@@ -1,7 +1,7 @@
 //! What surrounds a storm: the world that its database lives in, and dies in.
 //!
-//! The simulator's stage arms faults and crashes at the steps that a plan names; that of a real directory kills the
-//! process. The storm itself cannot tell them apart.
+//! The simulator's stage arms faults and crashes at the steps that a plan names; on that of a real directory nothing goes
+//! wrong until somebody outside kills the process. The storm itself cannot tell them apart.
 
 use std::path::Path;
 use std::sync::Arc;

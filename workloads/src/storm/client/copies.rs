@@ -50,11 +50,7 @@ impl Client {
     /// Makes a copy, opens it, reads all of it, and removes it.
     pub(super) async fn copy(&self, by_bytes: bool, patience: Option<Patience>) -> Result<(), Stopped> {
         let storm = &self.opening.storm;
-        let number = {
-            let mut state = storm.state();
-            state.copies += 1;
-            state.copies
-        };
+        let number = storm.state().copy();
         let mut name = self.opening.stage.dir().as_os_str().to_owned();
         name.push(format!(".copy-{number}"));
         let target = std::path::PathBuf::from(name);
@@ -69,7 +65,7 @@ impl Client {
                 let doing = self.begin(Promise::Past, Durable::Buffered, None);
                 self.note_view(&doing, info.seq, told);
                 let walked = self.read_all(&doing, &copy).await;
-                storm.state().history.ends(doing.txn, Ending::Committed(info.seq.get()));
+                storm.state().ends(doing.txn, Ending::Committed(info.seq.get()));
                 let closed = copy.close().await;
                 walked?;
                 self.answered(Some(closed), "closing a copy")?;
@@ -98,7 +94,7 @@ impl Client {
         let found = storm.decoded(entries);
         let scan =
             Operation::Scan { keyspace, interval: Interval::ALL, reverse: false, found, complete: true };
-        storm.state().history.did(doing.txn, scan);
+        storm.state().did(doing.txn, scan);
     }
 
     /// What a process beside the writer sees.
@@ -109,7 +105,7 @@ impl Client {
         let Some(beside) = self.answered(Some(opened), "opening read-only")? else { return Ok(()) };
         let doing = self.begin(Promise::Past, Durable::Buffered, None);
         let snapshot = beside.snapshot();
-        storm.state().history.of(doing.txn).view = Some(snapshot.seq().get());
+        storm.state().views(doing.txn, snapshot.seq().get());
         for info in beside.keyspaces() {
             let Ok(keyspace) = beside.keyspace(&info.name) else { continue };
             let walked = match snapshot.scan(&keyspace, Scan::all()).await {
@@ -126,7 +122,7 @@ impl Client {
                 }
             }
         }
-        storm.state().history.ends(doing.txn, Ending::Committed(snapshot.seq().get()));
+        storm.state().ends(doing.txn, Ending::Committed(snapshot.seq().get()));
         Ok(())
     }
 

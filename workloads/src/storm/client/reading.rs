@@ -23,30 +23,28 @@ impl Client {
         patience: Option<Patience>,
     ) -> Result<(), Stopped> {
         let told = self.opening.storm.state().newest_told;
-        let snapshot = match view {
+        let (doing, snapshot, least) = match view {
             View::Now => {
                 for action in actions {
                     self.read_now(action, patience).await?;
                 }
                 return Ok(());
             }
-            View::Snapshot => self.opening.db.snapshot(),
+            View::Snapshot => {
+                let doing = self.begin(Promise::View, Durable::Buffered, patience);
+                (doing, self.opening.db.snapshot(), told)
+            }
             View::Past(back) => match self.past(back)? {
-                Some(snapshot) => snapshot,
+                Some(snapshot) => (self.begin(Promise::Past, Durable::Buffered, patience), snapshot, 0),
                 None => return Ok(()),
             },
         };
-        let (promise, least) = match view {
-            View::Snapshot => (Promise::View, told),
-            _ => (Promise::Past, 0),
-        };
-        let doing = self.begin(promise, Durable::Buffered, patience);
         self.note_view(&doing, snapshot.seq(), least);
         for action in actions {
             self.look_up(&doing, &Reader::Snapshot(&snapshot), action).await?;
         }
         let seq = snapshot.seq().get();
-        self.opening.storm.state().history.ends(doing.txn, Ending::Committed(seq));
+        self.opening.storm.state().ends(doing.txn, Ending::Committed(seq));
         Ok(())
     }
 
@@ -58,8 +56,8 @@ impl Client {
         self.look_up(&doing, &Reader::Now, action).await?;
         let last = self.opening.db.last_seq().get();
         let mut state = self.opening.storm.state();
-        state.history.of(doing.txn).view_at_most = Some(last);
-        state.history.ends(doing.txn, Ending::Committed(last));
+        state.views_at_most(doing.txn, last);
+        state.ends(doing.txn, Ending::Committed(last));
         Ok(())
     }
 
@@ -115,7 +113,7 @@ impl Client {
         let mut state = storm.state();
         state.counts.read += 1;
         state.counts.read_since_opening += 1;
-        state.history.did(doing.txn, Operation::Get { cell, found: found.clone() });
+        state.did(doing.txn, Operation::Get { cell, found: found.clone() });
         Ok(Some(found))
     }
 
@@ -128,7 +126,7 @@ impl Client {
     ) -> Result<Option<T>, Stopped> {
         let answer = self.answered(answer, what)?;
         if answer.is_none() {
-            self.opening.storm.state().history.of(doing.txn).blurred = true;
+            self.opening.storm.state().blurs(doing.txn);
         }
         Ok(answer)
     }
@@ -184,7 +182,7 @@ impl Client {
         if complete || !found.is_empty() {
             let (keyspace, reverse) = (keyspace.id().get(), walk.reverse);
             let operation = Operation::Scan { keyspace, interval, reverse, found: found.clone(), complete };
-            state.history.did(doing.txn, operation);
+            state.did(doing.txn, operation);
         }
         Ok(Some(found))
     }
@@ -318,7 +316,7 @@ impl Client {
             scan = scan.reverse();
         }
         let found = self.walk(doing, &Reader::Transaction(txn), &keyspace, (scan, interval, &walk)).await?;
-        let blurred = self.opening.storm.state().history.of(doing.txn).blurred;
+        let blurred = self.opening.storm.state().of(doing.txn).blurred;
         Ok(found.filter(|_| !blurred).map(|found| found.into_iter().next().map(|(key, _)| key)))
     }
 }

@@ -136,6 +136,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         choice: ChoiceArgs,
     },
+    /// Runs the same scripts on a real directory and kills the real process.
+    #[command(
+        after_help = "A round is a kill and the opening after it. Each seed has the script and the settings that it has in the \
+                      simulator. The directory must be empty, new, or of a former run; what failed is kept in it.\n\nExamples:\n  \
+                      crashlab real /mnt/disk/real --rounds 100\n  crashlab real /tmp/real --seed 4711 --workload bank --json"
+    )]
+    Real(RealArgs),
+    /// Is the process that is killed.
+    #[command(hide = true)]
+    RealLife {
+        /// The directory of the run.
+        run: PathBuf,
+        /// Look at everything when the script is over.
+        #[arg(long)]
+        calm: bool,
+    },
     /// Finds the smallest plan that still fails in the same way.
     #[command(
         after_help = "Examples:\n  crashlab shrink 4711 -o small.json\n  crashlab shrink small.json --check"
@@ -159,6 +175,45 @@ pub(crate) enum Command {
         #[command(flatten)]
         choice: ChoiceArgs,
     },
+}
+
+/// What is run on a real directory.
+#[derive(Args)]
+pub(crate) struct RealArgs {
+    /// The directory.
+    pub(crate) dir: PathBuf,
+    /// How many rounds.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) rounds: u64,
+    /// The first seed; drawn and printed if not given.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Workloads, separated by commas; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) workload: Vec<String>,
+    /// Operations of clients in each seed.
+    #[arg(long, default_value_t = Choice::default().operations)]
+    pub(crate) operations: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl RealArgs {
+    /// What the same seeds draw from in the simulator.
+    pub(crate) fn choice(&self) -> Result<Choice, String> {
+        Ok(Choice { faults: Vec::new(), ..self.args().choice()? })
+    }
+
+    /// As it has to be given again.
+    pub(crate) fn again(&self) -> String {
+        self.args().again()
+    }
+
+    fn args(&self) -> ChoiceArgs {
+        let (workload, operations) = (self.workload.clone(), self.operations);
+        ChoiceArgs { workload, faults: vec!["all".to_owned()], operations }
+    }
 }
 
 /// Which planted bugs, and how hard to look for them.

@@ -35,6 +35,8 @@ enum Of {
     Settings = 2,
     Script = 3,
     Crashes = 4,
+    /// When a real process is killed.
+    Lives = 5,
     /// And one more for each fault class.
     Faults = 16,
 }
@@ -102,6 +104,11 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         plain_schedule: false,
         schedule: Vec::new(),
     }
+}
+
+/// What decides when the real process of a seed is killed.
+pub(crate) fn lives(seed: u64) -> Random {
+    stream(seed, Of::Lives, 0)
 }
 
 /// Four ends that surely come, in four parts of the script, some of them followed by a crash in the recovery; and some

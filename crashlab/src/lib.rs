@@ -19,6 +19,7 @@ pub mod sweep;
 pub mod shrink;
 pub mod report;
 pub mod explore;
+pub mod real;
 pub mod workshop;
 pub mod mutants;
 pub mod bisect;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arguments::{ChoiceArgs, Command, ExploreArgs, MutantArgs, Program};
+use arguments::{ChoiceArgs, Command, ExploreArgs, MutantArgs, Program, RealArgs};
 use clap::Parser;
 use holdfast_crashlab::bisect::bisect;
 use holdfast_crashlab::determinism::run_again;
@@ -19,13 +19,14 @@ use holdfast_crashlab::explore::{Explore, SECTORS_MAX};
 use holdfast_crashlab::fault::name_of;
 use holdfast_crashlab::mutants::{Caught, Progress, Search};
 use holdfast_crashlab::plan::Plan;
+use holdfast_crashlab::real::{PLAN_NAME, Real, child};
 use holdfast_crashlab::report;
 use holdfast_crashlab::run::{Verdict, Watch, run, run_watched};
 use holdfast_crashlab::shrink::{removable, shrink};
 use holdfast_crashlab::sweep::{Summary, Sweep};
 use holdfast_crashlab::workshop::{commit_of, repository_of};
-use holdfast_workloads::dbcop;
 use holdfast_workloads::oracle::Wrong;
+use holdfast_workloads::{Random, dbcop};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -57,6 +58,8 @@ fn main() -> ExitCode {
         Command::History { what, output, flags, choice } => {
             plan_of(&what, &choice).and_then(|plan| history(&plan, &output, flags))
         }
+        Command::Real(arguments) => real(&arguments),
+        Command::RealLife { run, calm } => child::live(&run, calm).map(|()| true),
         Command::Shrink { what, output, time, check, json, choice } => {
             plan_of(&what, &choice).and_then(|plan| match check {
                 true => check_shrunk(&plan, json),
@@ -366,6 +369,56 @@ fn history(plan: &Plan, output: &Path, flags: bool) -> Result<bool, String> {
     println!("{} transactions in {}", verdict.history.transactions.len(), output.display());
     verdict.violations.iter().for_each(|violation| println!("WRONG: {violation}"));
     Ok(verdict.violations.is_empty())
+}
+
+/// Storms on a real directory; true if nothing was wrong.
+fn real(arguments: &RealArgs) -> Result<bool, String> {
+    let itself = std::env::current_exe().map_err(|error| format!("crashlab's own program: {error}"))?;
+    let seed = arguments.seed.unwrap_or_else(|| Random::fresh_seed() >> 16);
+    let (dir, rounds) = (arguments.dir.clone(), arguments.rounds);
+    let choice = arguments.choice()?;
+    let stop = stop_on_signal()?;
+    let bar = if std::io::stderr().is_terminal() && !arguments.json {
+        ProgressBar::new(rounds)
+    } else {
+        ProgressBar::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rounds, {elapsed}, {eta} left {msg}");
+    bar.set_style(style.map_err(|error| error.to_string())?);
+    if !arguments.json {
+        println!("seed {seed}");
+    }
+    let summary = Real { dir, program: itself, rounds, seed, choice }.run(&stop, |summary| {
+        bar.set_position(summary.rounds);
+        bar.set_message(format!("script {}", summary.seeds + 1));
+    })?;
+    bar.finish_and_clear();
+    if arguments.json {
+        let mut all = summary.to_json();
+        all["seed"] = json!(seed);
+        all["commit"] = commit_of(Path::new(".")).into();
+        println!("{all}");
+        return Ok(summary.failure.is_none());
+    }
+    if let Some(failure) = &summary.failure {
+        failure.violations.iter().for_each(|violation| println!("WRONG: {violation}"));
+        let (dir, again, rounds) = (arguments.dir.display(), arguments.again(), failure.rounds.max(1));
+        println!("seed {}, after {} rounds", failure.seed, failure.rounds);
+        let crashlab = program();
+        println!("  again:  {crashlab} real {dir} --seed {} --rounds {rounds}{again}", failure.seed);
+        println!("          a few times: the script is the same, but what a kill meets is up to the machine");
+        println!("  in the simulator: {crashlab} replay {}", failure.kept.join(PLAN_NAME).display());
+        println!("  kept:   {}", failure.kept.display());
+        println!("  commit: {}", commit_of(Path::new(".")));
+    }
+    if stop.load(Ordering::Relaxed) {
+        println!("stopped early");
+    }
+    print!("{}", summary.to_text());
+    if summary.failure.is_none() {
+        println!("nothing is wrong");
+    }
+    Ok(summary.failure.is_none())
 }
 
 /// Every crash of short scripts; true if the database comes through all of them.

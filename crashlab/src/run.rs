@@ -277,8 +277,11 @@ async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
                     stage.calm();
                     attempts = 0;
                 }
-                process.restart();
-                storm.passes(Milestone::Killed);
+                // The process may well try again itself: nothing of the attempt is in its way.
+                if attempts % 2 == 0 {
+                    process.restart();
+                    storm.passes(Milestone::Killed);
+                }
             }
             Err(_) => {
                 let milestone = if stage.lost_power() { Milestone::PowerLost } else { Milestone::Killed };

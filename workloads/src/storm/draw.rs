@@ -199,7 +199,8 @@ impl Mix {
         match random.below(5) {
             0..=1 => View::Now,
             2..=3 => View::Snapshot,
-            _ => View::Past(random.below(80) as u16),
+            _ if random.one_in(2) => View::Past(random.below(80) as u16),
+            _ => View::PastCommits(random.below(80) as u16),
         }
     }
 

@@ -17,8 +17,10 @@ pub enum View {
     Now,
     /// One snapshot for all reads of the step.
     Snapshot,
-    /// The state so many commits back.
+    /// The state so many numbers of commits back.
     Past(u16),
+    /// The state of the acknowledged commit so many before the newest one: refused ones have numbers too.
+    PastCommits(u16),
 }
 
 /// How a transaction is protected.

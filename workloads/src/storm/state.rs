@@ -223,6 +223,25 @@ impl State {
         self.change(Change::Passes(milestone));
     }
 
+    /// Of the acknowledged commits up to `last`, the one that so many came after; `None` if more than `retained` may have.
+    pub(super) fn acknowledged_back(&self, back: u16, last: u64, retained: u64) -> Option<u64> {
+        let all = &self.history.transactions;
+        let commit_of = |transaction: &Transaction| match transaction.ending {
+            Ending::Committed(seq) if transaction.writes() && seq <= last => Some((seq, transaction.opening)),
+            _ => None,
+        };
+        let mut acknowledged: Vec<(u64, u32)> = all.iter().filter_map(commit_of).collect();
+        acknowledged.sort_unstable_by(|one, other| other.cmp(one));
+        let (seq, opening) = *acknowledged.get(usize::from(back))?;
+        let may_be_there = |transaction: &&Transaction| {
+            let is_open = transaction.committing.is_some() && commit_of(transaction).is_none();
+            let has_no_effect = matches!(transaction.ending, Ending::Refused(_) | Ending::Conflict);
+            is_open && transaction.opening >= opening && !has_no_effect
+        };
+        let after = u64::from(back) + all.iter().filter(may_be_there).count() as u64;
+        (after <= retained).then_some(seq)
+    }
+
     /// A full disk left a commit unknown.
     pub(super) fn is_unsettled(&mut self, txn: TxnNo) {
         let now = self.history.tick();

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use holdfast::{Error, Keyspace, Scan, Seq, Txn};
+use holdfast::{Error, Keyspace, Scan, Seq, Snapshot, Txn};
 
 use super::{Client, Doing, Reader, Writer};
 use crate::history::{Body, Cell, Durable, Ending, Entry, Interval, Operation, Promise, Value};
@@ -38,6 +38,10 @@ impl Client {
                 Some(snapshot) => (self.begin(Promise::Past, Durable::Buffered, patience), snapshot, 0),
                 None => return Ok(()),
             },
+            View::PastCommits(back) => match self.past_commits(back)? {
+                Some(snapshot) => (self.begin(Promise::Past, Durable::Buffered, patience), snapshot, 0),
+                None => return Ok(()),
+            },
         };
         self.note_view(&doing, snapshot.seq(), least);
         for action in actions {
@@ -61,9 +65,21 @@ impl Client {
         Ok(())
     }
 
-    /// A snapshot of so many commits back, if it is kept.
-    fn past(&self, back: u16) -> Result<Option<holdfast::Snapshot>, Stopped> {
+    /// A snapshot of so many numbers back, if it is kept.
+    fn past(&self, back: u16) -> Result<Option<Snapshot>, Stopped> {
         let asked = self.opening.db.last_seq().get().saturating_sub(u64::from(back));
+        let is_kept = u64::from(back) <= self.opening.storm.settings.retained();
+        self.snapshot_at(asked, is_kept)
+    }
+
+    /// A snapshot of so many acknowledged commits back, if it has to be kept.
+    fn past_commits(&self, back: u16) -> Result<Option<Snapshot>, Stopped> {
+        let (storm, last) = (&self.opening.storm, self.opening.db.last_seq().get());
+        let asked = storm.state().acknowledged_back(back, last, storm.settings.retained());
+        asked.map_or(Ok(None), |asked| self.snapshot_at(asked, true))
+    }
+
+    fn snapshot_at(&self, asked: u64, is_kept: bool) -> Result<Option<Snapshot>, Stopped> {
         match self.opening.db.at(Seq::new(asked)) {
             Ok(snapshot) if snapshot.seq().get() == asked => Ok(Some(snapshot)),
             Ok(snapshot) => {
@@ -72,10 +88,10 @@ impl Client {
                 Ok(None)
             }
             Err(Error::TooOld { oldest, .. }) => {
-                let retained = self.opening.storm.settings.retained();
-                if u64::from(back) <= retained {
+                if is_kept {
+                    let retained = self.opening.storm.settings.retained();
                     let what = format!(
-                        "commit {asked}, {back} back, is too old, though {retained} are retained; the oldest is {oldest}"
+                        "commit {asked} is too old, though it is among the {retained} newest; the oldest is {oldest}"
                     );
                     self.opening.storm.wrong(Wrong::Unavailable, what);
                 }
@@ -158,13 +174,20 @@ impl Client {
         let Some(mut cursor) = self.answer_of(doing, opened, "opening a walk")? else { return Ok(None) };
         let mut entries = Vec::new();
         let steps = walk.steps.map_or(usize::MAX, usize::from);
-        let mut complete = false;
+        let (mut complete, mut patience) = (false, doing.patience);
         while entries.len() < steps {
-            let next = within(doing.patience, async {
+            let next = within(patience, async {
                 let entry = cursor.next().await?;
                 Ok(entry.map(|entry| (entry.key.to_vec(), entry.value.to_vec())))
             });
-            match self.answer_of(doing, next.await, "a step of a walk")? {
+            let next = next.await;
+            if next.is_none() && walk.steps.is_none() {
+                // The cursor is where it was: the next step passes over nothing.
+                self.opening.storm.state().counts.dropped += 1;
+                patience = None;
+                continue;
+            }
+            match self.answer_of(doing, next, "a step of a walk")? {
                 None => break,
                 Some(Some(entry)) => entries.push(entry),
                 Some(None) => {

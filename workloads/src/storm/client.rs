@@ -73,6 +73,7 @@ impl Client {
             if count % 32 == 0 {
                 self.opening.look();
             }
+            let far_back = if count % 8 == 0 { self.look_far_back() } else { Ok(()) };
             let cue = self.opening.stage.step_begins(small(self.number), small(place));
             if cue == Cue::Dead {
                 return std::future::pending().await;
@@ -89,7 +90,7 @@ impl Client {
             if let Cue::GoAndEnd(end) = cue {
                 self.opening.end_with(end);
             }
-            if outcome.is_err() || storm.is_lost() {
+            if far_back.is_err() || outcome.is_err() || storm.is_lost() {
                 self.opening.end_with(super::End::Drop);
             }
         }

@@ -19,7 +19,7 @@ pub enum View {
     Snapshot,
     /// The state so many numbers of commits back.
     Past(u16),
-    /// The state of the acknowledged commit so many before the newest one: refused ones have numbers too.
+    /// The state of an acknowledged commit that has to be kept: so many before the newest one, round and round.
     PastCommits(u16),
 }
 

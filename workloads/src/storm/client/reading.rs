@@ -67,19 +67,34 @@ impl Client {
 
     /// A snapshot of so many numbers back, if it is kept.
     fn past(&self, back: u16) -> Result<Option<Snapshot>, Stopped> {
-        let asked = self.opening.db.last_seq().get().saturating_sub(u64::from(back));
-        let is_kept = u64::from(back) <= self.opening.storm.settings.retained();
-        self.snapshot_at(asked, is_kept)
+        let back = u64::from(back);
+        let retained = self.opening.storm.settings.retained();
+        let asked = self.opening.db.last_seq().get().saturating_sub(back);
+        self.snapshot_at(asked, || self.opening.db.last_seq().get().saturating_sub(asked) <= retained)
     }
 
-    /// A snapshot of so many acknowledged commits back, if it has to be kept.
-    fn past_commits(&self, back: u16) -> Result<Option<Snapshot>, Stopped> {
+    /// A snapshot of one of the acknowledged commits that have to be kept.
+    fn past_commits(&self, which: u16) -> Result<Option<Snapshot>, Stopped> {
+        let kept = self.kept_commits();
+        match usize::from(which).checked_rem(kept.len()) {
+            Some(place) => self.snapshot_at(kept[place], || self.kept_commits().contains(&kept[place])),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks for the oldest commit that has to be kept.
+    pub(super) fn look_far_back(&self) -> Result<(), Stopped> {
+        let Some(oldest) = self.kept_commits().pop() else { return Ok(()) };
+        self.snapshot_at(oldest, || self.kept_commits().contains(&oldest)).map(drop)
+    }
+
+    fn kept_commits(&self) -> Vec<u64> {
         let (storm, last) = (&self.opening.storm, self.opening.db.last_seq().get());
-        let asked = storm.state().acknowledged_back(back, last, storm.settings.retained());
-        asked.map_or(Ok(None), |asked| self.snapshot_at(asked, true))
+        storm.state().kept_commits(last, storm.settings.retained())
     }
 
-    fn snapshot_at(&self, asked: u64, is_kept: bool) -> Result<Option<Snapshot>, Stopped> {
+    /// `is_kept` is asked if it is refused, for others may have committed since it was chosen.
+    fn snapshot_at(&self, asked: u64, is_kept: impl Fn() -> bool) -> Result<Option<Snapshot>, Stopped> {
         match self.opening.db.at(Seq::new(asked)) {
             Ok(snapshot) if snapshot.seq().get() == asked => Ok(Some(snapshot)),
             Ok(snapshot) => {
@@ -88,7 +103,7 @@ impl Client {
                 Ok(None)
             }
             Err(Error::TooOld { oldest, .. }) => {
-                if is_kept {
+                if is_kept() {
                     let retained = self.opening.storm.settings.retained();
                     let what = format!(
                         "commit {asked} is too old, though it is among the {retained} newest; the oldest is {oldest}"

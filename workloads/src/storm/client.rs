@@ -73,7 +73,7 @@ impl Client {
             if count % 32 == 0 {
                 self.opening.look();
             }
-            let far_back = if count % 8 == 0 { self.look_far_back() } else { Ok(()) };
+            let far_back = if count % 8 == 0 { self.opening.look_far_back() } else { Ok(()) };
             let cue = self.opening.stage.step_begins(small(self.number), small(place));
             if cue == Cue::Dead {
                 return std::future::pending().await;

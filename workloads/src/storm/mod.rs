@@ -19,6 +19,7 @@ pub mod settings;
 mod state;
 mod stage;
 mod opening;
+mod past;
 mod client;
 pub mod value;
 

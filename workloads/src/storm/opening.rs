@@ -203,6 +203,8 @@ impl Opening {
 
     async fn come_to_an_end(self: Arc<Self>) -> Ended {
         self.look();
+        // Nothing is under way now.
+        let _ = self.look_far_back();
         let end = *self.end.lock();
         let has_more = !self.storm.is_over();
         if !has_more && self.stage.is_calm() && !self.storm.is_lost() {

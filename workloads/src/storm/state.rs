@@ -223,32 +223,6 @@ impl State {
         self.change(Change::Passes(milestone));
     }
 
-    /// The acknowledged commits up to `last` whose state can be read for certain where `retained` are: newest first, those
-    /// after which no more than that can have come.
-    pub(super) fn kept_commits(&self, last: u64, retained: u64) -> Vec<u64> {
-        let commit_of = |transaction: &Transaction| match transaction.ending {
-            Ending::Committed(seq) if transaction.writes() && seq <= last => Some((seq, transaction.opening)),
-            _ => None,
-        };
-        let all = &self.history.transactions;
-        let mut acknowledged: Vec<(u64, u32)> = all.iter().filter_map(commit_of).collect();
-        acknowledged.sort_unstable_by(|one, other| other.cmp(one));
-        // What nobody was told of may be there too, behind any commit of its opening.
-        let may_be_there = |transaction: &&Transaction| {
-            let has_no_effect = matches!(transaction.ending, Ending::Refused(_) | Ending::Conflict);
-            transaction.committing.is_some() && commit_of(transaction).is_none() && !has_no_effect
-        };
-        let mut open: Vec<u32> =
-            all.iter().filter(may_be_there).map(|transaction| transaction.opening).collect();
-        open.sort_unstable();
-        let came_after = |place: usize, opening: u32| {
-            place + open.len() - open.partition_point(|of_open| *of_open < opening)
-        };
-        let places = acknowledged.iter().enumerate();
-        let kept = places.take_while(|(place, (_, opening))| came_after(*place, *opening) as u64 <= retained);
-        kept.map(|(_, (seq, _))| *seq).collect()
-    }
-
     /// A full disk left a commit unknown.
     pub(super) fn is_unsettled(&mut self, txn: TxnNo) {
         let now = self.history.tick();

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use holdfast::{Error, Keyspace, Scan, Seq, Snapshot, Txn};
+use holdfast::{Error, Keyspace, Scan, Txn};
 
 use super::{Client, Doing, Reader, Writer};
 use crate::history::{Body, Cell, Durable, Ending, Entry, Interval, Operation, Promise, Value};
@@ -34,11 +34,11 @@ impl Client {
                 let doing = self.begin(Promise::View, Durable::Buffered, patience);
                 (doing, self.opening.db.snapshot(), told)
             }
-            View::Past(back) => match self.past(back)? {
+            View::Past(back) => match self.opening.past(back)? {
                 Some(snapshot) => (self.begin(Promise::Past, Durable::Buffered, patience), snapshot, 0),
                 None => return Ok(()),
             },
-            View::PastCommits(back) => match self.past_commits(back)? {
+            View::PastCommits(back) => match self.opening.past_commit(back)? {
                 Some(snapshot) => (self.begin(Promise::Past, Durable::Buffered, patience), snapshot, 0),
                 None => return Ok(()),
             },
@@ -63,57 +63,6 @@ impl Client {
         state.views_at_most(doing.txn, last);
         state.ends(doing.txn, Ending::Committed(last));
         Ok(())
-    }
-
-    /// A snapshot of so many numbers back, if it is kept.
-    fn past(&self, back: u16) -> Result<Option<Snapshot>, Stopped> {
-        let back = u64::from(back);
-        let retained = self.opening.storm.settings.retained();
-        let asked = self.opening.db.last_seq().get().saturating_sub(back);
-        self.snapshot_at(asked, || self.opening.db.last_seq().get().saturating_sub(asked) <= retained)
-    }
-
-    /// A snapshot of one of the acknowledged commits that have to be kept.
-    fn past_commits(&self, which: u16) -> Result<Option<Snapshot>, Stopped> {
-        let kept = self.kept_commits();
-        match usize::from(which).checked_rem(kept.len()) {
-            Some(place) => self.snapshot_at(kept[place], || self.kept_commits().contains(&kept[place])),
-            None => Ok(None),
-        }
-    }
-
-    /// Asks for the oldest commit that has to be kept.
-    pub(super) fn look_far_back(&self) -> Result<(), Stopped> {
-        let Some(oldest) = self.kept_commits().pop() else { return Ok(()) };
-        self.snapshot_at(oldest, || self.kept_commits().contains(&oldest)).map(drop)
-    }
-
-    fn kept_commits(&self) -> Vec<u64> {
-        let (storm, last) = (&self.opening.storm, self.opening.db.last_seq().get());
-        storm.state().kept_commits(last, storm.settings.retained())
-    }
-
-    /// `is_kept` is asked if it is refused, for others may have committed since it was chosen.
-    fn snapshot_at(&self, asked: u64, is_kept: impl Fn() -> bool) -> Result<Option<Snapshot>, Stopped> {
-        match self.opening.db.at(Seq::new(asked)) {
-            Ok(snapshot) if snapshot.seq().get() == asked => Ok(Some(snapshot)),
-            Ok(snapshot) => {
-                let what = format!("asked for the state of commit {asked}, given that of {}", snapshot.seq());
-                self.opening.storm.wrong(Wrong::NonRepeatableRead, what);
-                Ok(None)
-            }
-            Err(Error::TooOld { oldest, .. }) => {
-                if is_kept() {
-                    let retained = self.opening.storm.settings.retained();
-                    let what = format!(
-                        "commit {asked} is too old, though it is among the {retained} newest; the oldest is {oldest}"
-                    );
-                    self.opening.storm.wrong(Wrong::Unavailable, what);
-                }
-                Ok(None)
-            }
-            Err(error) => self.answered::<()>(Some(Err(error)), "reading the past").map(|_| None),
-        }
     }
 
     async fn look_up(&self, doing: &Doing, reader: &Reader<'_>, action: &Action) -> Result<(), Stopped> {

@@ -10,6 +10,7 @@ use holdfast_workloads::storm::{Script, Settings, Workload, draw};
 
 use crate::fault::{Cost, cost_of, name_of, of_one_process};
 use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, FileSystem, Plan, SCHEMA};
+use crate::stage::DIR;
 
 /// What seeds may draw from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,7 +60,7 @@ enum Weather {
 /// Everything that a seed decides.
 pub fn plan(seed: u64, choice: &Choice) -> Plan {
     let mut shape = stream(seed, Of::Shape, 0);
-    let workload = *shape.of(&choice.workloads);
+    let workload = workload_of(choice, &mut shape);
     let weather = *shape.of(&[Weather::Crashes, Weather::Errors, Weather::Errors, Weather::Anything]);
     let rare_one_in = *shape.of(&[0, 0, 16, 128]);
     let disk = DiskPlan {
@@ -77,9 +78,9 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         iops_max: shape.one_in(12).then(|| *shape.of(&[200, 1_000, 5_000])),
     };
     let wall_drift_ppm = *shape.of(&[0, 0, 0, 200, -200, 50_000, -50_000, 500_000]);
-    let settings = Settings::draw(&mut stream(seed, Of::Settings, 0));
+    let settings = Settings::draw(workload, &mut stream(seed, Of::Settings, 0));
     let script: Script = draw::draw(workload, choice.operations, &mut stream(seed, Of::Script, 0));
-    let crashes = crashes(&script, &mut stream(seed, Of::Crashes, 0));
+    let mut crashes = crashes(&script, &mut stream(seed, Of::Crashes, 0));
     let faults = choice.faults.iter().flat_map(|class| {
         let allowed = match weather {
             Weather::Crashes => false,
@@ -89,7 +90,12 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         let drawn = faults_of(*class, &script, &mut stream(seed, Of::Faults, *class as u64));
         if allowed { drawn } else { Vec::new() }
     });
-    let faults = faults.collect();
+    let mut faults: Vec<Fault> = faults.collect();
+    if faults.iter().any(lies_at_creation) {
+        // Any other one may end the first opening early, and the next one syncs.
+        faults.retain(lies_at_creation);
+        crashes = vec![power_loss_of_a_creation(&script, &mut stream(seed, Of::Crashes, 1))];
+    }
     Plan {
         schema: SCHEMA,
         seed,
@@ -109,6 +115,19 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
 /// What decides when the real process of a seed is killed.
 pub(crate) fn lives(seed: u64) -> Random {
     stream(seed, Of::Lives, 0)
+}
+
+/// One seed in so many that would hoard memory does, for these take long.
+const HOARDS_ONE_IN: u64 = 16;
+
+fn workload_of(choice: &Choice, random: &mut Random) -> Workload {
+    let drawn = *random.of(&choice.workloads);
+    let others: Vec<Workload> =
+        choice.workloads.iter().copied().filter(|workload| *workload != Workload::Hoard).collect();
+    if drawn != Workload::Hoard || others.is_empty() || random.one_in(HOARDS_ONE_IN) {
+        return drawn;
+    }
+    *random.of(&others)
 }
 
 /// Four ends that surely come, in four parts of the script, some of them followed by a crash in the recovery; and some
@@ -191,10 +210,36 @@ fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fau
         }
     };
     let mut faults: Vec<Fault> = (0..count).map(|_| one(random)).collect();
+    if class == FaultClass::LyingSync && random.one_in(6) {
+        faults = vec![lie_at_creation(random)];
+    }
     if class == FaultClass::NoSpace && random.one_in(2) {
         faults.extend(narrow_disk(script, random));
     }
     faults
+}
+
+/// From one moment of the creation on no sync of the directory does anything, as long as the first opening lasts.
+fn lie_at_creation(random: &mut Random) -> Fault {
+    Fault {
+        class: name_of(FaultClass::LyingSync).to_owned(),
+        at: At::Opening(0),
+        on: DIR.trim_start_matches('/').to_owned(),
+        nth: 1 + random.below(5),
+        lasting: true,
+        room_kib: None,
+    }
+}
+
+fn lies_at_creation(fault: &Fault) -> bool {
+    fault.class == name_of(FaultClass::LyingSync) && fault.at == At::Opening(0) && fault.lasting
+}
+
+/// What such a lie leaves is seen where the power goes before another opening syncs what this one did not, and with it
+/// there is something to lose.
+fn power_loss_of_a_creation(script: &Script, random: &mut Random) -> Crash {
+    let at = step_in(script, (70, 20), random);
+    Crash { at, calls: random.below(60), kind: CrashKind::PowerLoss }
 }
 
 /// The disk has little room from one moment on, and all of it again from another, if the opening lasts so long.

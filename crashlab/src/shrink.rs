@@ -199,13 +199,13 @@ impl<T: FnMut(&Plan)> Search<T> {
         }
         for (client, step, action) in actions_of(&self.best) {
             let mut plan = self.best.clone();
-            if let Some(Action::Put(_, _, len)) =
-                actions_mut(&mut plan.script.clients[client][step].call).and_then(|all| all.get_mut(action))
-                && *len > 8
-            {
-                *len = 8;
-                self.try_plan(plan);
+            let actions = actions_mut(&mut plan.script.clients[client][step].call);
+            match actions.and_then(|all| all.get_mut(action)) {
+                Some(Action::Put(_, _, len)) if *len > 8 => *len = 8,
+                Some(Action::Scan(_, walk)) => walk.hold = None,
+                _ => continue,
             }
+            self.try_plan(plan);
         }
     }
 }
@@ -245,6 +245,7 @@ fn plainer_settings(settings: Settings) -> Vec<Settings> {
         Settings { direct: plain.direct, ..settings },
         Settings { paranoid: plain.paranoid, ..settings },
         Settings { compactions: plain.compactions, ..settings },
+        Settings { large_transactions: plain.large_transactions, ..settings },
         Settings { block_bytes: plain.block_bytes, ..settings },
         Settings { memtable_kib: plain.memtable_kib, ..settings },
         Settings { table_kib: plain.table_kib, ..settings },

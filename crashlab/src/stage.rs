@@ -214,7 +214,13 @@ impl Stage for SimStage {
     }
 
     fn may_be_unreadable(&self) -> bool {
-        let unreadable = [FaultClass::ReadError, FaultClass::LostSector, FaultClass::TransientRead];
+        let unreadable = [
+            FaultClass::ReadError,
+            FaultClass::LostSector,
+            FaultClass::TransientRead,
+            // A file system whose journal could not be synced shuts down.
+            FaultClass::SyncError,
+        ];
         !self.fired(&unreadable).is_empty()
     }
 

@@ -89,6 +89,8 @@ pub struct Summary {
     undecided: u64,
     faults: BTreeMap<&'static str, Effects>,
     marks: BTreeMap<String, u64>,
+    /// By how many seeds each was hit.
+    mark_seeds: BTreeMap<String, u64>,
     hashes: BTreeMap<u64, u64>,
     work: BTreeMap<&'static str, Spread>,
     /// Seeds that showed nothing much, and why.
@@ -157,6 +159,7 @@ impl Summary {
             effects.detected += verdict.detected.get(class).copied().unwrap_or(0);
         }
         for (mark, count) in verdict.marks {
+            *self.mark_seeds.entry(mark.clone()).or_default() += 1;
             *self.marks.entry(mark).or_default() += count;
         }
         self.hashes.insert(seed, verdict.hash);
@@ -233,7 +236,7 @@ impl Summary {
             "crashes_per_s": self.per_second(u128::from(self.crashes)),
             "time_ratio": self.time_ratio(),
             "faults": faults,
-            "marks": { "hit": self.marks, "all": MARKS.len(), "missing": self.missing_marks() },
+            "marks": { "hit": self.marks, "seeds": self.mark_seeds, "all": MARKS.len(), "missing": self.missing_marks() },
             "work": work,
             "digest": format!("{:016x}", self.digest()),
         })

@@ -111,10 +111,7 @@ impl Client {
                 self.answered(compacted, "compact").map(drop)
             }
             Call::Wait(us) => {
-                let env = &self.opening.env;
-                self.opening.pauses();
-                env.sleep_until(env.now().after(u64::from(*us) * 1000)).await;
-                self.opening.goes_on();
+                self.pause(*us).await;
                 Ok(())
             }
             Call::CreateKeyspace(slot) => self.create_keyspace(*slot, patience).await,
@@ -122,11 +119,20 @@ impl Client {
             Call::Checkpoint => self.copy(false, patience).await,
             Call::Backup => self.copy(true, patience).await,
             Call::Look => self.look_beside().await,
+            Call::BackupBeside(us) => self.back_up_beside(*us, patience).await,
             Call::Verify => {
                 self.opening.verify("beside the clients").await;
                 Ok(())
             }
         }
+    }
+
+    /// Lets so many microseconds pass.
+    async fn pause(&self, us: u32) {
+        let env = &self.opening.env;
+        self.opening.pauses();
+        env.sleep_until(env.now().after(u64::from(us) * 1000)).await;
+        self.opening.goes_on();
     }
 
     /// Counts an answer; `None` if there is none, for it was given up or an error.
@@ -195,14 +201,18 @@ impl Client {
         let mut txn =
             self.opening.db.begin(TransactionOptions { isolation, durability: durability_of(durable) });
         self.note_view(&doing, txn.read_seq(), told);
+        let mut is_whole = true;
         for action in actions {
             if action.reads() {
-                self.act_on_reads(&doing, &mut txn, action).await?;
+                is_whole = self.act_on_reads(&doing, &mut txn, action).await?;
             } else {
                 self.act(&doing, Writer::Transaction(&mut txn), action)?;
             }
+            if !is_whole {
+                break;
+            }
         }
-        if finish == Finish::RollBack {
+        if finish == Finish::RollBack || !is_whole {
             txn.rollback();
             let ending = Ending::Refused("rolled back".to_owned());
             self.opening.storm.state().ends(doing.txn, ending);
@@ -316,7 +326,8 @@ impl Client {
     fn act(&self, doing: &Doing, mut writer: Writer<'_>, action: &Action) -> Result<(), Stopped> {
         match *action {
             Action::Put(slot, key, len) => {
-                self.put(doing, &mut writer, (slot, self.key(key)), Body::Filler(len))
+                let len = len.min(self.opening.storm.settings.value_bytes_max());
+                self.put(doing, &mut writer, (slot, self.key(key)), Body::Filler(len)).map(drop)
             }
             Action::Delete(slot, key) => {
                 let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
@@ -325,7 +336,7 @@ impl Client {
                     Writer::Transaction(txn) => txn.delete(&keyspace, &cell.key),
                     Writer::Batch(batch) => batch.delete(keyspace.id(), &cell.key).map_err(Error::from),
                 };
-                self.note(doing, done, Operation::Delete { cell })
+                self.note(doing, done, Operation::Delete { cell }).map(drop)
             }
             Action::DeleteRange(slot, from, to) => {
                 let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
@@ -345,20 +356,21 @@ impl Client {
                     end: std::ops::Bound::Excluded(end.into()),
                 };
                 let keyspace = keyspace.id().get();
-                self.note(doing, done, Operation::DeleteRange { keyspace, interval })
+                self.note(doing, done, Operation::DeleteRange { keyspace, interval }).map(drop)
             }
             _ => Ok(()),
         }
     }
 
+    /// Writes a value; false if it was refused.
     fn put(
         &self,
         doing: &Doing,
         writer: &mut Writer<'_>,
         (slot, key): (u8, Vec<u8>),
         body: Body,
-    ) -> Result<(), Stopped> {
-        let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
+    ) -> Result<bool, Stopped> {
+        let Some(keyspace) = self.keyspace(slot) else { return Ok(false) };
         let cell = self.cell(&keyspace, &key);
         let operation = {
             let state = self.opening.storm.state();
@@ -373,12 +385,13 @@ impl Client {
         self.note(doing, done, Operation::Put { cell, value })
     }
 
-    /// Notes an operation that was taken.
-    fn note(&self, doing: &Doing, done: Result<(), Error>, operation: Operation) -> Result<(), Stopped> {
-        if self.answered(Some(done), "writing within a transaction")?.is_some() {
+    /// Notes an operation that was taken; false if it was not.
+    fn note(&self, doing: &Doing, done: Result<(), Error>, operation: Operation) -> Result<bool, Stopped> {
+        let is_taken = self.answered(Some(done), "writing within a transaction")?.is_some();
+        if is_taken {
             self.opening.storm.state().did(doing.txn, operation);
         }
-        Ok(())
+        Ok(is_taken)
     }
 
     fn cell(&self, keyspace: &Keyspace, key: &[u8]) -> Cell {

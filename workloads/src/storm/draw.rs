@@ -12,10 +12,16 @@
 //! | `churn` | fills, deletes and fills again, with large values | compaction, space |
 //! | `structure` | keyspaces, copies and compactions that come and go under load | the manifest |
 //! | `mixed` | all of it at once | combinations |
+//! | `hoard` | values of up to a megabyte; walks and transactions held open | the memory budget |
+
+mod hoard;
+mod zipf;
 
 use serde::{Deserialize, Serialize};
 
-use super::script::{Action, Call, Finish, Level, Patience, Script, Shape, Step, View, Walk};
+use super::script::{Action, Call, Finish, Hold, Level, Patience, Script, Shape, Step, View, Walk};
+use zipf::Zipf;
+
 use crate::Random;
 use crate::history::Durable;
 
@@ -34,11 +40,12 @@ pub enum Workload {
     Churn,
     Structure,
     Mixed,
+    Hoard,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Register,
         Self::Bank,
         Self::Append,
@@ -49,6 +56,7 @@ impl Workload {
         Self::Churn,
         Self::Structure,
         Self::Mixed,
+        Self::Hoard,
     ];
 
     /// Its name on the command line.
@@ -64,6 +72,7 @@ impl Workload {
             Self::Churn => "churn",
             Self::Structure => "structure",
             Self::Mixed => "mixed",
+            Self::Hoard => "hoard",
         }
     }
 
@@ -86,6 +95,9 @@ struct Mix {
     read_percent: u64,
 }
 
+/// One script of `structure` in so many begins with more tables than a look from beside can have open.
+const WIDE_ONE_IN: u64 = 6;
+
 /// One operation in so many is a commit that writes, at least: who only reads shows little.
 const OPERATIONS_PER_COMMIT: u64 = 6;
 /// For that a script grows to this many times what was asked for, at most.
@@ -94,11 +106,14 @@ const GROWTH_MAX: u64 = 4;
 /// Draws a script of about so many operations, or more of them where few would write.
 pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script {
     use Durable::{Buffered, Flush, Sync};
-    let clients = 1 + random.below(6);
+    let clients = if workload == Workload::Hoard { 3 + random.below(4) } else { 1 + random.below(6) };
+    let is_wide = workload == Workload::Structure && random.one_in(WIDE_ONE_IN);
     let keys = match workload {
         Workload::Bank => 4 + random.below(12),
         Workload::Append | Workload::RwRegister => 3 + random.below(20),
         Workload::Churn => *random.of(&[200, 800, 2000]),
+        Workload::Hoard => 200,
+        _ if is_wide => 800,
         _ => *random.of(&[8, 48, 48, 200, 800]),
     };
     let mix = Mix {
@@ -131,7 +146,13 @@ pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script 
         commits += u64::from(step.commits_writes());
         script.clients[client].push(step);
     }
-    if matches!(workload, Workload::Structure | Workload::Mixed) {
+    if workload == Workload::Hoard {
+        mix.gather(&mut script, random);
+    }
+    if matches!(workload, Workload::Structure | Workload::Mixed | Workload::Hoard) {
+        if is_wide {
+            script.clients[0].splice(0..0, mix.load(random));
+        }
         for slot in [1, 2] {
             script.clients[0].insert(0, Step::patient(Call::CreateKeyspace(slot)));
         }
@@ -145,6 +166,7 @@ fn upkeep(random: &mut Random) -> Call {
         0..=2 => Call::Flush,
         3..=4 => Call::Compact,
         5..=6 => Call::Sync,
+        7 if random.one_in(3) => Call::BackupBeside(random.below(100_000) as u32),
         7 => Call::Look,
         _ => Call::Wait(random.below(30_000) as u32),
     }
@@ -163,6 +185,7 @@ impl Mix {
             Workload::Churn => self.churn(random),
             Workload::Structure => self.structure(random),
             Workload::Mixed => self.mixed(random),
+            Workload::Hoard => self.hoard(random),
         }
     }
 
@@ -214,7 +237,7 @@ impl Mix {
         };
         let limit = random.one_in(2).then(|| random.below(12) as u8);
         let steps = random.one_in(4).then(|| random.below(12) as u8);
-        Walk { shape, reverse: random.one_in(2), limit, steps }
+        Walk { shape, reverse: random.one_in(2), limit, steps, hold: None }
     }
 
     fn write(&self, slot: u8, random: &mut Random) -> Action {
@@ -247,7 +270,7 @@ impl Mix {
 
     fn bank(&self, random: &mut Random) -> Call {
         if random.one_in(6) {
-            let walk = Walk { shape: Shape::Everything, reverse: random.one_in(2), limit: None, steps: None };
+            let walk = Walk { reverse: random.one_in(2), ..Walk::WHOLE };
             return Call::Read { view: Self::view(random), actions: vec![Action::Scan(0, walk)] };
         }
         let moves = 1 + random.below(3);
@@ -310,12 +333,8 @@ impl Mix {
             0..=2 if is_read => reads(vec![Action::Get(0, self.key(random))]),
             3 if is_read => reads(vec![Action::Get(0, (self.keys as u16).wrapping_sub(self.key(random)))]),
             4 => {
-                let walk = Walk {
-                    shape: Shape::After(self.key(random)),
-                    reverse: false,
-                    limit: Some(1 + random.below(100) as u8),
-                    steps: None,
-                };
+                let (shape, limit) = (Shape::After(self.key(random)), Some(1 + random.below(100) as u8));
+                let walk = Walk { shape, limit, ..Walk::WHOLE };
                 reads(vec![Action::Scan(0, walk)])
             }
             5 => {
@@ -350,6 +369,18 @@ impl Mix {
         }
     }
 
+    /// Fills many tables.
+    fn load(&self, random: &mut Random) -> Vec<Step> {
+        let put = |random: &mut Random| {
+            Action::Put(random.below(3) as u8, self.key(random), 5000 + random.below(15_000) as u32)
+        };
+        let batch = |random: &mut Random| Call::Batch {
+            durable: self.durable(random),
+            actions: (0..8).map(|_| put(random)).collect(),
+        };
+        (0..10).map(|_| Step::patient(batch(random))).collect()
+    }
+
     fn slot(&self, random: &mut Random) -> u8 {
         match self.busy_slot {
             Some(slot) if !random.one_in(30) => slot,
@@ -368,6 +399,12 @@ impl Mix {
             6 => Call::Flush,
             7 => Call::Verify,
             8 => Call::Look,
+            9 => Call::BackupBeside(random.below(100_000) as u32),
+            10 => {
+                let hold = Some(Hold { entries: random.below(40) as u8, us: random.below(30_000) as u32 });
+                let actions = vec![Action::Scan(slot, Walk { hold, ..self.walk(random) })];
+                Call::Read { view: View::Snapshot, actions }
+            }
             _ => self.mixed(random),
         }
     }
@@ -400,29 +437,6 @@ impl Mix {
     }
 }
 
-/// Zipf's law with exponent 1, in integers: how much weight lies on the first keys up to each.
-struct Zipf(Vec<u64>);
-
-impl Zipf {
-    const SCALE: u64 = 1 << 20;
-
-    fn new(keys: u64) -> Self {
-        let mut sum = 0;
-        let weights = (1..=keys).map(|rank| {
-            sum += Self::SCALE / rank + 1;
-            sum
-        });
-        Self(weights.collect())
-    }
-
-    fn draw(&self, random: &mut Random) -> u16 {
-        let drawn = random.below(self.0.last().copied().unwrap_or(1));
-        let rank = self.0.partition_point(|sum| *sum <= drawn);
-        // The popular keys do not stand side by side.
-        (crate::random::mix(rank as u64) % self.0.len().max(1) as u64) as u16
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,17 +457,5 @@ mod tests {
                 assert_eq!(serde_json::from_str::<Script>(&text).expect("and comes back"), script);
             }
         }
-    }
-
-    #[test]
-    fn popular_keys_are_popular() {
-        let zipf = Zipf::new(100);
-        let mut random = Random::new(1);
-        let mut counts = [0u32; 100];
-        for _ in 0..10_000 {
-            counts[usize::from(zipf.draw(&mut random))] += 1;
-        }
-        counts.sort_unstable();
-        assert!(counts[99] > 1500 && counts[50] < 300, "{counts:?}");
     }
 }

@@ -82,6 +82,24 @@ pub struct Walk {
     pub limit: Option<u8>,
     /// Whoever walks stops after so many entries.
     pub steps: Option<u8>,
+    /// Time passes on the way, with the cursor and every value so far held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+}
+
+impl Walk {
+    /// Over all keys, from the first to the last.
+    pub const WHOLE: Self =
+        Self { shape: Shape::Everything, reverse: false, limit: None, steps: None, hold: None };
+}
+
+/// Where a walk rests, and how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// Behind so many entries, or at the end if there are fewer.
+    pub entries: u8,
+    /// So many microseconds.
+    pub us: u32,
 }
 
 /// One thing that a step does. Keyspaces and keys are taken modulo what there is.
@@ -109,6 +127,8 @@ pub enum Action {
     Push(u8),
     /// Takes the element at the queue's head.
     Pop(u8),
+    /// Lets so many microseconds pass, with whatever the step has open held open.
+    Pause(u32),
 }
 
 impl Action {
@@ -119,7 +139,7 @@ impl Action {
 
     /// True if it may write.
     pub fn writes(&self) -> bool {
-        !matches!(self, Self::Get(..) | Self::Scan(..))
+        !matches!(self, Self::Get(..) | Self::Scan(..) | Self::Pause(..))
     }
 }
 
@@ -172,6 +192,8 @@ pub enum Call {
     Verify,
     /// Opens the directory read-only beside the writer and reads all of it.
     Look,
+    /// Looks from beside, waits so many microseconds, and makes a copy of what it saw, as [`Call::Backup`] does.
+    BackupBeside(u32),
 }
 
 /// A call, and how long its futures are kept.

@@ -6,6 +6,7 @@
 use holdfast::{Compression, KeyspaceOptions, Options};
 use serde::{Deserialize, Serialize};
 
+use super::Workload;
 use crate::Random;
 
 /// Options of the database and of its keyspaces, as far as storms vary them.
@@ -42,7 +43,13 @@ pub struct Settings {
     pub paranoid: bool,
     /// `compactions_max`.
     pub compactions: u32,
+    /// `transaction_bytes_max` so large that two transactions can be too much for the memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub large_transactions: bool,
 }
+
+/// A value takes up at most one part in so many of a transaction, so that no step outgrows its limit.
+const VALUE_PART: u64 = 8;
 
 impl Settings {
     /// The plainest: what a plan is shrunk towards.
@@ -62,10 +69,26 @@ impl Settings {
         direct: true,
         paranoid: false,
         compactions: 1,
+        large_transactions: false,
     };
 
-    /// Draws some.
-    pub fn draw(random: &mut Random) -> Self {
+    /// Draws some for a workload.
+    pub fn draw(workload: Workload, random: &mut Random) -> Self {
+        let drawn = Self::draw_any(random);
+        match workload {
+            // With more memory nothing that it holds would matter.
+            Workload::Hoard => Self {
+                production: false,
+                scarce_memory: true,
+                large_transactions: true,
+                memtable_kib: *random.of(&[64, 2048, 2048]),
+                ..drawn
+            },
+            _ => drawn,
+        }
+    }
+
+    fn draw_any(random: &mut Random) -> Self {
         Self {
             production: random.one_in(10),
             memtable_kib: *random.of(&[4, 4, 4, 4, 8, 8, 16, 16, 64, 64, 2048]),
@@ -82,6 +105,7 @@ impl Settings {
             direct: random.one_in(2),
             paranoid: random.one_in(2),
             compactions: *random.of(&[1, 1, 2, 3]),
+            large_transactions: random.one_in(8),
         }
     }
 
@@ -98,13 +122,18 @@ impl Settings {
             retain_commits: self.retain,
             compactions_max: self.compactions,
             open_files_max: 16,
-            transaction_bytes_max: 1 << 20,
+            transaction_bytes_max: if self.large_transactions { 8 << 20 } else { 1 << 20 },
             conflict_window_bytes: if self.narrow_window { 64 << 10 } else { 16 << 20 },
             reserve_bytes: 64 << 10,
             direct_log: self.direct,
             paranoid_checks: self.paranoid,
             ..Options::default()
         }
+    }
+
+    /// The longest value that is written; a longer one is cut to this.
+    pub fn value_bytes_max(&self) -> u32 {
+        u32::try_from(self.options().transaction_bytes_max / VALUE_PART).unwrap_or(u32::MAX)
     }
 
     /// How many latest commits can be read for certain.
@@ -140,8 +169,9 @@ mod tests {
     #[test]
     fn whatever_is_drawn_the_kernel_takes() {
         let mut random = Random::new(1);
-        for _ in 0..500 {
-            let settings = Settings::draw(&mut random);
+        for round in 0..500 {
+            let workload = Workload::ALL[round % Workload::ALL.len()];
+            let settings = Settings::draw(workload, &mut random);
             settings.options().validate().expect("valid options");
             settings.keyspace_options().validate().expect("valid keyspace options");
         }

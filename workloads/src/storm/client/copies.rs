@@ -1,6 +1,8 @@
 //! Keyspaces that come and go, copies of the database, and a look from beside.
 
-use holdfast::{Db, Error, Scan};
+use std::path::{Path, PathBuf};
+
+use holdfast::{CheckpointInfo, Db, Error, ReadOnlyDb, Scan};
 
 use super::Client;
 use crate::history::{Durable, Ending, Interval, Milestone, Operation, Promise};
@@ -49,21 +51,48 @@ impl Client {
 
     /// Makes a copy, opens it, reads all of it, and removes it.
     pub(super) async fn copy(&self, by_bytes: bool, patience: Option<Patience>) -> Result<(), Stopped> {
-        let storm = &self.opening.storm;
-        let number = storm.state().copy();
-        let mut name = self.opening.stage.dir().as_os_str().to_owned();
-        name.push(format!(".copy-{number}"));
-        let target = std::path::PathBuf::from(name);
-        let told = storm.state().newest_told;
+        let target = self.next_copy();
+        let told = self.opening.storm.state().newest_told;
         let made = match by_bytes {
             true => within(patience, self.opening.db.backup(&target)).await,
             false => within(patience, self.opening.db.checkpoint(&target)).await,
         };
+        self.judge_copy(&target, made, told).await
+    }
+
+    /// The same of what a process beside the writer sees, a while after it has looked.
+    pub(super) async fn back_up_beside(&self, us: u32, patience: Option<Patience>) -> Result<(), Stopped> {
+        let Some(beside) = self.open_beside().await? else { return Ok(()) };
+        // A commit that nobody was told of yet may be gone again.
+        let seen = beside.last_seq().get().min(self.opening.storm.state().newest_told);
+        self.pause(us).await;
+        let target = self.next_copy();
+        let made = within(patience, beside.backup(&target)).await;
+        drop(beside);
+        self.judge_copy(&target, made, seen).await
+    }
+
+    /// A directory of its own for each copy.
+    fn next_copy(&self) -> PathBuf {
+        let number = self.opening.storm.state().copy();
+        let mut name = self.opening.stage.dir().as_os_str().to_owned();
+        name.push(format!(".copy-{number}"));
+        PathBuf::from(name)
+    }
+
+    /// Opens a copy, reads all of it, and removes it. It must hold the commits up to `least`.
+    async fn judge_copy(
+        &self,
+        target: &Path,
+        made: Option<Result<CheckpointInfo, Error>>,
+        least: u64,
+    ) -> Result<(), Stopped> {
+        let storm = &self.opening.storm;
         if let Some(info) = self.answered(made, "making a copy")? {
-            let opened = Db::open_in(self.opening.env.clone(), &target, storm.settings.options()).await;
+            let opened = Db::open_in(self.opening.env.clone(), target, storm.settings.options()).await;
             if let Some(copy) = self.answered(Some(opened), "opening a copy")? {
                 let doing = self.begin(Promise::Past, Durable::Buffered, None);
-                self.note_view(&doing, info.seq, told);
+                self.note_view(&doing, info.seq, least);
                 let walked = self.read_all(&doing, &copy).await;
                 storm.state().ends(doing.txn, Ending::Committed(info.seq.get()));
                 let closed = copy.close().await;
@@ -71,8 +100,14 @@ impl Client {
                 self.answered(Some(closed), "closing a copy")?;
             }
         }
-        self.remove_all(&target).await;
+        self.remove_all(target).await;
         Ok(())
+    }
+
+    async fn open_beside(&self) -> Result<Option<ReadOnlyDb>, Stopped> {
+        let (env, options) = (self.opening.env.clone(), self.opening.storm.settings.options());
+        let opened = Db::open_read_only_in(env, self.opening.stage.dir(), options).await;
+        self.answered(Some(opened), "opening read-only")
     }
 
     async fn read_all(&self, doing: &super::Doing, copy: &Db) -> Result<(), Stopped> {
@@ -100,9 +135,7 @@ impl Client {
     /// What a process beside the writer sees.
     pub(super) async fn look_beside(&self) -> Result<(), Stopped> {
         let storm = &self.opening.storm;
-        let env = self.opening.env.clone();
-        let opened = Db::open_read_only_in(env, self.opening.stage.dir(), storm.settings.options()).await;
-        let Some(beside) = self.answered(Some(opened), "opening read-only")? else { return Ok(()) };
+        let Some(beside) = self.open_beside().await? else { return Ok(()) };
         let doing = self.begin(Promise::Past, Durable::Buffered, None);
         let snapshot = beside.snapshot();
         storm.state().views(doing.txn, snapshot.seq().get());
@@ -127,7 +160,7 @@ impl Client {
     }
 
     /// Removes a directory of files, as far as the disk lets it.
-    async fn remove_all(&self, dir: &std::path::Path) {
+    async fn remove_all(&self, dir: &Path) {
         let disk = self.opening.env.disk();
         for entry in disk.list(dir).await.unwrap_or_default() {
             let _ = disk.remove(&dir.join(entry.name)).await;

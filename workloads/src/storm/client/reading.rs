@@ -69,6 +69,10 @@ impl Client {
         match *action {
             Action::Get(slot, key) => self.get(doing, reader, (slot, &self.key(key))).await.map(drop),
             Action::Scan(slot, walk) => self.scan(doing, reader, slot, &walk).await.map(drop),
+            Action::Pause(us) => {
+                self.pause(us).await;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -136,13 +140,18 @@ impl Client {
             Reader::Transaction(txn) => within(doing.patience, txn.scan(keyspace, scan)).await,
         };
         let Some(mut cursor) = self.answer_of(doing, opened, "opening a walk")? else { return Ok(None) };
+        // Held to the end: what they say must not change by what happens meanwhile.
         let mut entries = Vec::new();
         let steps = walk.steps.map_or(usize::MAX, usize::from);
         let (mut complete, mut patience) = (false, doing.patience);
+        let mut hold = walk.hold;
         while entries.len() < steps {
+            if let Some(rest) = hold.take_if(|rest| entries.len() >= usize::from(rest.entries)) {
+                self.pause(rest.us).await;
+            }
             let next = within(patience, async {
                 let entry = cursor.next().await?;
-                Ok(entry.map(|entry| (entry.key.to_vec(), entry.value.to_vec())))
+                Ok(entry.map(|entry| (entry.key.to_vec(), entry.pinned_value())))
             });
             let next = next.await;
             if next.is_none() && walk.steps.is_none() {
@@ -159,6 +168,9 @@ impl Client {
                     break;
                 }
             }
+        }
+        if let Some(rest) = hold {
+            self.pause(rest.us).await;
         }
         let storm = &self.opening.storm;
         let found = storm.decoded(entries);
@@ -180,11 +192,7 @@ impl Client {
             Shape::Prefix { key, bytes } => {
                 let mut prefix = self.key(key);
                 prefix.truncate(usize::from(bytes));
-                let end = match prefix.iter().rposition(|byte| *byte < 0xff) {
-                    Some(at) => Bound::Excluded([&prefix[..at], &[prefix[at] + 1]].concat().into()),
-                    None => Bound::Unbounded,
-                };
-                (Scan::prefix(&prefix), Interval { start: Bound::Included(prefix.into()), end })
+                (Scan::prefix(&prefix), prefix_of(prefix))
             }
             Shape::Between { from, with_from, to, with_to } => {
                 let bound = |key: u16, included: bool| match included {
@@ -215,38 +223,38 @@ impl Client {
         (scan, interval)
     }
 
-    /// An action of a transaction that reads, and may write what it read.
+    /// An action of a transaction that reads, and may write what it read. False if a part of its writes was refused.
     pub(super) async fn act_on_reads(
         &self,
         doing: &Doing,
         txn: &mut Txn,
         action: &Action,
-    ) -> Result<(), Stopped> {
+    ) -> Result<bool, Stopped> {
         match *action {
             Action::Move(slot, from, to, amount) => {
                 let (from, to) = (self.key(from), self.key(to));
                 if from == to {
-                    return Ok(());
+                    return Ok(true);
                 }
                 let Some(has) = self.get(doing, &Reader::Transaction(txn), (slot, &from)).await? else {
-                    return Ok(());
+                    return Ok(true);
                 };
                 let Some(gets) = self.get(doing, &Reader::Transaction(txn), (slot, &to)).await? else {
-                    return Ok(());
+                    return Ok(true);
                 };
                 let (has, gets) = (number_in(has, BALANCE), number_in(gets, BALANCE));
                 let amount = i64::from(amount);
-                if has >= amount {
-                    let mut writer = Writer::Transaction(txn);
-                    self.put(doing, &mut writer, (slot, from), Body::Number(has - amount))?;
-                    self.put(doing, &mut writer, (slot, to), Body::Number(gets + amount))?;
+                if has < amount {
+                    return Ok(true);
                 }
-                Ok(())
+                let mut writer = Writer::Transaction(txn);
+                Ok(self.put(doing, &mut writer, (slot, from), Body::Number(has - amount))?
+                    && self.put(doing, &mut writer, (slot, to), Body::Number(gets + amount))?)
             }
             Action::Append(slot, key) => {
                 let key = self.key(key);
                 let Some(found) = self.get(doing, &Reader::Transaction(txn), (slot, &key)).await? else {
-                    return Ok(());
+                    return Ok(true);
                 };
                 let list = match found.map(|value| value.body) {
                     Some(Body::List(list)) => list,
@@ -258,27 +266,27 @@ impl Client {
             Action::Increment(slot, key) => {
                 let key = self.key(key);
                 let Some(found) = self.get(doing, &Reader::Transaction(txn), (slot, &key)).await? else {
-                    return Ok(());
+                    return Ok(true);
                 };
                 let number = Body::Number(number_in(found, 0) + 1);
                 self.put(doing, &mut Writer::Transaction(txn), (slot, key), number)
             }
             Action::Push(slot) => self.push(doing, txn, slot).await,
             Action::Pop(slot) => self.pop(doing, txn, slot).await,
-            _ => self.look_up(doing, &Reader::Transaction(txn), action).await,
+            _ => self.look_up(doing, &Reader::Transaction(txn), action).await.map(|()| true),
         }
     }
 
-    async fn push(&self, doing: &Doing, txn: &mut Txn, slot: u8) -> Result<(), Stopped> {
-        let Some(last) = self.queue_end(doing, txn, slot, true).await? else { return Ok(()) };
+    async fn push(&self, doing: &Doing, txn: &mut Txn, slot: u8) -> Result<bool, Stopped> {
+        let Some(last) = self.queue_end(doing, txn, slot, true).await? else { return Ok(true) };
         let number = last.map_or(0, |key| element_of(&key) + 1);
         let key = [&[QUEUE][..], &number.to_be_bytes()].concat();
         self.put(doing, &mut Writer::Transaction(txn), (slot, key), Body::Number(i64::from(doing.txn)))
     }
 
-    async fn pop(&self, doing: &Doing, txn: &mut Txn, slot: u8) -> Result<(), Stopped> {
-        let Some(keyspace) = self.keyspace(slot) else { return Ok(()) };
-        let Some(Some(key)) = self.queue_end(doing, txn, slot, false).await? else { return Ok(()) };
+    async fn pop(&self, doing: &Doing, txn: &mut Txn, slot: u8) -> Result<bool, Stopped> {
+        let Some(keyspace) = self.keyspace(slot) else { return Ok(true) };
+        let Some(Some(key)) = self.queue_end(doing, txn, slot, false).await? else { return Ok(true) };
         let deleted = txn.delete(&keyspace, &key);
         let cell = Cell { keyspace: keyspace.id().get(), key };
         self.note(doing, deleted, Operation::Delete { cell })
@@ -293,7 +301,7 @@ impl Client {
         last: bool,
     ) -> Result<Option<Option<Arc<[u8]>>>, Stopped> {
         let Some(keyspace) = self.keyspace(slot) else { return Ok(None) };
-        let walk = Walk { shape: Shape::Everything, reverse: last, limit: Some(1), steps: None };
+        let walk = Walk { reverse: last, limit: Some(1), ..Walk::WHOLE };
         let interval = Interval {
             start: Bound::Included(Arc::from([QUEUE])),
             end: Bound::Excluded(Arc::from([QUEUE + 1])),
@@ -306,6 +314,15 @@ impl Client {
         let blurred = self.opening.storm.state().of(doing.txn).blurred;
         Ok(found.filter(|_| !blurred).map(|found| found.into_iter().next().map(|(key, _)| key)))
     }
+}
+
+/// The keys that begin with these bytes.
+fn prefix_of(prefix: Vec<u8>) -> Interval {
+    let end = match prefix.iter().rposition(|byte| *byte < 0xff) {
+        Some(at) => Bound::Excluded([&prefix[..at], &[prefix[at] + 1]].concat().into()),
+        None => Bound::Unbounded,
+    };
+    Interval { start: Bound::Included(prefix.into()), end }
 }
 
 /// The number of a queue's element.
@@ -322,9 +339,9 @@ fn number_in(value: Option<Value>, otherwise: i64) -> i64 {
 
 impl Storm {
     /// What some entries say; one that nobody can have written is wrong.
-    pub(in crate::storm) fn decoded(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<Entry> {
+    pub(in crate::storm) fn decoded(&self, entries: Vec<(Vec<u8>, impl AsRef<[u8]>)>) -> Vec<Entry> {
         let decoded = entries.into_iter().filter_map(|(key, bytes)| {
-            let value = self.decoded_value(&key, &bytes)?;
+            let value = self.decoded_value(&key, bytes.as_ref())?;
             Some((key.into(), value))
         });
         decoded.collect()

@@ -48,6 +48,8 @@ pub enum Body {
     Number(i64),
     /// A list that only ever grows at its end.
     List(Arc<[u32]>),
+    /// A row of numbers.
+    Row(Arc<[i64]>),
 }
 
 /// A value as it was written or read.

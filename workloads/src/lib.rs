@@ -11,6 +11,7 @@ pub mod phases;
 pub mod kill9;
 pub mod corrupt;
 pub mod history;
+pub mod tpcc;
 pub mod dbcop;
 pub mod oracle;
 pub mod storm;

@@ -4,6 +4,7 @@
 //! history -> isolation      cycles of dependencies, named as Adya does
 //!         -> linearizable   each key by itself, in real time
 //!         -> model          every read against an ordered map of versions, every opening against what was promised
+//!         -> tpcc           what the tables of that workload always keep
 //! ```
 //! An oracle reads the history and nothing else, so it can be given histories that are wrong in known ways, and its
 //! tests do that.
@@ -13,6 +14,7 @@ mod reads;
 pub mod model;
 pub mod isolation;
 pub mod linearizable;
+pub mod tpcc;
 #[cfg(test)]
 pub(crate) mod script;
 
@@ -32,10 +34,14 @@ pub struct Answer {
     pub is_undecided: bool,
 }
 
-/// Asks the judges of what one node did: the model, and about cycles unless the model has found something.
+/// Asks the judges of what one node did: the model, whoever knows what a workload always keeps, and about cycles. Each is
+/// asked only if those before it have found nothing.
 pub fn ask(history: &History, rules: Rules) -> Answer {
     let judgment = model::judge(history, rules);
     let (mut violations, is_undecided) = (judgment.violations, judgment.is_undecided);
+    if violations.is_empty() {
+        violations = tpcc::check(history);
+    }
     // Of numbers that a lying disk took back and that were given again the cycles would say nothing.
     if violations.is_empty() && !is_undecided && !rules.suffix_may_be_lost {
         violations = isolation::check(history, &judgment.resolved);

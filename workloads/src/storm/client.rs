@@ -16,6 +16,7 @@ use crate::oracle::Wrong;
 
 mod copies;
 mod reading;
+mod tpcc;
 
 /// Batches of one opening of which nobody is told, at most.
 const UNTOLD_MAX: u64 = 4;

@@ -11,10 +11,12 @@
 //! | `ycsb` | YCSB's mixes A to F, keys by Zipf's law | everything, at speed |
 //! | `churn` | fills, deletes and fills again, with large values | compaction, space |
 //! | `structure` | keyspaces, copies and compactions that come and go under load | the manifest |
+//! | `tpcc` | TPC-C's orders, payments and deliveries, in small | half transactions, lost updates, phantoms |
 //! | `mixed` | all of it at once | combinations |
 //! | `hoard` | values of up to a megabyte; walks and transactions held open | the memory budget |
 
 mod hoard;
+mod tpcc;
 mod zipf;
 
 use serde::{Deserialize, Serialize};
@@ -39,13 +41,14 @@ pub enum Workload {
     Ycsb,
     Churn,
     Structure,
+    Tpcc,
     Mixed,
     Hoard,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Register,
         Self::Bank,
         Self::Append,
@@ -55,6 +58,7 @@ impl Workload {
         Self::Ycsb,
         Self::Churn,
         Self::Structure,
+        Self::Tpcc,
         Self::Mixed,
         Self::Hoard,
     ];
@@ -71,6 +75,7 @@ impl Workload {
             Self::Ycsb => "ycsb",
             Self::Churn => "churn",
             Self::Structure => "structure",
+            Self::Tpcc => "tpcc",
             Self::Mixed => "mixed",
             Self::Hoard => "hoard",
         }
@@ -93,6 +98,8 @@ struct Mix {
     /// One step in so many has little patience; 0 is none.
     drops_one_in: u64,
     read_percent: u64,
+    /// The tables of `tpcc`.
+    scale: tpcc::Scale,
 }
 
 /// One script of `structure` in so many begins with more tables than a look from beside can have open.
@@ -129,6 +136,7 @@ pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script 
         busy_slot: random.one_in(3).then(|| random.below(3) as u8),
         drops_one_in: *random.of(&[0, 0, 3, 20]),
         read_percent: *random.of(&[5, 50, 50, 95]),
+        scale: tpcc::Scale::draw(random),
     };
     let mut script = Script { keys: keys as u16, clients: vec![Vec::new(); clients as usize] };
     let (mut drawn, mut commits) = (0, 0);
@@ -184,6 +192,7 @@ impl Mix {
             Workload::Ycsb => self.ycsb(random),
             Workload::Churn => self.churn(random),
             Workload::Structure => self.structure(random),
+            Workload::Tpcc => self.tpcc(random),
             Workload::Mixed => self.mixed(random),
             Workload::Hoard => self.hoard(random),
         }

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::history::Durable;
+use crate::tpcc::Profile;
 
 /// What a step reads through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -127,6 +128,8 @@ pub enum Action {
     Push(u8),
     /// Takes the element at the queue's head.
     Pop(u8),
+    /// A transaction of TPC-C, within the one that the step is.
+    Tpcc(Profile),
     /// Lets so many microseconds pass, with whatever the step has open held open.
     Pause(u32),
 }
@@ -139,7 +142,16 @@ impl Action {
 
     /// True if it may write.
     pub fn writes(&self) -> bool {
-        !matches!(self, Self::Get(..) | Self::Scan(..) | Self::Pause(..))
+        match self {
+            Self::Get(..) | Self::Scan(..) | Self::Pause(..) => false,
+            Self::Tpcc(profile) => profile.writes(),
+            _ => true,
+        }
+    }
+
+    /// What it adds to the length of a script.
+    fn operations(&self) -> u64 {
+        if let Self::Tpcc(profile) = self { profile.operations() } else { 1 }
     }
 }
 
@@ -226,7 +238,7 @@ impl Step {
     pub fn operations(&self) -> u64 {
         match &self.call {
             Call::Transact { actions, .. } | Call::Batch { actions, .. } | Call::Read { actions, .. } => {
-                actions.len() as u64
+                actions.iter().map(Action::operations).sum()
             }
             _ => 1,
         }

@@ -5,6 +5,7 @@
 //!   kind 0  filler: bytes that follow from the stamp; every second stamp's compress
 //!   kind 1  number: i64
 //!   kind 2  list: u32 each
+//!   kind 3  row: i64 each
 //! all little-endian
 //! ```
 //! Decoding checks every byte, so a value that was put together wrongly cannot pass for another.
@@ -37,6 +38,10 @@ pub fn encode(value: &Value) -> Vec<u8> {
             bytes.push(2);
             bytes.extend(elements.iter().flat_map(|element| element.to_le_bytes()));
         }
+        Body::Row(fields) => {
+            bytes.push(3);
+            bytes.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        }
     }
     bytes
 }
@@ -58,6 +63,10 @@ pub fn decode(bytes: &[u8]) -> Option<Value> {
                 .chunks_exact(4)
                 .map(|chunk| u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
             Body::List(elements.collect::<Vec<_>>().into())
+        }
+        3 if body.len().is_multiple_of(8) => {
+            let fields = body.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
+            Body::Row(fields.map(i64::from_le_bytes).collect::<Vec<_>>().into())
         }
         _ => return None,
     };
@@ -87,9 +96,9 @@ mod tests {
     use super::*;
 
     quickcheck::quickcheck! {
-        fn values_come_back_and_no_other_bytes_pass(txn: u32, operation: u32, len: u16, number: i64, list: Vec<u32>, flip: usize) -> bool {
+        fn values_come_back_and_no_other_bytes_pass(txn: u32, operation: u32, len: u16, number: i64, list: Vec<u32>, row: Vec<i64>, flip: usize) -> bool {
             let stamp = Stamp { txn, operation };
-            let bodies = [Body::Filler(u32::from(len) % 300), Body::Number(number), Body::List(list.into())];
+            let bodies = [Body::Filler(u32::from(len) % 300), Body::Number(number), Body::List(list.into()), Body::Row(row.into())];
             bodies.into_iter().all(|body| {
                 let value = Value { stamp, body };
                 let mut bytes = encode(&value);

@@ -78,7 +78,7 @@ impl Client {
     }
 
     /// Reads a key. `None` if there is no answer.
-    async fn get(
+    pub(super) async fn get(
         &self,
         doing: &Doing,
         reader: &Reader<'_>,
@@ -127,7 +127,7 @@ impl Client {
         self.walk(doing, reader, &keyspace, (scan, interval, walk)).await
     }
 
-    async fn walk(
+    pub(super) async fn walk(
         &self,
         doing: &Doing,
         reader: &Reader<'_>,
@@ -273,6 +273,7 @@ impl Client {
             }
             Action::Push(slot) => self.push(doing, txn, slot).await,
             Action::Pop(slot) => self.pop(doing, txn, slot).await,
+            Action::Tpcc(profile) => self.enter(doing, txn, &profile).await,
             _ => self.look_up(doing, &Reader::Transaction(txn), action).await.map(|()| true),
         }
     }
@@ -317,7 +318,7 @@ impl Client {
 }
 
 /// The keys that begin with these bytes.
-fn prefix_of(prefix: Vec<u8>) -> Interval {
+pub(super) fn prefix_of(prefix: Vec<u8>) -> Interval {
     let end = match prefix.iter().rposition(|byte| *byte < 0xff) {
         Some(at) => Bound::Excluded([&prefix[..at], &[prefix[at] + 1]].concat().into()),
         None => Bound::Unbounded,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use holdfast_crashlab::draw::Choice;
-use holdfast_crashlab::fault::{names, of_name, of_one_process};
+use holdfast_crashlab::fault::{Replacing, names, of_name, of_one_process};
 use holdfast_workloads::storm::Workload;
 
 /// Runs the Holdfast kernel through simulated storms, and repeats, shrinks and explains what fails.
@@ -311,19 +311,20 @@ impl ChoiceArgs {
         };
         let workloads: Vec<Workload> = self.workload.iter().map(workload).collect::<Result<_, _>>()?;
         let workloads = if workloads.is_empty() { Workload::ALL.to_vec() } else { workloads };
-        let faults = match &self.faults[..] {
-            [one] if one == "all" => of_one_process(),
-            [one] if one == "none" => Vec::new(),
+        let (faults, replacing) = match &self.faults[..] {
+            [one] if one == "all" => (of_one_process(), Replacing::ALL.to_vec()),
+            [one] if one == "none" => (Vec::new(), Vec::new()),
             several => {
-                let class = |name: &String| {
-                    let known = || names().collect::<Vec<_>>().join(", ");
-                    of_name(name)
-                        .ok_or_else(|| format!("there is no fault class {name:?}; there are {}", known()))
-                };
-                several.iter().map(class).collect::<Result<_, _>>()?
+                let known = || names().collect::<Vec<_>>().join(", ");
+                let is_known = |name: &str| of_name(name).is_some() || Replacing::of_name(name).is_some();
+                if let Some(name) = several.iter().find(|name| !is_known(name)) {
+                    return Err(format!("there is no fault class {name:?}; there are {}", known()));
+                }
+                let classes = several.iter().filter_map(|name| of_name(name)).collect();
+                (classes, several.iter().filter_map(|name| Replacing::of_name(name)).collect())
             }
         };
-        Ok(Choice { workloads, faults, operations: self.operations.max(1) })
+        Ok(Choice { workloads, faults, replacing, operations: self.operations.max(1) })
     }
 
     /// As it has to be given again.

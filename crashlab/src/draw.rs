@@ -8,8 +8,8 @@ use holdfast_workloads::Random;
 use holdfast_workloads::random::mix;
 use holdfast_workloads::storm::{Script, Settings, Workload, draw};
 
-use crate::fault::{Cost, cost_of, name_of, of_one_process};
-use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, FileSystem, Plan, SCHEMA};
+use crate::fault::{Cost, Replacing, cost_of, name_of, of_one_process};
+use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, FileSystem, Plan, Replacement, SCHEMA, Substitute};
 use crate::stage::DIR;
 
 /// What seeds may draw from.
@@ -19,13 +19,20 @@ pub struct Choice {
     pub workloads: Vec<Workload>,
     /// The fault classes.
     pub faults: Vec<FaultClass>,
+    /// The ways in which a disk becomes another one.
+    pub replacing: Vec<Replacing>,
     /// Operations of clients in each seed.
     pub operations: u64,
 }
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { workloads: Workload::ALL.to_vec(), faults: of_one_process(), operations: 1200 }
+        Self {
+            workloads: Workload::ALL.to_vec(),
+            faults: of_one_process(),
+            replacing: Replacing::ALL.to_vec(),
+            operations: 1200,
+        }
     }
 }
 
@@ -38,6 +45,8 @@ enum Of {
     Crashes = 4,
     /// When a real process is killed.
     Lives = 5,
+    /// And one more for each way.
+    Replacements = 8,
     /// And one more for each fault class.
     Faults = 16,
 }
@@ -81,6 +90,20 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
     let settings = Settings::draw(workload, &mut stream(seed, Of::Settings, 0));
     let script: Script = draw::draw(workload, choice.operations, &mut stream(seed, Of::Script, 0));
     let mut crashes = crashes(&script, &mut stream(seed, Of::Crashes, 0));
+    let replacements: Vec<Replacement> = match weather {
+        Weather::Anything => {
+            let of_way = |way: &Replacing| {
+                replacement_of(*way, &script, &mut stream(seed, Of::Replacements, *way as u64))
+            };
+            choice.replacing.iter().find_map(of_way).into_iter().collect()
+        }
+        Weather::Crashes | Weather::Errors => Vec::new(),
+    };
+    // What a disk lost that did not lie can be told to a commit.
+    let weather = match replacements.is_empty() || stream(seed, Of::Replacements, 7).one_in(2) {
+        true => weather,
+        false => Weather::Errors,
+    };
     let faults = choice.faults.iter().flat_map(|class| {
         let allowed = match weather {
             Weather::Crashes => false,
@@ -107,6 +130,7 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         script,
         crashes,
         faults,
+        replacements,
         plain_schedule: false,
         schedule: Vec::new(),
     }
@@ -171,6 +195,22 @@ fn step_in(script: &Script, (from, within): (u64, u64), random: &mut Random) -> 
     let steps = script.clients[client as usize].len() as u64;
     let step = steps * from / 100 + random.below(steps * within / 100 + 1);
     At::Step { client: client as u32, step: step as u32 }
+}
+
+/// A disk that is replaced somewhere between the ends that surely come; in most seeds it stays.
+fn replacement_of(way: Replacing, script: &Script, random: &mut Random) -> Option<Replacement> {
+    let (rare, by) = match way {
+        Replacing::Wiped => (8, Substitute::Empty),
+        Replacing::OlderCopy => {
+            let at = match random.one_in(6) {
+                true => At::Opening(random.below(4) as u32),
+                false => step_in(script, (0, 60), random),
+            };
+            (3, Substitute::CopyOf(at))
+        }
+    };
+    let (opening, demand) = (1 + random.below(5) as u32, random.one_in(2));
+    random.one_in(rare).then_some(Replacement { opening, by, demand })
 }
 
 /// The faults of one class: none in two of three seeds, so that a seed has a handful of classes.
@@ -238,7 +278,7 @@ fn lies_at_creation(fault: &Fault) -> bool {
 /// What such a lie leaves is seen where the power goes before another opening syncs what this one did not, and with it
 /// there is something to lose.
 fn power_loss_of_a_creation(script: &Script, random: &mut Random) -> Crash {
-    let at = step_in(script, (70, 20), random);
+    let at = step_in(script, (90, 9), random);
     Crash { at, calls: random.below(60), kind: CrashKind::PowerLoss }
 }
 
@@ -283,7 +323,7 @@ mod tests {
     fn half_of_all_seeds_have_nothing_that_excuses_a_loss() {
         let excuses = |plan: &Plan| {
             let cost = |fault: &Fault| crate::fault::of_name(&fault.class).map(cost_of);
-            plan.faults.iter().any(|fault| cost(fault) > Some(Cost::Nothing))
+            !plan.replacements.is_empty() || plan.faults.iter().any(|fault| cost(fault) > Some(Cost::Nothing))
         };
         let plans = (0..1000).map(|seed| plan(seed, &Choice::default()));
         assert!(plans.filter(excuses).count() <= 500);

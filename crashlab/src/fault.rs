@@ -45,9 +45,36 @@ pub fn of_name(name: &str) -> Option<FaultClass> {
     found.filter(|class| !class.is_of_network())
 }
 
-/// Their names, in the order of the classes.
+/// Their names, in the order of the classes, and those of the ways to replace a disk.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    of_one_process().into_iter().map(name_of)
+    of_one_process().into_iter().map(name_of).chain(Replacing::ALL.map(Replacing::name))
+}
+
+/// Ways to replace the disk of a process that is not running. They cost what was acknowledged since, whoever asks for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Replacing {
+    /// By an empty one.
+    Wiped,
+    /// By an older copy of itself.
+    OlderCopy,
+}
+
+impl Replacing {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Wiped, Self::OlderCopy];
+
+    /// Its name on the command line and in summaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wiped => "disk_wiped",
+            Self::OlderCopy => "older_copy",
+        }
+    }
+
+    /// The way of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|way| way.name() == name)
+    }
 }
 
 /// What may become of data under a class of faults.
@@ -97,7 +124,8 @@ mod tests {
         let readme = include_str!("../../README.md");
         let (_, contract) = readme.split_once("## What each fault may cost").expect("there is the contract");
         let rows: Vec<&str> = contract.lines().filter(|line| line.starts_with("| ")).collect();
-        for name in FaultClass::ALL.into_iter().map(name_of).chain(["kill", "power_loss"]) {
+        let others = ["kill", "power_loss"].into_iter().chain(Replacing::ALL.map(Replacing::name));
+        for name in FaultClass::ALL.into_iter().map(name_of).chain(others) {
             assert!(rows.iter().any(|row| row.contains(&format!("`{name}`"))), "no row names {name}");
         }
     }

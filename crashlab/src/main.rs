@@ -168,7 +168,9 @@ fn replay(plan: &Plan, watch: Watch, twice: bool, as_json: bool) -> bool {
         counts.compactions
     );
     let fired = verdict.fired.iter().filter(|(_, count)| *count > 0);
-    let fired: Vec<String> = fired.map(|(class, count)| format!("{} {count}", name_of(*class))).collect();
+    let replaced = verdict.replacements.iter().map(|(way, of)| format!("{} {}", way.name(), of.fired));
+    let fired: Vec<String> =
+        fired.map(|(class, count)| format!("{} {count}", name_of(*class))).chain(replaced).collect();
     println!("faults that fired: {}", if fired.is_empty() { "none".to_owned() } else { fired.join(", ") });
     println!("hash {hash} over {} events", verdict.events);
     if watch.until.is_some_and(|until| verdict.events >= until) {
@@ -205,7 +207,7 @@ fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Resul
     } else {
         ProgressBar::hidden()
     };
-    let events = |plan: &Plan| plan.faults.len() + plan.crashes.len();
+    let events = |plan: &Plan| plan.faults.len() + plan.replacements.len() + plan.crashes.len();
     let shrunk = shrink(plan, time, |smaller| {
         bar.set_message(format!(
             "{} operations, {} faults and crashes",

@@ -10,6 +10,8 @@ use holdfast_sim::Personality;
 use holdfast_workloads::storm::{Script, Settings, Workload};
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Replacing;
+
 /// The version of the form; a plan of another one is refused.
 pub const SCHEMA: u32 = 1;
 
@@ -38,6 +40,10 @@ pub struct Plan {
     pub crashes: Vec<Crash>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Where the disk becomes another one between two openings: once at most, for the model follows one line of commits and
+    /// could not tell what a copy from before another replacement brings back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replacements: Vec<Replacement>,
     /// Of several ready tasks the one that waited longest runs, instead of one that is drawn.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_schedule: bool,
@@ -162,6 +168,39 @@ pub struct Fault {
     pub room_kib: Option<u64>,
 }
 
+/// The disk becomes another one while nobody uses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replacement {
+    /// Before this attempt to open the database, counted from 0; not before the first.
+    pub opening: u32,
+    /// What takes its place.
+    pub by: Substitute,
+    /// Whoever opens it demands the newest commit that must have lasted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub demand: bool,
+}
+
+/// What takes the place of a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Substitute {
+    /// An empty disk.
+    Empty,
+    /// What was durable at this moment. If it never came, the disk stays.
+    CopyOf(At),
+}
+
+impl Substitute {
+    /// How the disk is replaced by it.
+    pub fn way(self) -> Replacing {
+        match self {
+            Self::Empty => Replacing::Wiped,
+            Self::CopyOf(_) => Replacing::OlderCopy,
+        }
+    }
+}
+
 impl Plan {
     /// Reads a plan.
     ///
@@ -200,6 +239,15 @@ impl Plan {
         }
         if !self.schedule.is_sorted_by(|before, after| before.0 < after.0) {
             return Err("schedule is not in ascending order of its choices".to_owned());
+        }
+        if self.replacements.iter().any(|replacement| replacement.opening == 0) {
+            return Err("a replacement before the opening 0, at which there is nothing to replace".to_owned());
+        }
+        if self.replacements.len() > 1 {
+            return Err(
+                "more than one replacement, and what a copy from before another brings back is not judged"
+                    .to_owned(),
+            );
         }
         match self.faults.iter().find(|fault| fault.nth == 0 && fault.room_kib.is_none()) {
             Some(fault) => Err(format!("a fault {} at the call 0; they count from 1", fault.class)),
@@ -244,15 +292,19 @@ mod tests {
     fn a_plan_is_what_its_text_says_or_is_refused_in_words() {
         let plan = plan(5, &Choice::default());
         assert_eq!(Plan::from_text(&plan.to_text()), Ok(plan.clone()));
-        let refused = |change: fn(&mut Plan)| {
+        let refused = |change: &dyn Fn(&mut Plan)| {
             let mut changed = plan.clone();
             change(&mut changed);
             Plan::from_text(&changed.to_text()).expect_err("it is no plan")
         };
-        assert!(refused(|plan| plan.schema += 1).contains("version"));
-        assert!(refused(|plan| plan.disk.iops_max = Some(0)).contains("iops_max"));
-        assert!(refused(|plan| plan.wall_drift_ppm = -1_000_001).contains("wall_drift_ppm"));
-        assert!(refused(|plan| plan.schedule = vec![(4, 1), (4, 0)]).contains("schedule"));
+        assert!(refused(&|plan| plan.schema += 1).contains("version"));
+        assert!(refused(&|plan| plan.disk.iops_max = Some(0)).contains("iops_max"));
+        assert!(refused(&|plan| plan.wall_drift_ppm = -1_000_001).contains("wall_drift_ppm"));
+        let first = Replacement { opening: 0, by: Substitute::Empty, demand: false };
+        assert!(refused(&|plan| plan.replacements = vec![first]).contains("replacement"));
+        let later = Replacement { opening: 1, ..first };
+        assert!(refused(&|plan| plan.replacements = vec![later; 2]).contains("more than one"));
+        assert!(refused(&|plan| plan.schedule = vec![(4, 1), (4, 0)]).contains("schedule"));
         let fault = |class: &str, nth| Fault {
             class: class.to_owned(),
             at: At::Opening(0),

@@ -12,8 +12,10 @@ use holdfast_workloads::oracle::model::Rules;
 use holdfast_workloads::oracle::{Violation, Wrong, ask};
 use holdfast_workloads::storm::{Counts, Ended, Stage, Storm};
 
+use crate::fault::Replacing;
 use crate::marks::Marks;
 use crate::plan::Plan;
+pub use crate::stage::Effects;
 use crate::stage::{SimStage, may_lose_suffix};
 
 /// What a run came to.
@@ -37,6 +39,8 @@ pub struct Verdict {
     pub met: Vec<(FaultClass, u64)>,
     /// How many errors it explained.
     pub detected: BTreeMap<FaultClass, u64>,
+    /// What came of disks that were replaced.
+    pub replacements: BTreeMap<Replacing, Effects>,
     /// How often each coverage mark was hit.
     pub marks: BTreeMap<String, u64>,
     /// The database refused to open for damage, as it should: the run ended there.
@@ -162,7 +166,7 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
             (failed.until.map(|()| Lived::default()), Some(Violation { wrong: Wrong::Unavailable, what }))
         }
     };
-    let Lived { refused, suffix_may_be_lost, detected, is_cut_off } = outcome.result;
+    let Lived { refused, suffix_may_be_lost, detected, replacements, is_cut_off } = outcome.result;
     let mut verdict = Verdict {
         violations,
         counts,
@@ -173,6 +177,7 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
         fired: outcome.faults,
         met: outcome.faults_met,
         detected,
+        replacements,
         marks: marks.take(),
         refused,
         undecided: false,
@@ -237,6 +242,7 @@ struct Lived {
     refused: bool,
     suffix_may_be_lost: bool,
     detected: BTreeMap<FaultClass, u64>,
+    replacements: BTreeMap<Replacing, Effects>,
     /// It ended at an event, as asked.
     is_cut_off: bool,
 }
@@ -244,13 +250,14 @@ struct Lived {
 /// All lives of the one process, from the first opening to a last one in calm.
 async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
     let process = world.process("db");
-    let stage = Arc::new(SimStage::new(process.clone(), Arc::clone(plan)));
+    let stage = Arc::new(SimStage::new(process.clone(), Arc::clone(plan), Arc::clone(storm)));
     let (mut refused, mut attempts) = (false, 0);
     for opening in 0..=OPENINGS_MAX {
         if opening == OPENINGS_MAX {
             storm.wrong(Wrong::Unavailable, format!("after {opening} openings the script is not over"));
             break;
         }
+        stage.replace_disk(opening);
         stage.opening_begins(opening);
         let seen: Arc<dyn Stage> = stage.clone();
         match process.run(Arc::clone(storm).live(seen)).await {
@@ -291,5 +298,6 @@ async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
         }
     }
     let suffix_may_be_lost = may_lose_suffix(&process.disk());
-    Lived { refused, suffix_may_be_lost, detected: stage.detected(), is_cut_off: false }
+    let (detected, replacements) = (stage.detected(), stage.replacements());
+    Lived { refused, suffix_may_be_lost, detected, replacements, is_cut_off: false }
 }

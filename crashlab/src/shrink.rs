@@ -4,7 +4,8 @@
 //! Failure-Inducing Input", TSE 2002): halves, then quarters, down to single ones. Then what is left is made plainer: actions
 //! within steps, lengths, patience, settings. Both again until nothing changes. Last comes the schedule: if the plan does
 //! not fail when the task that waited longest always runs, the picks that were drawn are written down as so many overrides
-//! of that, and those go likewise. In the end no single step, action, fault, crash or schedule override can go.
+//! of that, and those go likewise. In the end no single step, action, fault, crash, replaced disk or schedule override can
+//! go.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use holdfast_workloads::storm::Settings;
 use holdfast_workloads::storm::script::{Action, Call};
 
 use crate::determinism::run_again;
-use crate::plan::{At, DiskPlan, Plan};
+use crate::plan::{At, DiskPlan, Plan, Substitute};
 use crate::run::{Watch, run, run_watched};
 
 /// What shrinking came to.
@@ -75,7 +76,7 @@ pub fn shrink(plan: &Plan, time: Duration, told: impl FnMut(&Plan)) -> Option<Sh
     Some(Shrunk { plan: best, violation, runs, elapsed: began.elapsed(), is_minimal })
 }
 
-/// Tries a plan without each single step, action, fault, crash and schedule override. Gives how many there are and those
+/// Tries a plan without each single step, action, fault, crash, replaced disk and schedule override. Gives how many there are and those
 /// without which it still fails in the same way, in words. `None` if it passes.
 pub fn removable(plan: &Plan) -> Option<(usize, Vec<String>)> {
     let (how, wrong, _) = first_failure(plan)?;
@@ -192,6 +193,18 @@ impl<T: FnMut(&Plan)> Search<T> {
             plan.faults[index].lasting = false;
             self.try_plan(plan);
         }
+        for index in 0..self.best.replacements.len() {
+            let mut plan = self.best.clone();
+            plan.replacements[index].demand = false;
+            self.try_plan(plan);
+            for opening in smaller(self.best.replacements[index].opening.into(), 1) {
+                let mut plan = self.best.clone();
+                plan.replacements[index].opening = u32::try_from(opening).unwrap_or(1);
+                if self.try_plan(plan) {
+                    break;
+                }
+            }
+        }
         for (client, step) in steps_of(&self.best) {
             let mut plan = self.best.clone();
             plan.script.clients[client][step].patience = None;
@@ -273,6 +286,11 @@ fn without_steps(plan: &Plan, cut: &[(usize, usize)]) -> Plan {
     };
     plan.crashes.iter_mut().for_each(|crash| crash.at = moved(crash.at));
     plan.faults.iter_mut().for_each(|fault| fault.at = moved(fault.at));
+    for replacement in &mut plan.replacements {
+        if let Substitute::CopyOf(at) = &mut replacement.by {
+            *at = moved(*at);
+        }
+    }
     for (client, steps) in plan.script.clients.iter_mut().enumerate() {
         let mut step = 0;
         steps.retain(|_| {
@@ -283,19 +301,21 @@ fn without_steps(plan: &Plan, cut: &[(usize, usize)]) -> Plan {
     plan
 }
 
-/// A fault, a crash or a schedule override.
+/// A fault, a crash, a replaced disk or a schedule override.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum PlannedEvent {
     Crash(usize),
     Fault(usize),
+    Replacement(usize),
     Override(usize),
 }
 
 fn events_of(plan: &Plan) -> Vec<PlannedEvent> {
     let crashes = (0..plan.crashes.len()).map(PlannedEvent::Crash);
     let faults = (0..plan.faults.len()).map(PlannedEvent::Fault);
+    let replacements = (0..plan.replacements.len()).map(PlannedEvent::Replacement);
     let overrides = (0..plan.schedule.len()).map(PlannedEvent::Override);
-    crashes.chain(faults).chain(overrides).collect()
+    crashes.chain(faults).chain(replacements).chain(overrides).collect()
 }
 
 fn without_events(plan: &Plan, cut: &[PlannedEvent]) -> Plan {
@@ -306,6 +326,7 @@ fn without_events(plan: &Plan, cut: &[PlannedEvent]) -> Plan {
     Plan {
         crashes: keep(&plan.crashes, |index| cut.contains(&PlannedEvent::Crash(index))),
         faults: keep(&plan.faults, |index| cut.contains(&PlannedEvent::Fault(index))),
+        replacements: keep(&plan.replacements, |index| cut.contains(&PlannedEvent::Replacement(index))),
         schedule: keep(&plan.schedule, |index| cut.contains(&PlannedEvent::Override(index))),
         ..plan.clone()
     }

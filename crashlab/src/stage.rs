@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast::Error;
 use holdfast::env::{BoxFuture, Env, IoErrorKind};
 use holdfast_sim::{Crash as SimCrash, FaultClass, Process, Trigger};
-use holdfast_workloads::storm::{Cue, End, Stage};
+use holdfast_workloads::history::Milestone;
+use holdfast_workloads::storm::{Cue, End, Stage, Storm};
 
-use crate::fault::{Cost, cost_of, of_name};
-use crate::plan::{At, Crash, CrashKind, Fault, Plan};
+use crate::fault::{Cost, Replacing, cost_of, of_name};
+use crate::plan::{At, Crash, CrashKind, Fault, Plan, Substitute};
 
 /// See the module's header.
 pub(crate) struct SimStage {
@@ -25,6 +26,29 @@ pub(crate) struct SimStage {
     is_narrow: AtomicBool,
     /// How often an error was explained by a class.
     detected: Mutex<BTreeMap<FaultClass, u64>>,
+    storm: Arc<Storm>,
+    replaced: Mutex<Replaced>,
+}
+
+/// The disks that took the place of others, so far.
+#[derive(Default)]
+struct Replaced {
+    /// The number of the copy that was kept for each of the plan's replacements.
+    copies: BTreeMap<usize, usize>,
+    /// By what the disk was replaced just before this opening, and whether it demands what must be there.
+    newest: Option<(Replacing, bool)>,
+    effects: BTreeMap<Replacing, Effects>,
+}
+
+/// How often something was done, met, and told of by an error.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Effects {
+    /// It was done.
+    pub fired: u64,
+    /// Somebody went on with the damage.
+    pub met: u64,
+    /// An error spoke of it.
+    pub detected: u64,
 }
 
 /// Room on a disk that is not narrow, in bytes and in files: more than any plan uses.
@@ -34,7 +58,7 @@ const INODES: u64 = 1 << 32;
 pub(crate) const DIR: &str = "/db";
 
 impl SimStage {
-    pub(crate) fn new(process: Process, plan: Arc<Plan>) -> Self {
+    pub(crate) fn new(process: Process, plan: Arc<Plan>, storm: Arc<Storm>) -> Self {
         let disk = process.disk();
         disk.set_delayed_allocation(plan.disk.delayed_allocation);
         disk.set_copy_on_write(plan.disk.copy_on_write);
@@ -47,6 +71,54 @@ impl SimStage {
             armed_power_loss: AtomicBool::new(false),
             is_narrow: AtomicBool::new(false),
             detected: Mutex::default(),
+            storm,
+            replaced: Mutex::default(),
+        }
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Replaced> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the disk before an opening, if the plan says so.
+    pub(crate) fn replace_disk(&self, opening: u32) {
+        self.replaced().newest = None;
+        let planned = self.plan.replacements.iter().position(|replacement| replacement.opening == opening);
+        let Some(at) = planned.filter(|_| !self.is_calm()) else { return };
+        let copy = self.replaced().copies.get(&at).copied();
+        let replacement = &self.plan.replacements[at];
+        let way = replacement.by.way();
+        if way == Replacing::OlderCopy && copy.is_none() {
+            return;
+        }
+        // Tasks of an opening whose handles were dropped may still be at work.
+        self.process.power_loss();
+        self.storm.passes(Milestone::PowerLost);
+        let disk = self.process.disk();
+        match copy {
+            Some(copy) => disk.swap_for_older_copy(copy),
+            None => disk.wipe(),
+        }
+        self.storm.passes(Milestone::Replaced(copy));
+        self.process.restart();
+        let mut replaced = self.replaced();
+        replaced.newest = Some((way, replacement.demand));
+        replaced.effects.entry(way).or_default().fired += 1;
+    }
+
+    /// What came of disks that were replaced.
+    pub(crate) fn replacements(&self) -> BTreeMap<Replacing, Effects> {
+        self.replaced().effects.clone()
+    }
+
+    /// Keeps the copies of the disk that the plan anchors here.
+    fn keep_copies(&self, at: At) {
+        for (number, replacement) in self.plan.replacements.iter().enumerate() {
+            if replacement.by == Substitute::CopyOf(at) {
+                let copy = self.process.disk().keep_copy();
+                self.replaced().copies.insert(number, copy);
+                self.storm.passes(Milestone::CopyKept(copy));
+            }
         }
     }
 
@@ -85,6 +157,7 @@ impl SimStage {
 
     /// True if a disk call that may come is to be the last.
     fn arm(&self, at: At) -> Option<&Crash> {
+        self.keep_copies(at);
         let disk = self.process.disk();
         let armed = |fault: &&Fault| fault.at == at;
         for fault in self.plan.faults.iter().filter(armed) {
@@ -207,6 +280,21 @@ impl Stage for SimStage {
 
     fn note(&self, text: &dyn Fn() -> String) {
         self.process.note(text);
+    }
+
+    fn demands(&self) -> bool {
+        self.replaced().newest.is_some_and(|(_, demands)| demands)
+    }
+
+    fn meets_replacement(&self, is_refused: bool) {
+        let mut replaced = self.replaced();
+        let Some((way, _)) = replaced.newest else { return };
+        let effects = replaced.effects.entry(way).or_default();
+        if is_refused {
+            effects.detected += 1;
+        } else {
+            effects.met += 1;
+        }
     }
 
     fn is_calm(&self) -> bool {

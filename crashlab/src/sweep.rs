@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::determinism::run_again;
 use crate::draw::{Choice, plan};
-use crate::fault::name_of;
-use crate::run::{Verdict, run};
+use crate::fault::{Replacing, name_of};
+use crate::run::{Effects, Verdict, run};
 
 /// Which seeds, and how long.
 #[derive(Clone, Debug)]
@@ -61,14 +61,6 @@ impl Spread {
         self.sum += number;
         self.least = self.least.min(number);
     }
-}
-
-/// What a fault class did over all seeds.
-#[derive(Clone, Copy, Default, Debug)]
-struct Effects {
-    fired: u64,
-    met: u64,
-    detected: u64,
 }
 
 /// What a sweep came to.
@@ -157,6 +149,13 @@ impl Summary {
             effects.fired += fired;
             effects.met += met;
             effects.detected += verdict.detected.get(class).copied().unwrap_or(0);
+        }
+        for way in Replacing::ALL {
+            let of_seed = verdict.replacements.get(&way).copied().unwrap_or_default();
+            let effects = self.faults.entry(way.name()).or_default();
+            effects.fired += of_seed.fired;
+            effects.met += of_seed.met;
+            effects.detected += of_seed.detected;
         }
         for (mark, count) in verdict.marks {
             *self.mark_seeds.entry(mark.clone()).or_default() += 1;

@@ -221,7 +221,7 @@ impl Workshop {
     }
 }
 
-/// Fault classes and kinds of crashes of a plan.
+/// Fault classes, kinds of crashes and replaced disks of a plan.
 fn needs_of(plan: &Plan) -> Vec<String> {
     let crashes = plan.crashes.iter().map(|crash| match crash.kind {
         CrashKind::Kill => "kill",
@@ -230,7 +230,8 @@ fn needs_of(plan: &Plan) -> Vec<String> {
         CrashKind::Drop => "drop",
     });
     let faults = plan.faults.iter().map(|fault| fault.class.as_str());
-    let mut all: Vec<String> = faults.chain(crashes).map(str::to_owned).collect();
+    let replaced = plan.replacements.iter().map(|replacement| replacement.by.way().name());
+    let mut all: Vec<String> = faults.chain(crashes).chain(replaced).map(str::to_owned).collect();
     all.sort();
     all.dedup();
     all

@@ -65,7 +65,12 @@ fn names_in(dir: &Path) -> Vec<PathBuf> {
 
 /// A plan with a log that lasts, so that what was acknowledged last stands in it alone.
 fn plan() -> Plan {
-    let choice = Choice { workloads: vec![Workload::Bank], faults: Vec::new(), operations: 1000 };
+    let choice = Choice {
+        workloads: vec![Workload::Bank],
+        faults: Vec::new(),
+        operations: 1000,
+        replacing: Vec::new(),
+    };
     let mut plan = draw::plan(11, &choice);
     plan.settings = Settings { memtable_kib: 2048, segment_kib: 4096, ..Settings::PLAIN };
     plan.crashes.clear();

@@ -262,6 +262,10 @@ pub enum Milestone {
     PowerLost,
     /// The opening was closed.
     Closed,
+    /// The disk as it is now was copied; copies are counted from 0.
+    CopyKept(usize),
+    /// With nobody using it the disk was replaced, by this copy or by an empty one.
+    Replaced(Option<usize>),
     /// The next opening is there: the last commit it has, and its keyspaces. What stands in them follows as scans of
     /// the [`SURVEYOR`].
     Opened(u64, Vec<(u8, u32)>),

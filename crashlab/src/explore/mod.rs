@@ -239,11 +239,12 @@ impl Branch {
             script: Script::default(),
             crashes: Vec::new(),
             faults: Vec::new(),
+            replacements: Vec::new(),
             wall_drift_ppm: 0,
             plain_schedule: false,
             schedule: Vec::new(),
         };
-        let stage = SimStage::new(process.clone(), Arc::new(plan));
+        let stage = SimStage::new(process.clone(), Arc::new(plan), Arc::clone(&storm));
         stage.calm();
         Self { storm, stage: Arc::new(stage) }
     }

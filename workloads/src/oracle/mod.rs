@@ -22,7 +22,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::History;
+use crate::history::{History, Milestone};
 use model::Rules;
 
 /// What the judges say of a history.
@@ -42,8 +42,10 @@ pub fn ask(history: &History, rules: Rules) -> Answer {
     if violations.is_empty() {
         violations = tpcc::check(history);
     }
-    // Of numbers that a lying disk took back and that were given again the cycles would say nothing.
-    if violations.is_empty() && !is_undecided && !rules.suffix_may_be_lost {
+    // Of numbers that a disk took back and that were given again the cycles would say nothing.
+    let is_replaced = |(_, milestone): &(u64, Milestone)| matches!(milestone, Milestone::Replaced(..));
+    let is_taken_back = rules.suffix_may_be_lost || history.milestones.iter().any(is_replaced);
+    if violations.is_empty() && !is_undecided && !is_taken_back {
         violations = isolation::check(history, &judgment.resolved);
     }
     Answer { violations, is_undecided }

@@ -90,6 +90,8 @@ struct Opening {
     transactions: Vec<TxnNo>,
     /// How many keyspaces it found.
     keyspaces: usize,
+    /// Behind it the disk was replaced by one that has the commits up to here.
+    replaced_with: Option<u64>,
 }
 
 struct Judge<'a> {
@@ -139,7 +141,8 @@ impl<'a> Judge<'a> {
     fn read_milestones(&mut self) {
         let mut keyspaces: BTreeMap<u32, u8> = BTreeMap::new();
         let (mut creating, mut dropping) = (BTreeSet::new(), BTreeSet::new());
-        for (_, milestone) in &self.history.milestones {
+        let mut copies: BTreeMap<usize, u64> = BTreeMap::new();
+        for (at, milestone) in &self.history.milestones {
             match milestone {
                 Milestone::Synced(seq) => {
                     if let Some(opening) = self.openings.last_mut() {
@@ -153,6 +156,13 @@ impl<'a> Judge<'a> {
                 Milestone::Killed => self.note_end(End::Killed),
                 Milestone::PowerLost => self.note_end(End::PowerLost),
                 Milestone::Closed => self.note_end(End::Closed),
+                Milestone::CopyKept(copy) => drop(copies.insert(*copy, self.lasting_at(*at))),
+                Milestone::Replaced(copy) => {
+                    let lasting = copy.and_then(|copy| copies.get(&copy).copied()).unwrap_or(0);
+                    if let Some(opening) = self.openings.last_mut() {
+                        opening.replaced_with = Some(lasting);
+                    }
+                }
                 Milestone::Opened(last, found) => {
                     let found: BTreeMap<u32, u8> = found.iter().map(|(slot, id)| (*id, *slot)).collect();
                     if self.openings.is_empty() {
@@ -163,7 +173,9 @@ impl<'a> Judge<'a> {
                         .find(|(id, slot)| !keyspaces.contains_key(id) && !creating.contains(slot));
                     let vanished =
                         keyspaces.keys().find(|id| !found.contains_key(id) && !dropping.contains(id));
-                    if !self.rules.suffix_may_be_lost && (appeared.is_some() || vanished.is_some()) {
+                    let is_other_disk = self.openings.last().is_some_and(|last| last.replaced_with.is_some());
+                    let is_excused = self.rules.suffix_may_be_lost || is_other_disk;
+                    if !is_excused && (appeared.is_some() || vanished.is_some()) {
                         let what =
                             format!("an opening found the keyspaces {found:?} instead of {keyspaces:?}");
                         self.violations.push(Violation { wrong: Wrong::Structure, what });
@@ -177,10 +189,31 @@ impl<'a> Judge<'a> {
                         synced: 0,
                         transactions: Vec::new(),
                         keyspaces: keyspaces.len(),
+                        replaced_with: None,
                     });
                 }
             }
         }
+    }
+
+    /// The newest commit that a power loss at this time would have left.
+    fn lasting_at(&self, time: u64) -> u64 {
+        let Some(opening) = self.openings.last() else { return 0 };
+        if let Some(lasting) = opening.replaced_with {
+            return lasting;
+        }
+        let number = self.openings.len() - 1;
+        let lasting = self.history.transactions.iter().filter_map(|transaction| {
+            let is_told = transaction.opening as usize == number
+                && transaction.ended.is_some_and(|ended| ended < time)
+                && transaction.durable == Durable::Sync
+                && transaction.writes();
+            match transaction.ending {
+                Ending::Committed(seq) if is_told => Some(seq),
+                _ => None,
+            }
+        });
+        lasting.max().unwrap_or(0).max(opening.base).max(opening.synced)
     }
 
     fn note_end(&mut self, end: End) {
@@ -202,6 +235,12 @@ impl<'a> Judge<'a> {
         let (base, found) = (self.openings[number].base, self.openings.get(number + 1).map(|next| next.base));
         if let Some(found) = found {
             self.demand_survivors(number, found);
+            let is_open = |(first, end): &(u64, u64)| (*first..*end).contains(&found);
+            if self.openings[number].replaced_with.is_some() && self.blurred.iter().any(is_open) {
+                // An older state came back of which it was never known what it was.
+                self.is_undecided = true;
+                return;
+            }
         }
         let (told, unknown) = self.commits_of(number);
         if let Some(twice) = told.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -306,6 +345,16 @@ impl<'a> Judge<'a> {
             end = End::PowerLost;
         }
         let mut least = (opening.base.max(opening.synced), None);
+        if let Some(lasting) = opening.replaced_with {
+            if found < lasting && !self.rules.suffix_may_be_lost {
+                let what = format!(
+                    "the disk was replaced by one on which commit {lasting} had to be, but the next opening's last commit \
+                     is {found}"
+                );
+                self.violate(Wrong::LostWrite, what);
+            }
+            return;
+        }
         for number in &opening.transactions {
             let transaction = self.of(*number);
             let Ending::Committed(seq) = transaction.ending else { continue };

@@ -258,6 +258,9 @@ impl Client {
                 state.counts.operations += 1;
                 state.counts.acknowledged += u64::from(writes);
                 state.newest_told = state.newest_told.max(seq.get());
+                if writes && state.of(doing.txn).durable == Durable::Sync {
+                    state.newest_lasting = state.newest_lasting.max(seq.get());
+                }
                 state.ends(doing.txn, Ending::Committed(seq.get()));
                 if writes {
                     state.settle_unknown(doing.txn);
@@ -410,7 +413,9 @@ impl Client {
             _ => within(patience, async { self.opening.db.sync().await.map(drop) }).await,
         };
         if self.answered(done, "making everything durable")?.is_some() {
-            self.opening.storm.passes(crate::history::Milestone::Synced(last));
+            let mut state = self.opening.storm.state();
+            state.newest_lasting = state.newest_lasting.max(last);
+            state.passes(crate::history::Milestone::Synced(last));
         }
         Ok(())
     }

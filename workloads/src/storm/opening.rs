@@ -111,10 +111,74 @@ impl Storm {
     }
 
     async fn open(&self, stage: &dyn Stage, env: &Arc<dyn Env>) -> Result<Db, Error> {
+        let (told, lasting) = {
+            let state = self.state();
+            (state.newest_told, state.newest_lasting)
+        };
+        let demanded = if stage.demands() && lasting > 0 {
+            self.open_demanding(stage, env, lasting).await?
+        } else {
+            None
+        };
+        let db = match demanded {
+            Some(db) => db,
+            None => self.open_with(stage, env, self.settings.options()).await?,
+        };
+        if db.last_seq().get() < told {
+            stage.meets_replacement(false);
+        }
+        Ok(db)
+    }
+
+    /// Opens what may be another disk as somebody does who knows that a commit must be there. `None` if it is not, and the
+    /// database said so: then it is opened, or created, with what there is.
+    async fn open_demanding(
+        &self,
+        stage: &dyn Stage,
+        env: &Arc<dyn Env>,
+        lasting: u64,
+    ) -> Result<Option<Db>, Error> {
+        let options = self.settings.options();
+        let demanding = holdfast::Options { at_least: lasting, ..options.clone() };
+        match self.open_with(stage, env, demanding).await {
+            Ok(db) => {
+                let last = db.last_seq().get();
+                if last < lasting {
+                    let what =
+                        format!("an opening demanded commit {lasting}, found {last}, and was not refused");
+                    self.wrong(Wrong::LostWrite, what);
+                }
+                return Ok(Some(db));
+            }
+            Err(Error::Invalid(what)) if what.contains("at_least") => stage.meets_replacement(true),
+            Err(error) => return Err(error),
+        }
+        // What was refused must not have been created on the way.
+        match self.open_with(stage, env, holdfast::Options { create_if_missing: false, ..options }).await {
+            Ok(db) => {
+                let last = db.last_seq().get();
+                if last >= lasting {
+                    let what =
+                        format!("an opening that demanded commit {lasting} was refused, but {last} is there");
+                    self.wrong(Wrong::Unavailable, what);
+                }
+                Ok(Some(db))
+            }
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open_with(
+        &self,
+        stage: &dyn Stage,
+        env: &Arc<dyn Env>,
+        options: holdfast::Options,
+    ) -> Result<Db, Error> {
         let mut waited = 0;
         self.state().opens();
         loop {
-            match Db::open_in(Arc::clone(env), stage.dir(), self.settings.options()).await {
+            match Db::open_in(Arc::clone(env), stage.dir(), options.clone()).await {
                 Err(Error::Locked(_)) if waited < LOCK_WAITS => {
                     waited += 1;
                     env.sleep_until(env.now().after(LOCK_WAIT_NS)).await;

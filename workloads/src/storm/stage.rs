@@ -47,6 +47,14 @@ pub trait Stage: Send + Sync {
     /// where somebody looks.
     fn note(&self, _text: &dyn Fn() -> String) {}
 
+    /// True if the opening that begins demands the newest commit that must have lasted, for the disk may be another one.
+    fn demands(&self) -> bool {
+        false
+    }
+
+    /// Such an opening was refused for its demand, as it had to be; else, commits of which clients were told are gone.
+    fn meets_replacement(&self, _is_refused: bool) {}
+
     /// True once nothing goes wrong any more: then everything must work.
     fn is_calm(&self) -> bool;
 

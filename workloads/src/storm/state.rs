@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) counts: Counts,
     /// The newest commit that a client was told of in this opening.
     pub(super) newest_told: u64,
+    /// The newest commit of which was told that it outlives a power loss, or that an opening found.
+    pub(super) newest_lasting: u64,
     /// Commits of this opening that a full disk left unknown, and when that was told.
     unsettled: Vec<(u64, TxnNo)>,
     /// Batches of this opening whose futures were dropped: nobody can tell what became of them.
@@ -102,6 +104,7 @@ impl State {
                 if let Change::Passes(Milestone::Opened(last, _)) = &change {
                     // What the end of the last opening has taken is the model's business.
                     self.newest_told = *last;
+                    self.newest_lasting = *last;
                     self.unsettled.clear();
                     self.untold = 0;
                     self.counts.openings += 1;

@@ -87,6 +87,33 @@ fn what_was_promised_less_may_go() {
 }
 
 #[test]
+fn a_disk_that_was_replaced_has_what_it_must_have() {
+    // Two commits, of which the copy has the first; then a third opening in which the number is given again.
+    let swapped = |copy: Option<usize>, last: u64, seen: fn(&[Stamp]) -> Vec<(&'static str, Stamp)>| {
+        let mut script = opened();
+        let mut stamps = script.batch(&["a"]);
+        script.history.passes(Milestone::CopyKept(0));
+        stamps.extend(script.batch(&["b"]));
+        script.history.passes(Milestone::PowerLost);
+        script.history.passes(Milestone::Replaced(copy));
+        open_again(&mut script, Milestone::PowerLost, last, &seen(&stamps));
+        let again = script.begin(1, Promise::Batch);
+        let stamp = script.put(again, "c");
+        script.commit_as(again, last + 1);
+        view(&mut script, 2, last + 1, |script, reader| script.get(reader, "c", stamp));
+        found(script)
+    };
+    let first = |stamps: &[Stamp]| vec![("a", stamps[0])];
+    assert_eq!(swapped(Some(0), 1, first), []);
+    assert_eq!(swapped(Some(0), 2, |stamps| vec![("a", stamps[0]), ("b", stamps[1])]), []);
+    assert_eq!(swapped(Some(0), 0, |_| Vec::new()), [Wrong::LostWrite]);
+    assert_eq!(swapped(Some(0), 2, first), [Wrong::LostWrite]);
+    assert_eq!(swapped(Some(0), 1, |stamps| vec![("a", stamps[0]), ("b", stamps[1])]), [Wrong::Phantom]);
+    assert_eq!(swapped(None, 0, |_| Vec::new()), []);
+    assert_eq!(swapped(None, 0, first), [Wrong::Phantom]);
+}
+
+#[test]
 fn a_sync_makes_all_before_it_last() {
     let mut script = opened();
     script.batch(&["a"]);

@@ -57,7 +57,7 @@ pub use disk::inspect::{DiskImage, SimDisk};
 pub use disk::limits::IopsLimit;
 pub use disk::personality::Personality;
 pub use disk::survivors::{
-    EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
+    DrawnSurvivors, EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
 };
 pub use fault::{FaultClass, FiredFault, Trigger};
 pub use join::{Died, Join};

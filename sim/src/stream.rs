@@ -42,6 +42,7 @@ pub(crate) enum StreamClass {
 }
 
 /// One stream of random numbers.
+#[derive(Clone)]
 pub(crate) struct Stream {
     generator: ChaCha8Rng,
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use holdfast::env::{Buf, Env, File, OpenOptions};
-use holdfast_sim::{Odometer, SECTOR, SimOptions, World};
+use holdfast_sim::{DrawnSurvivors, Odometer, Process, SECTOR, SimOptions, World};
 use quickcheck::quickcheck;
 
 const SECTORS: usize = 40;
@@ -258,45 +258,73 @@ async fn name_rounds(world: World, rounds: Vec<Vec<(u8, u8, u8)>>) {
     }
 }
 
-#[test]
-fn the_odometer_sees_each_legal_set_once() {
-    // Two sectors written without a sync over durable ones: 4 contents. A created name: 2 bindings.
-    let images = holdfast_sim::run(SimOptions::new(3), |world| async move {
-        let process = world.process("db");
-        process.disk().write_file("/old", &[1; 1024]);
-        let env = process.env();
-        let run = process.run(async move {
-            let file = env.disk().open("/old".as_ref(), OpenOptions::write()).await.expect("it is there");
-            let mut buf = Buf::zeroed(1024);
-            buf.fill(2);
-            file.write_at(0, buf).await.0.expect("no fault");
-            env.disk().open("/new".as_ref(), OpenOptions::create()).await.expect("the name is free");
-        });
-        run.await.expect("nobody killed it");
-        process.kill();
-        let start = process.disk().snapshot();
-        let mut images = Vec::new();
-        let mut odometer = Odometer::new(4);
-        loop {
-            process.disk().restore(&start);
-            process.restart();
-            world.survivors_from(&mut odometer, || process.power_loss());
-            let old = process.disk().read_file("/old");
-            images.push((old[0], old[512], process.disk().exists("/new")));
-            if !odometer.advance() {
-                break;
-            }
-        }
-        images
-    })
-    .result;
-    let mut expected = Vec::new();
-    for first in [1, 2] {
-        for second in [1, 2] {
-            expected.extend([(first, second, false), (first, second, true)]);
+/// Loses power again and again over two sectors written without a sync over durable ones, and a created name: what each left.
+async fn what_is_left(
+    world: World,
+    mut lose_power: impl FnMut(&World, &Process) -> bool,
+) -> Vec<(u8, u8, bool)> {
+    let process = world.process("db");
+    process.disk().write_file("/old", &[1; 1024]);
+    let env = process.env();
+    let run = process.run(async move {
+        let file = env.disk().open("/old".as_ref(), OpenOptions::write()).await.expect("it is there");
+        let mut buf = Buf::zeroed(1024);
+        buf.fill(2);
+        file.write_at(0, buf).await.0.expect("no fault");
+        env.disk().open("/new".as_ref(), OpenOptions::create()).await.expect("the name is free");
+    });
+    run.await.expect("nobody killed it");
+    process.kill();
+    let start = process.disk().snapshot();
+    let mut images = Vec::new();
+    loop {
+        process.disk().restore(&start);
+        process.restart();
+        let is_last = !lose_power(&world, &process);
+        let old = process.disk().read_file("/old");
+        images.push((old[0], old[512], process.disk().exists("/new")));
+        if is_last {
+            return images;
         }
     }
-    let mut found = images;
+}
+
+/// 4 contents, 2 bindings of the name.
+fn all_that_may_be_left() -> Vec<(u8, u8, bool)> {
+    let contents = [1, 2].into_iter().flat_map(|first| [1, 2].map(|second| (first, second)));
+    contents.flat_map(|(first, second)| [false, true].map(|is_there| (first, second, is_there))).collect()
+}
+
+#[test]
+fn the_odometer_sees_each_legal_set_once() {
+    let mut found = holdfast_sim::run(SimOptions::new(3), |world| {
+        let mut odometer = Odometer::new(4);
+        what_is_left(world, move |world, process| {
+            world.survivors_from(&mut odometer, || process.power_loss());
+            odometer.advance()
+        })
+    })
+    .result;
     found.sort_unstable();
-    assert_eq!(found, expected);
+    assert_eq!(found, all_that_may_be_left());
+}
+
+#[test]
+fn drawn_survivors_follow_their_seed_and_reach_every_set() {
+    let drawn = || {
+        holdfast_sim::run(SimOptions::new(3), |world| {
+            let mut seeds = 0..100;
+            what_is_left(world, move |world, process| {
+                let seed = seeds.next().expect("it ends with the last one");
+                world.survivors_from(&mut DrawnSurvivors::new(seed), || process.power_loss());
+                !seeds.is_empty()
+            })
+        })
+        .result
+    };
+    let mut found = drawn();
+    assert_eq!(found, drawn());
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found, all_that_may_be_left());
 }

@@ -16,14 +16,15 @@
 //!   first images of each crash point.
 
 mod scripts;
-mod survivors;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use holdfast_sim::{Crash, DiskImage, LatencyModel, Odometer, Process, Ratio, SimOptions, World};
+use holdfast_sim::{
+    Crash, DiskImage, DrawnSurvivors, LatencyModel, Odometer, Process, Ratio, SimOptions, World,
+};
 use holdfast_workloads::history::Milestone;
 use holdfast_workloads::oracle::model::{Rules, judge};
 use holdfast_workloads::oracle::{Violation, Wrong, ask};
@@ -33,7 +34,6 @@ use serde::Serialize;
 use crate::plan::{DiskPlan, Plan, SCHEMA};
 use crate::stage::SimStage;
 use scripts::{SETTINGS, Short};
-use survivors::DrawnSet;
 
 /// Changes of up to so many sectors are torn in every way.
 pub const SECTORS_MAX: u64 = 4;
@@ -283,7 +283,7 @@ impl Point {
                 world.survivors_from(&mut odometer, || process.power_loss());
                 is_whole = !odometer.advance();
             } else {
-                let mut drawn = DrawnSet::new(explore.seed ^ set);
+                let mut drawn = DrawnSurvivors::new(explore.seed ^ set);
                 world.survivors_from(&mut drawn, || process.power_loss());
             }
             self.sets += 1;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::log::Detail;
 use crate::options::Ratio;
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamClass};
 use crate::trace::{Event, Trace};
 
 /// A change of content that is not durable.
@@ -140,6 +140,45 @@ impl Drawn<'_> {
             return candidates - 1;
         }
         usize::try_from(self.stream.below(candidates as u64)).expect("an index fits memory")
+    }
+}
+
+/// Draws from a seed as a power loss does for which nobody decides: for survivor sets of a number, where there are too
+/// many to try each.
+#[derive(Clone)]
+pub struct DrawnSurvivors {
+    stream: Stream,
+    survives: Ratio,
+}
+
+impl DrawnSurvivors {
+    /// The answers that follow from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let mut stream = Stream::new(seed, StreamClass::PowerLoss);
+        let survives = Drawn::new(&mut stream).survives;
+        Self { stream, survives }
+    }
+
+    fn drawn(&mut self) -> Drawn<'_> {
+        Drawn { stream: &mut self.stream, survives: self.survives }
+    }
+}
+
+impl SurvivorChoice for DrawnSurvivors {
+    fn content(&mut self, change: &UnsyncedContent) -> Survival {
+        self.drawn().content(change)
+    }
+
+    fn size(&mut self, file: u64, candidates: &[u64]) -> usize {
+        self.drawn().size(file, candidates)
+    }
+
+    fn name(&mut self, directory: u64, name: &str, candidates: &[Option<u64>]) -> usize {
+        self.drawn().name(directory, name, candidates)
+    }
+
+    fn journal(&mut self, operations: usize) -> usize {
+        self.drawn().journal(operations)
     }
 }
 

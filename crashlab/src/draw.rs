@@ -75,7 +75,7 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
     let disk = DiskPlan {
         delayed_allocation: shape.one_in(4),
         copy_on_write: shape.one_in(6),
-        full_in_sync: shape.one_in(6),
+        full_in_sync: shape.one_in(4),
         like: *shape.of(&[
             FileSystem::Strict,
             FileSystem::Strict,
@@ -110,7 +110,7 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
             Weather::Errors => cost_of(*class) == Cost::Nothing,
             Weather::Anything => true,
         };
-        let drawn = faults_of(*class, &script, &mut stream(seed, Of::Faults, *class as u64));
+        let drawn = faults_of(*class, &script, &crashes, &mut stream(seed, Of::Faults, *class as u64));
         if allowed { drawn } else { Vec::new() }
     });
     let mut faults: Vec<Fault> = faults.collect();
@@ -213,8 +213,9 @@ fn replacement_of(way: Replacing, script: &Script, random: &mut Random) -> Optio
     random.one_in(rare).then_some(Replacement { opening, by, demand })
 }
 
-/// The faults of one class: none in two of three seeds, so that a seed has a handful of classes.
-fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fault> {
+/// The faults of one class: none in two of three seeds, so that a seed has a handful of classes. Some strike between the
+/// moment at which a crash is armed and the crash: then the process dies of the one while it has to do with the other.
+fn faults_of(class: FaultClass, script: &Script, crashes: &[Crash], random: &mut Random) -> Vec<Fault> {
     if !random.one_in(3) {
         return Vec::new();
     }
@@ -227,11 +228,21 @@ fn faults_of(class: FaultClass, script: &Script, random: &mut Random) -> Vec<Fau
     };
     // What may make the database refuse to open comes when there is something to lose.
     let (opening, from) = if cost_of(class) == Cost::Nothing { (0, 0) } else { (4, 60) };
+    let later_crashes: Vec<At> = match cost_of(class) {
+        Cost::Nothing => crashes.iter().filter(|crash| crash.calls > 0).map(|crash| crash.at).collect(),
+        Cost::Damage | Cost::Suffix => Vec::new(),
+    };
+    // What recovery reads tells what is there.
+    let openings_one_in = match class {
+        FaultClass::LostSector | FaultClass::StaleRead | FaultClass::MisdirectedRead => 2,
+        _ => 6,
+    };
     let one = |random: &mut Random| {
-        let at = match random.one_in(6) {
+        let at = match random.one_in(openings_one_in) {
             // A creation of which not all is durable.
             true if class == FaultClass::LyingSync && random.one_in(12) => At::Opening(0),
             true => At::Opening((opening + random.below(5)) as u32),
+            false if !later_crashes.is_empty() && random.one_in(4) => *random.of(&later_crashes),
             false => step_in(script, (from, 100 - from), random),
         };
         let on = match class {

@@ -1,33 +1,8 @@
-//! The fault classes by name, and what each of them excuses.
+//! The fault classes that a database of one process can meet, by name, and what each of them excuses.
 
 use holdfast_sim::FaultClass;
 
-/// A name for a class, in plans and on the command line.
-const NAMES: [(FaultClass, &str); FaultClass::ALL.len()] = [
-    (FaultClass::ReadError, "read_error"),
-    (FaultClass::WriteError, "write_error"),
-    (FaultClass::SyncError, "sync_error"),
-    (FaultClass::NoSpace, "no_space"),
-    (FaultClass::TooManyFiles, "too_many_files"),
-    (FaultClass::ShortRead, "short_read"),
-    (FaultClass::ShortWrite, "short_write"),
-    (FaultClass::SpawnRefused, "spawn_refused"),
-    (FaultClass::TransientRead, "transient_read"),
-    (FaultClass::LostSector, "lost_sector"),
-    (FaultClass::BitRot, "bit_rot"),
-    (FaultClass::StaleRead, "stale_read"),
-    (FaultClass::MisdirectedRead, "misdirected_read"),
-    (FaultClass::PhantomWrite, "phantom_write"),
-    (FaultClass::MisdirectedWrite, "misdirected_write"),
-    (FaultClass::LyingSync, "lying_sync"),
-    (FaultClass::Stall, "stall"),
-    (FaultClass::ClockJump, "clock_jump"),
-    (FaultClass::MessageLost, "message_lost"),
-    (FaultClass::MessageDuplicated, "message_duplicated"),
-    (FaultClass::MessageReordered, "message_reordered"),
-    (FaultClass::MessageDelayed, "message_delayed"),
-    (FaultClass::ConnectionReset, "connection_reset"),
-];
+pub use holdfast_sim::FaultCost as Cost;
 
 /// The classes that can strike a database of one process, which has no network.
 pub fn of_one_process() -> Vec<FaultClass> {
@@ -36,13 +11,12 @@ pub fn of_one_process() -> Vec<FaultClass> {
 
 /// The name of a class.
 pub fn name_of(class: FaultClass) -> &'static str {
-    NAMES.iter().find(|(known, _)| *known == class).map_or("unknown", |(_, name)| name)
+    class.name()
 }
 
 /// The class of a name, if a database of one process can meet it.
 pub fn of_name(name: &str) -> Option<FaultClass> {
-    let found = NAMES.iter().find(|(_, known)| *known == name).map(|(class, _)| *class);
-    found.filter(|class| !class.is_of_network())
+    FaultClass::of_name(name).filter(|class| !class.is_of_network())
 }
 
 /// Their names, in the order of the classes, and those of the ways to replace a disk.
@@ -77,42 +51,9 @@ impl Replacing {
     }
 }
 
-/// What may become of data under a class of faults.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Cost {
-    /// Nothing is lost and nothing unreadable: calls are refused or slow.
-    Nothing,
-    /// Bytes cannot be read, or are damaged: an error says so, and they are never returned as data.
-    Damage,
-    /// What was acknowledged may be gone, from the newest on.
-    Suffix,
-}
-
 /// What a class may cost.
 pub fn cost_of(class: FaultClass) -> Cost {
-    match class {
-        FaultClass::LostSector
-        | FaultClass::BitRot
-        | FaultClass::MisdirectedRead
-        | FaultClass::MisdirectedWrite => Cost::Damage,
-        FaultClass::StaleRead | FaultClass::PhantomWrite | FaultClass::LyingSync => Cost::Suffix,
-        FaultClass::ReadError
-        | FaultClass::WriteError
-        | FaultClass::SyncError
-        | FaultClass::NoSpace
-        | FaultClass::TooManyFiles
-        | FaultClass::ShortRead
-        | FaultClass::ShortWrite
-        | FaultClass::SpawnRefused
-        | FaultClass::TransientRead
-        | FaultClass::Stall
-        | FaultClass::ClockJump
-        | FaultClass::MessageLost
-        | FaultClass::MessageDuplicated
-        | FaultClass::MessageReordered
-        | FaultClass::MessageDelayed
-        | FaultClass::ConnectionReset => Cost::Nothing,
-    }
+    class.cost()
 }
 
 #[cfg(test)]
@@ -127,13 +68,6 @@ mod tests {
         let others = ["kill", "power_loss"].into_iter().chain(Replacing::ALL.map(Replacing::name));
         for name in FaultClass::ALL.into_iter().map(name_of).chain(others) {
             assert!(rows.iter().any(|row| row.contains(&format!("`{name}`"))), "no row names {name}");
-        }
-    }
-
-    #[test]
-    fn every_class_has_a_name_of_its_own() {
-        for class in FaultClass::ALL {
-            assert_eq!(of_name(name_of(class)), (!class.is_of_network()).then_some(class));
         }
     }
 }

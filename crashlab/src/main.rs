@@ -355,7 +355,7 @@ fn find_commit(plan: &Path, between: (&str, &str), as_json: bool) -> Result<bool
 
 fn report(plan: &Plan, output: &Path, lines: usize) -> Result<bool, String> {
     let verdict = run_watched(plan, Watch { log_events: lines, ..Watch::default() });
-    let page = report::page(plan, &verdict);
+    let page = report::page(&report::Shown::of(plan, &verdict));
     std::fs::write(output, page).map_err(|error| format!("{}: {error}", output.display()))?;
     println!("{} lines of {} events in {}", verdict.log.len(), verdict.events, output.display());
     verdict.violations.iter().for_each(|violation| println!("WRONG: {violation}"));

@@ -1,14 +1,14 @@
 //! The smallest plan that still fails in the same way: same oracle, same kind of wrong.
 //!
-//! First whole steps, faults and crashes go, by delta debugging (Zeller, Hildebrandt, "Simplifying and Isolating
-//! Failure-Inducing Input", TSE 2002): halves, then quarters, down to single ones. Then what is left is made plainer: actions
-//! within steps, lengths, patience, settings. Both again until nothing changes. Last comes the schedule: if the plan does
-//! not fail when the task that waited longest always runs, the picks that were drawn are written down as so many overrides
-//! of that, and those go likewise. In the end no single step, action, fault, crash, replaced disk or schedule override can
-//! go.
+//! First whole steps, faults and crashes go, by delta debugging ([`reduce`]): halves, then quarters, down to single ones.
+//! Then what is left is made plainer: actions within steps, lengths, patience, settings. Both again until nothing
+//! changes. Last comes the schedule: if the plan does not fail when the task that waited longest always runs, the picks
+//! that were drawn are written down as so many overrides of that, and those go likewise. In the end no single step, action,
+//! fault, crash, replaced disk or schedule override can go.
 
 use std::time::{Duration, Instant};
 
+use holdfast_sim::reduce::{self, smaller, without_places};
 use holdfast_workloads::oracle::Wrong;
 use holdfast_workloads::storm::Settings;
 use holdfast_workloads::storm::script::{Action, Call};
@@ -133,25 +133,8 @@ impl<T: FnMut(&Plan)> Search<T> {
         units: fn(&Plan) -> Vec<U>,
         without: fn(&Plan, &[U]) -> Plan,
     ) {
-        let mut size = units(&self.best).len().div_ceil(2).max(1);
-        loop {
-            let mut at = 0;
-            loop {
-                let all = units(&self.best);
-                if at >= all.len() || self.is_over() {
-                    break;
-                }
-                let chunk = &all[at..all.len().min(at + size)];
-                // What comes behind a cut stands where it was.
-                if !self.try_plan(without(&self.best, chunk)) {
-                    at += size;
-                }
-            }
-            if size == 1 || self.is_over() {
-                return;
-            }
-            size = size.div_ceil(2);
-        }
+        let mut best = self.best.clone();
+        reduce::cut(&mut best, units, without, |plan| self.try_plan(plan.clone()));
     }
 
     /// Puts what the scheduler drew into the plan, where it can go piece by piece. False if it stands there.
@@ -221,14 +204,6 @@ impl<T: FnMut(&Plan)> Search<T> {
             self.try_plan(plan);
         }
     }
-}
-
-/// Smaller numbers to try, the smallest first.
-fn smaller(number: u64, least: u64) -> Vec<u64> {
-    let mut all: Vec<u64> = [least, number / 8, number / 2, number.saturating_sub(1)].into();
-    all.retain(|smaller| *smaller >= least && *smaller < number);
-    all.dedup();
-    all
 }
 
 fn plainer_wholes(plan: &Plan) -> Vec<Plan> {
@@ -319,15 +294,13 @@ fn events_of(plan: &Plan) -> Vec<PlannedEvent> {
 }
 
 fn without_events(plan: &Plan, cut: &[PlannedEvent]) -> Plan {
-    fn keep<T: Clone>(all: &[T], is_cut: impl Fn(usize) -> bool) -> Vec<T> {
-        let kept = all.iter().enumerate().filter(|(index, _)| !is_cut(*index));
-        kept.map(|(_, one)| one.clone()).collect()
-    }
     Plan {
-        crashes: keep(&plan.crashes, |index| cut.contains(&PlannedEvent::Crash(index))),
-        faults: keep(&plan.faults, |index| cut.contains(&PlannedEvent::Fault(index))),
-        replacements: keep(&plan.replacements, |index| cut.contains(&PlannedEvent::Replacement(index))),
-        schedule: keep(&plan.schedule, |index| cut.contains(&PlannedEvent::Override(index))),
+        crashes: without_places(&plan.crashes, |index| cut.contains(&PlannedEvent::Crash(index))),
+        faults: without_places(&plan.faults, |index| cut.contains(&PlannedEvent::Fault(index))),
+        replacements: without_places(&plan.replacements, |index| {
+            cut.contains(&PlannedEvent::Replacement(index))
+        }),
+        schedule: without_places(&plan.schedule, |index| cut.contains(&PlannedEvent::Override(index))),
         ..plan.clone()
     }
 }

@@ -1,6 +1,6 @@
 //! The page is one file that needs nothing else, and says what the trace says.
 
-use holdfast_crashlab::report::{DATA_BEGINS, DATA_ENDS, page, run_of};
+use holdfast_crashlab::report::{DATA_BEGINS, DATA_ENDS, Shown, page, run_of};
 use holdfast_crashlab::{Choice, Watch, draw, run_watched};
 
 #[test]
@@ -10,11 +10,12 @@ fn the_page_is_one_file_and_holds_the_whole_trace() {
         let watch = Watch { log_events: 1_000_000, ..Watch::default() };
         let verdict = run_watched(&plan, watch);
         assert!(verdict.log.len() > 200, "only {} lines", verdict.log.len());
-        let page = page(&plan, &verdict);
+        let shown = Shown::of(&plan, &verdict);
+        let page = page(&shown);
         let (before, rest) = page.split_once(DATA_BEGINS).expect("the run stands in it");
         let (data, after) = rest.split_once(DATA_ENDS).expect("and ends");
         let data: serde_json::Value = serde_json::from_str(data).expect("it is JSON");
-        assert_eq!(data, run_of(&plan, &verdict));
+        assert_eq!(data, run_of(&shown));
         let lines = data["lines"].as_array().expect("a list");
         assert_eq!(lines.len(), verdict.log.len());
         for (shown, line) in lines.iter().zip(&verdict.log) {

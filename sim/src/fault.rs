@@ -3,11 +3,14 @@
 //! Each class has a random stream of its own and a counter. A class fires by an [`Injection`] (an exact call, or
 //! every call from one on, of files whose name contains a text) or by a rate.
 
+use serde::{Deserialize, Serialize};
+
 use crate::options::Ratio;
 use crate::stream::Stream;
 
 /// A kind of fault.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultClass {
     /// A read fails with `Medium`.
     ReadError,

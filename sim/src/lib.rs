@@ -32,6 +32,7 @@ compile_error!(
     "holdfast-sim needs madsim's flag: put `rustflags = [\"--cfg\", \"madsim\"]` under `[build]` into .cargo/config.toml"
 );
 
+mod contract;
 mod disk;
 mod env;
 mod fault;
@@ -40,6 +41,7 @@ mod log;
 mod network;
 mod options;
 mod process;
+pub mod reduce;
 mod run;
 mod schedule;
 mod state;
@@ -52,6 +54,7 @@ mod world;
 /// Offsets and lengths of direct I/O on a simulated disk are multiples of this.
 pub const DIRECT_ALIGNMENT: usize = 512;
 
+pub use contract::FaultCost;
 pub use disk::SECTOR;
 pub use disk::inspect::{DiskImage, SimDisk};
 pub use disk::limits::IopsLimit;

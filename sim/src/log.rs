@@ -1,12 +1,15 @@
 //! The event log as data: each line with what it is about, for whoever draws a run or looks for something in it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultClass;
 
 /// A line of the event log; as text, what [`Display`](fmt::Display) gives.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogLine {
     /// Number of the event that it belongs to, counted from 1 over the whole run.
     pub event: u64,
@@ -15,7 +18,7 @@ pub struct LogLine {
     /// Number of the task that had the turn, or was the last to have it.
     pub task: u64,
     /// The name of that task.
-    pub task_name: &'static str,
+    pub task_name: Cow<'static, str>,
     /// In words.
     pub text: String,
     /// What it is about.
@@ -23,7 +26,8 @@ pub struct LogLine {
 }
 
 /// What a line is about.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Detail {
     /// Nothing that has a form of its own.
     Text,
@@ -32,7 +36,7 @@ pub enum Detail {
     /// A disk call was made.
     Call {
         /// Which.
-        operation: &'static str,
+        operation: Cow<'static, str>,
         /// The path, or the name of an open file.
         name: String,
         /// Number of the file, if one is open.

@@ -126,7 +126,7 @@ impl Trace {
         if self.log.len() == self.log_limit {
             self.log.pop_front();
         }
-        let (task, task_name) = self.turn;
+        let (task, task_name) = (self.turn.0, self.turn.1.into());
         self.log.push_back(LogLine { event: self.events, at_ns: self.now, task, task_name, text, detail });
     }
 

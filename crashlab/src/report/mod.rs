@@ -41,38 +41,83 @@ const KINDS: [&str; 12] = [
     "power",
 ];
 
+/// What is shown of a run.
+#[derive(Clone, Debug)]
+pub struct Shown<'a> {
+    /// What it was a run of.
+    pub title: String,
+    /// What was wrong, the first before the others.
+    pub violations: Vec<String>,
+    /// The line that the first violation points at.
+    pub guilty: Option<usize>,
+    /// Number of events.
+    pub events: u64,
+    /// Simulated time, in nanoseconds.
+    pub simulated_ns: u64,
+    /// Operations of clients.
+    pub operations: u64,
+    /// Openings of the database, or lives of its process.
+    pub openings: u64,
+    /// Kills and power losses.
+    pub crashes: u64,
+    /// The hash over all events, in hexadecimal digits.
+    pub hash: String,
+    /// The event log, or its end.
+    pub log: &'a [LogLine],
+}
+
+impl<'a> Shown<'a> {
+    /// Of a run of a workload.
+    pub fn of(plan: &Plan, verdict: &'a Verdict) -> Self {
+        Self {
+            title: format!("seed {}, workload {}", plan.seed, plan.workload.name()),
+            violations: verdict.violations.iter().map(ToString::to_string).collect(),
+            guilty: verdict.guilty_line(),
+            events: verdict.events,
+            simulated_ns: verdict.simulated_ns,
+            operations: verdict.counts.operations,
+            openings: verdict.counts.openings,
+            crashes: verdict.crashes,
+            hash: format!("{:016x}", verdict.hash),
+            log: &verdict.log,
+        }
+    }
+}
+
 /// The page of a run whose event log was kept.
-pub fn page(plan: &Plan, verdict: &Verdict) -> String {
-    let run = run_of(plan, verdict).to_string().replace('<', "\\u003c");
+pub fn page(shown: &Shown<'_>) -> String {
+    let run = run_of(shown).to_string().replace('<', "\\u003c");
     PAGE.replacen("/*run*/null/*end*/", &format!("{DATA_BEGINS}{run}{DATA_ENDS}"), 1)
 }
 
 /// What the page shows, as data.
-pub fn run_of(plan: &Plan, verdict: &Verdict) -> Value {
+pub fn run_of(shown: &Shown<'_>) -> Value {
     let mut lanes = Lanes::default();
     let mut files: BTreeMap<u64, String> = BTreeMap::new();
-    let lines: Vec<Value> = verdict
+    let lines: Vec<Value> = shown
         .log
         .iter()
         .map(|line| {
-            if let Detail::Call { operation: "open", name, file: Some(file), .. } = &line.detail {
+            if let Detail::Call { operation, name, file: Some(file), .. } = &line.detail
+                && operation == "open"
+            {
                 files.insert(*file, name.rsplit('/').next().unwrap_or(name).to_owned());
             }
             line_of(line, lanes.of(line))
         })
         .collect();
     json!({
-        "title": format!("seed {}, workload {}", plan.seed, plan.workload.name()),
-        "violations": verdict.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "guilty": verdict.guilty_line(),
+        "title": shown.title,
+        "violations": shown.violations,
+        "guilty": shown.guilty,
         "counts": {
-            "events": verdict.events,
-            "lines": verdict.log.len(),
-            "simulated_ns": verdict.simulated_ns,
-            "operations": verdict.counts.operations,
-            "openings": verdict.counts.openings,
-            "crashes": verdict.crashes,
-            "hash": format!("{:016x}", verdict.hash),
+            "events": shown.events,
+            "lines": shown.log.len(),
+            "simulated_ns": shown.simulated_ns,
+            "operations": shown.operations,
+            "openings": shown.openings,
+            "crashes": shown.crashes,
+            "hash": shown.hash,
         },
         "sector": SECTOR,
         "kinds": KINDS,
@@ -111,7 +156,7 @@ fn line_of(line: &LogLine, lane: usize) -> Value {
         Detail::Died { .. } => json!(head("death")),
         Detail::PowerLost { .. } => json!(head("power")),
         Detail::Call { operation, name, file, offset, len, is_durable, is_refused } => {
-            let kind = match *operation {
+            let kind = match &**operation {
                 _ if *is_refused => "refused",
                 "read" | "len" | "metadata" | "list" | "free_space" => "read",
                 "write" | "zero_range" if *is_durable => "durable write",

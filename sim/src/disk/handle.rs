@@ -50,7 +50,18 @@ fn note<T>(state: &mut State, about: &About<'_>, result: &Result<T, Refusal>) {
             Err((kind, detail)) => format!("{operation} {name} at {}+{}: {kind:?} {detail}", at.0, at.1),
         };
         let (name, is_refused) = (name.to_owned(), result.is_err());
-        (text, Detail::Call { operation, name, file, offset: at.0, len: at.1, is_durable, is_refused })
+        (
+            text,
+            Detail::Call {
+                operation: operation.into(),
+                name,
+                file,
+                offset: at.0,
+                len: at.1,
+                is_durable,
+                is_refused,
+            },
+        )
     });
 }
 

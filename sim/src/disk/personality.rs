@@ -27,6 +27,7 @@
 //! (12fcfd22fe5b) and "sync log after logging new name" (d4682ba03ef6).
 
 use holdfast::env::IoErrorKind;
+use serde::{Deserialize, Serialize};
 
 use super::directory::InodeNumber;
 use super::survivors::{Drawn, NothingSurvives, Survival, SurvivorChoice, UnsyncedContent};
@@ -38,7 +39,8 @@ use super::{DiskState, Refusal};
 /// them with every rename whole; make a new file's name durable with its sync; never expose zeros below a size that a
 /// write made; and know what a failed sync leaves to be read. After a failed sync of a directory their journal has
 /// failed: changes are refused until the power is lost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Personality {
     /// The adversary: everything that the interface allows. What is right here is right on every other.
     #[default]

@@ -23,13 +23,18 @@
 //! The same seed and options do the same things, in every build and on every thread: [`Outcome::hash`] covers every
 //! event with its content. Nothing here uses floating point, the real clock or the real disk.
 //!
+//! Tests of your own application, under every fault and from `cargo test`, are made by `#[holdfast_sim::test]`: see
+//! [`testing`], and `sim/GUIDE.md`. What follows is the world below.
+//!
 //! What runs inside a process belongs there: use [`Process::run`] and [`Process::spawn`], so that a crash drops it.
 //! A future that the test polls itself, with handles of a process that died, waits for ever, and the run fails with
 //! "nothing can go on".
 
+// The build script says the same before anything is compiled; this is for builds without it.
 #[cfg(not(madsim))]
 compile_error!(
-    "holdfast-sim needs madsim's flag: put `rustflags = [\"--cfg\", \"madsim\"]` under `[build]` into .cargo/config.toml"
+    "the simulated world needs madsim's flag; put these two lines into .cargo/config.toml:\n\n[build]\nrustflags = \
+     [\"--cfg\", \"madsim\"]\n"
 );
 
 mod contract;
@@ -46,6 +51,7 @@ mod run;
 mod schedule;
 mod state;
 mod stream;
+pub mod testing;
 mod timers;
 mod trace;
 mod wall;
@@ -63,6 +69,7 @@ pub use disk::survivors::{
     DrawnSurvivors, EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
 };
 pub use fault::{FaultClass, FiredFault, Trigger};
+pub use holdfast_sim_macros::test;
 pub use join::{Died, Join};
 pub use log::{Detail, LogLine};
 pub use network::{
@@ -71,6 +78,6 @@ pub use network::{
 };
 pub use options::{AtEvent, FailedSync, LatencyModel, Ratio, ScheduleOverride, SimOptions};
 pub use process::{Crash, Process};
-pub use run::{Crashes, Failed, Outcome, run, try_run};
+pub use run::{Crashes, Failed, Outcome, run, try_run, try_run_within};
 pub use wall::WALL_START_US;
 pub use world::World;

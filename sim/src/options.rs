@@ -135,6 +135,9 @@ pub struct SimOptions {
     /// How many device calls each disk serves in a second; `None` is without limit. See
     /// [`SimDisk::set_iops_limit`](crate::SimDisk::set_iops_limit).
     pub iops_limit: Option<IopsLimit>,
+    /// Lets `std::time::Instant` inside the run go with simulated time. Without it that clock stands still, which costs
+    /// nothing and is enough for whoever asks `Env` for the time.
+    pub std_clock: bool,
     /// Links, bounds and times of the network.
     pub network: NetworkModel,
     /// Polls without any progress of simulated time after which a run counts as a busy loop.
@@ -161,6 +164,7 @@ impl SimOptions {
             personality: Personality::Strict,
             failed_sync: FailedSync::Drawn,
             iops_limit: None,
+            std_clock: false,
             network: NetworkModel::default(),
             polls_per_instant_max: 1_000_000,
             calls_per_poll_max: 10_000_000,

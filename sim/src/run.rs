@@ -13,8 +13,9 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use holdfast::env::TaskClass;
 use holdfast::sync::Mutex;
@@ -187,25 +188,62 @@ where
     Fut: Future<Output = T> + 'static,
     T: Send + 'static,
 {
+    try_run_within(options, None, body)
+}
+
+/// As [`try_run`], but a run that has not ended after so much real time, since something in it blocks its thread or
+/// spins, is given up. Its thread then stays behind as it is.
+///
+/// # Errors
+/// Where [`run`] panics, and for a run that is given up.
+pub fn try_run_within<T, F, Fut>(
+    options: impl Into<SimOptions>,
+    patience: Option<Duration>,
+    body: F,
+) -> Result<Outcome<T>, Box<Failed>>
+where
+    F: FnOnce(World) -> Fut + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
     let options = options.into();
     let seed = options.seed;
+    let shared =
+        Arc::new(Shared { state: Mutex::new(State::new(options)), ready: Arc::new(ReadyQueue::new()) });
+    let (done, told) = mpsc::channel();
+    let of_run = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
         .name(format!("seed {seed}"))
         .stack_size(8 << 20)
-        .spawn(move || run_here(options, body))
+        .spawn(move || {
+            let lived = run_here(seed, &of_run, body);
+            // Whoever gave it up does not listen any more.
+            let _ = done.send(());
+            lived
+        })
         .expect("the system gives a run its thread");
+    if let Some(patience) = patience
+        && told.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout)
+    {
+        let running = shared.state.lock().running;
+        let what = format!(
+            "hang: no end after {} s of real time, and task {running} has had the turn last; it spins, sleeps for real, \
+             or waits for a lock that nobody gives back",
+            patience.as_secs()
+        );
+        return Err(Box::new(Failed { panic: Box::new(what), until: shared.outcome(()) }));
+    }
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn run_here<T, F, Fut>(options: SimOptions, body: F) -> Result<Outcome<T>, Box<Failed>>
+fn run_here<T, F, Fut>(seed: u64, shared: &Arc<Shared>, body: F) -> Result<Outcome<T>, Box<Failed>>
 where
     F: FnOnce(World) -> Fut,
     Fut: Future<Output = T> + 'static,
 {
-    let runtime = Runtime::with_seed_and_config(options.seed, madsim::Config::default());
+    let runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
     runtime.add_simulator::<DeathHook>();
-    let shared =
-        Arc::new(Shared { state: Mutex::new(State::new(options)), ready: Arc::new(ReadyQueue::new()) });
+    let shared = Arc::clone(shared);
     let life = async {
         let hook = madsim::plugin::simulator::<DeathHook>();
         *hook.shared.lock() = Some(Arc::clone(&shared));

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use holdfast::env::TaskClass;
 use holdfast::sync::Mutex;
@@ -298,11 +299,17 @@ impl State {
             self.now = deadline;
             self.polls_this_instant = 0;
             self.trace.set_now(deadline);
+            if self.options.std_clock {
+                let clock = madsim::time::TimeHandle::current();
+                // It runs ahead by some nanoseconds for each of madsim's own steps.
+                clock.advance(Duration::from_nanos(deadline).saturating_sub(clock.elapsed()));
+            }
         }
         assert!(
             self.now <= self.options.time_limit_ns,
-            "the run passed its limit of {} simulated nanoseconds",
-            self.options.time_limit_ns
+            "the run passed its limit of {} simulated nanoseconds; waiting are{}",
+            self.options.time_limit_ns,
+            self.waiting_tasks()
         );
         while let Some(due) = self.timers.pop_due(self.now) {
             self.trace.event(Event::Due, u64::from(due.who.process), 0);

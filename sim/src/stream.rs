@@ -39,6 +39,14 @@ pub(crate) enum StreamClass {
     NetworkFault = 12,
     /// The first fault class; class `n` has number `FaultBase + n`.
     FaultBase = 64,
+    /// The disk, the weather and how often rare branches are taken, of an application's plan.
+    PlanShape = 128,
+    /// The options of its database.
+    PlanSettings = 129,
+    /// Where it is crashed.
+    PlanCrashes = 130,
+    /// The faults of the first class in it; those of class `n` have number `PlanFaultBase + n`.
+    PlanFaultBase = 160,
 }
 
 /// One stream of random numbers.
@@ -58,8 +66,26 @@ impl Stream {
         Self::numbered(seed, StreamClass::FaultBase as u64 + class as u64)
     }
 
+    /// The stream that decides on the faults of a class in an application's plan.
+    pub(crate) fn of_planned_fault(seed: u64, class: usize) -> Self {
+        Self::numbered(seed, StreamClass::PlanFaultBase as u64 + class as u64)
+    }
+
+    /// The stream of one step of an application, which depends on no other step.
+    pub(crate) fn of_step(seed: u64, name: &str, number: u64) -> Self {
+        // FNV-1a: names of steps are few, and nobody chooses them to collide.
+        let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let name = name.bytes().fold(0xcbf2_9ce4_8422_2325, fold);
+        let mut key = *b"................holdfast's steps";
+        key[8..16].copy_from_slice(&name.to_le_bytes());
+        Self::keyed(key, seed, number)
+    }
+
     fn numbered(seed: u64, number: u64) -> Self {
-        let mut key = *b"........holdfast simulated world";
+        Self::keyed(*b"........holdfast simulated world", seed, number)
+    }
+
+    fn keyed(mut key: [u8; 32], seed: u64, number: u64) -> Self {
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut generator = ChaCha8Rng::from_seed(key);
         generator.set_stream(number);
@@ -82,6 +108,17 @@ impl Stream {
         u64::try_from(product >> 64).expect("the high half of a 128-bit product fits 64 bits")
     }
 
+    /// One of several, which are not none.
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let place = self.below(choices.len() as u64);
+        choices[usize::try_from(place).expect("a place in memory")]
+    }
+
+    /// True once in `times`.
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
     /// True with the given probability. Draws nothing when the answer is certain.
     pub(crate) fn chance(&mut self, ratio: Ratio) -> bool {
         if ratio.numerator == 0 {
@@ -102,6 +139,14 @@ mod tests {
         assert_eq!(draw(1, StreamClass::Kernel), draw(1, StreamClass::Kernel));
         assert_ne!(draw(1, StreamClass::Kernel), draw(2, StreamClass::Kernel));
         assert_ne!(draw(1, StreamClass::Kernel), draw(1, StreamClass::Schedule));
+    }
+
+    #[test]
+    fn steps_have_streams_of_their_own() {
+        let draw = |seed, name, number| Stream::of_step(seed, name, number).next_u64();
+        assert_eq!(draw(1, "a", 0), draw(1, "a", 0));
+        let all = [draw(1, "a", 0), draw(1, "a", 1), draw(1, "b", 0), draw(2, "a", 0)];
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
     }
 
     quickcheck::quickcheck! {

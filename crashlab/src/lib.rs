@@ -18,6 +18,7 @@ pub mod determinism;
 pub mod sweep;
 pub mod shrink;
 pub mod report;
+pub mod application;
 pub mod explore;
 pub mod real;
 pub mod workshop;

@@ -1,5 +1,6 @@
 //! The program that an engineer with a failing seed lives in.
 
+mod applications;
 mod arguments;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
                 sweep(&Sweep { start, seeds, time, first, jobs, choice: from }, &keep, &choice.again(), json)
             })
         }
+        Command::Replay { what, trace, lines, until, break_at, json, .. } if applications::is_plan(&what) => {
+            let lines = if trace { lines } else { 0 };
+            applications::replay(Path::new(&what), lines, until.or(break_at).is_some(), json)
+        }
         Command::Replay { what, trace, lines, until, break_at, save, twice, json, choice } => {
             plan_of(&what, &choice).and_then(|plan| {
                 if let Some(save) = save {
@@ -52,6 +57,9 @@ fn main() -> ExitCode {
         Command::Mutants(arguments) => mutants(&arguments),
         Command::Explore(arguments) => explore(arguments),
         Command::Bisect { plan, good, bad, json } => find_commit(&plan, (&good, &bad), json),
+        Command::Report { what, output, lines, .. } if applications::is_plan(&what) => {
+            applications::report(Path::new(&what), &output, lines)
+        }
         Command::Report { what, output, lines, choice } => {
             plan_of(&what, &choice).and_then(|plan| report(&plan, &output, lines))
         }
@@ -60,6 +68,12 @@ fn main() -> ExitCode {
         }
         Command::Real(arguments) => real(&arguments),
         Command::RealLife { run, calm } => child::live(&run, calm).map(|()| true),
+        Command::Shrink { what, output, time, check, json, .. } if applications::is_plan(&what) => {
+            match check {
+                true => applications::check_shrunk(Path::new(&what), json),
+                false => applications::shrink_to(Path::new(&what), &output, Duration::from_secs(time), json),
+            }
+        }
         Command::Shrink { what, output, time, check, json, choice } => {
             plan_of(&what, &choice).and_then(|plan| match check {
                 true => check_shrunk(&plan, json),
@@ -257,13 +271,18 @@ fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Resul
 fn check_shrunk(plan: &Plan, as_json: bool) -> Result<bool, String> {
     silence_panics();
     let Some((tried, idle)) = removable(plan) else { return Err("the plan passes".to_owned()) };
+    Ok(tell_removable(tried, &idle, as_json))
+}
+
+/// True if nothing can go.
+fn tell_removable(tried: usize, idle: &[String], as_json: bool) -> bool {
     if as_json {
         println!("{}", json!({ "tried": tried, "removable": idle }));
     } else {
         idle.iter().for_each(|unit| println!("it fails without {unit} too"));
         println!("{} of {tried} operations, faults, crashes and schedule overrides can go", idle.len());
     }
-    Ok(idle.is_empty())
+    idle.is_empty()
 }
 
 /// This program, as it was called.

@@ -1,0 +1,120 @@
+//! The commands that take plans of applications as well as our own.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use holdfast_crashlab::application::{self, Place, shown};
+use holdfast_crashlab::report::page;
+use holdfast_sim::testing::plan::Plan;
+use holdfast_sim::testing::{PLAN, shrink};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+/// True if an argument is a file with a plan of an application.
+pub(crate) fn is_plan(what: &str) -> bool {
+    what.parse::<u64>().is_err() && application::is_plan(Path::new(what))
+}
+
+/// Runs it again.
+pub(crate) fn replay(file: &Path, lines: usize, is_to_stop: bool, as_json: bool) -> Result<bool, String> {
+    if is_to_stop {
+        return Err(
+            "the run of an application cannot be stopped at an event; --trace shows how it went".to_owned()
+        );
+    }
+    let plan = Plan::load(file)?;
+    let record = Place::new()?.run(&plan, lines)?;
+    if as_json {
+        let violation = record.failure.as_ref().map(ToString::to_string);
+        println!("{}", json!({ "hash": record.hash, "events": record.events, "violation": violation }));
+        return Ok(record.failure.is_none());
+    }
+    record.log.iter().for_each(|line| println!("{line}"));
+    println!(
+        "{} steps, {} lives, {} kills, {} power losses, {} checks held",
+        record.steps, record.lives, record.kills, record.power_losses, record.checks
+    );
+    println!("hash {} over {} events", record.hash, record.events);
+    match &record.failure {
+        Some(failure) => println!("WRONG: {failure}"),
+        None => println!("nothing is wrong"),
+    }
+    Ok(record.failure.is_none())
+}
+
+/// Writes the page of its run.
+pub(crate) fn report(file: &Path, output: &Path, lines: usize) -> Result<bool, String> {
+    let plan = Plan::load(file)?;
+    let record = Place::new()?.run(&plan, lines)?;
+    let text = page(&shown(&plan, &record));
+    std::fs::write(output, text).map_err(|error| format!("{}: {error}", output.display()))?;
+    println!("{} lines of {} events in {}", record.log.len(), record.events, output.display());
+    record.failure.iter().for_each(|failure| println!("WRONG: {failure}"));
+    Ok(record.failure.is_none())
+}
+
+/// Tries it without each single part.
+pub(crate) fn check_shrunk(file: &Path, as_json: bool) -> Result<bool, String> {
+    let (plan, place) = (Plan::load(file)?, Place::new()?);
+    place.run(&plan, 0)?;
+    let found = shrink::removable(&plan, |plan| place.failure(plan));
+    let (tried, idle) = found.ok_or("the plan passes")?;
+    Ok(crate::tell_removable(tried, &idle, as_json))
+}
+
+/// Finds the smallest plan that still fails in the same way.
+pub(crate) fn shrink_to(file: &Path, output: &Path, time: Duration, as_json: bool) -> Result<bool, String> {
+    let (plan, place) = (Plan::load(file)?, Place::new()?);
+    // What cannot be run at all is told as such, and not as a plan that passes.
+    place.run(&plan, 0)?;
+    let bar = if std::io::stderr().is_terminal() && !as_json {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
+    let events = |plan: &Plan| plan.faults.len() + plan.crashes.len();
+    let found = shrink::shrink(
+        &plan,
+        time,
+        |plan| place.failure(plan),
+        |smaller| {
+            bar.set_message(format!(
+                "{} operations, {} faults and crashes",
+                smaller.operations(),
+                events(smaller)
+            ));
+            bar.tick();
+        },
+    );
+    bar.finish_and_clear();
+    let Some(found) = found else { return Err("the plan passes: there is nothing to shrink".to_owned()) };
+    found.plan.save(output)?;
+    let (before, after) = (plan.operations(), found.plan.operations());
+    let (events_before, events_after) = (events(&plan), events(&found.plan));
+    if as_json {
+        println!(
+            "{}",
+            json!({
+                "operations_before": before, "operations_after": after, "faults_before": events_before,
+                "faults_after": events_after, "seconds": found.elapsed.as_secs(), "runs": found.runs,
+                "minimal": found.is_minimal, "violation": found.failure.to_string(), "plan": output,
+            })
+        );
+        return Ok(false);
+    }
+    println!("WRONG: {}", found.failure);
+    println!(
+        "{before} operations and {events_before} faults and crashes shrunk to {after} and {events_after}, in {} runs and {} \
+         s{}",
+        found.runs,
+        found.elapsed.as_secs(),
+        if found.is_minimal { "; none of them can go" } else { "; the time was over" }
+    );
+    println!("  again: crashlab replay {} --trace", output.display());
+    println!("  look:  crashlab report {} -o {}", output.display(), output.with_extension("html").display());
+    let whole = output.canonicalize().unwrap_or_else(|_| output.to_owned());
+    println!("  test:  {PLAN}={} cargo test -p {} {}", whole.display(), plan.test.package, plan.test.name);
+    println!("  keep:  copy it to the folder that `#[holdfast_sim::test(plans = \"…\")]` names");
+    Ok(false)
+}

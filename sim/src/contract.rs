@@ -78,11 +78,9 @@ impl FaultClass {
     }
 
     /// True if, once it has struck, what was acknowledged may be gone from the newest on: its cost is that, or its damage
-    /// can look so. A misdirected write has also never reached its place, and a misdirected read of the newest part of a
-    /// log may give the zeros of a part that was never written, where one disk cannot know that there was more.
+    /// can look so. A misdirected write has also never reached its place.
     pub const fn may_lose_suffix(self) -> bool {
-        matches!(self.cost(), FaultCost::Suffix)
-            || matches!(self, Self::MisdirectedWrite | Self::MisdirectedRead)
+        matches!(self.cost(), FaultCost::Suffix) || matches!(self, Self::MisdirectedWrite)
     }
 }
 

@@ -20,7 +20,9 @@ use super::{DiskState, Node, Refusal};
 use crate::fault::FaultClass;
 
 /// One misdirected read in so many comes from another file.
-const OTHER_FILE: u64 = 4;
+const OTHER_FILE: u64 = 2;
+/// Places that a misdirected read tries, for one that was written.
+const PLACES_TRIED: u32 = 16;
 
 impl DiskState {
     /// Refuses a read that the device cannot do.
@@ -77,10 +79,11 @@ impl DiskState {
             return;
         }
         if self.file(inode).size > SECTOR && self.faults.fires(FaultClass::MisdirectedRead, name) {
-            let (other, at) = self.another_place(inode, offset);
-            self.file(other).content.read(at, into);
-            self.faults.note(FaultClass::MisdirectedRead, name, offset, len);
-            return;
+            if let Some((other, at)) = self.another_written_place(inode, offset, len) {
+                self.file(other).content.read(at, into);
+                self.faults.note(FaultClass::MisdirectedRead, name, offset, len);
+                return;
+            }
         }
         self.file(inode).content.read(offset, into);
     }
@@ -130,7 +133,24 @@ impl DiskState {
         lies
     }
 
-    /// Another sector of this file, or one of another file, at the same distance from its start.
+    /// Another place of which the first sector was written, if one is found: zeros are what stood in a place before, and to
+    /// give that is the business of a stale read.
+    fn another_written_place(
+        &mut self,
+        inode: InodeNumber,
+        offset: u64,
+        len: u64,
+    ) -> Option<(InodeNumber, u64)> {
+        let first = len.min(SECTOR - offset % SECTOR);
+        let mut bytes = vec![0; usize::try_from(first).expect("at most a sector")];
+        (0..PLACES_TRIED).find_map(|_| {
+            let place = self.another_place(inode, offset);
+            self.file(place.0).content.read(place.1, &mut bytes);
+            bytes.iter().any(|byte| *byte != 0).then_some(place)
+        })
+    }
+
+    /// Another sector of this file, or one of another file, there as often as not at the same distance from its start.
     fn another_place(&mut self, inode: InodeNumber, offset: u64) -> (InodeNumber, u64) {
         let within = offset % SECTOR;
         let is_file = |(_, node): &(&InodeNumber, &Node)| matches!(node, Node::File(file) if file.size > 0);
@@ -146,7 +166,11 @@ impl DiskState {
                 usize::try_from(self.deceits.below(others.len() as u64)).expect("an index into memory");
             let other = others[drawn];
             let sectors = self.file(other).size.div_ceil(SECTOR);
-            return (other, self.deceits.below(sectors) * SECTOR + within);
+            let at = match offset / SECTOR {
+                own if own < sectors && self.deceits.below(2) == 0 => own,
+                _ => self.deceits.below(sectors),
+            };
+            return (other, at * SECTOR + within);
         }
         let (own, sectors) = (offset / SECTOR, self.file(inode).size.div_ceil(SECTOR));
         let drawn = self.deceits.below(sectors - 1);

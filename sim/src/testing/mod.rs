@@ -50,7 +50,7 @@
 //! |---|---|---|
 //! | `none` | none | every commit acknowledged at `Durability::Sync` is there, whole, in commit order; after a kill those at `Flush` too |
 //! | `all` | every class after which that stays true: errors and short counts of reads, writes and syncs, full disks, too many open files, refused tasks, stalls, clock jumps; and lost sectors and flipped bits in the database's own files, which are refused and never returned as data | the same, of what can be read: an error from the database is an answer. A failed sync may take `Flush` commits |
-//! | `lossy` | `all`, and stale and misdirected reads, phantom and misdirected writes, syncs that lie | only that what is there is a prefix of commit order, once [`World::may_have_lost`] is true |
+//! | `lossy` | `all`, and stale reads, phantom and misdirected writes, syncs that lie | only that what is there is a prefix of commit order, once [`World::may_have_lost`] is true |
 //! | `sync_error,no_space`, … | these, by the names of [`FaultClass::name`](crate::FaultClass::name) | that of the weakest class named |
 //!
 //! A quarter of all seeds draw no faults but crashes, half of them only classes that damage nothing, a quarter any of

@@ -175,4 +175,8 @@ impl<C: SurvivorChoice> SurvivorChoice for Lent<C> {
     fn journal(&mut self, operations: usize) -> usize {
         self.0.lock().journal(operations)
     }
+
+    fn log(&mut self, operations: usize) -> usize {
+        self.0.lock().log(operations)
+    }
 }

@@ -148,12 +148,16 @@ impl Disk for SimEnv {
     }
 
     fn list(&self, dir: &Path) -> Io<IoResult<Vec<DirEntry>>> {
-        self.directory_call("list", dir, Cost::Cached(0), |disk| Ok((disk.list(dir)?, Effect::None)))
-            .into_io()
+        self.directory_call("list", dir, Cost::Cached(0), |disk| {
+            disk.refuse_after_abort(false)?;
+            Ok((disk.list(dir)?, Effect::None))
+        })
+        .into_io()
     }
 
     fn metadata(&self, path: &Path) -> Io<IoResult<Metadata>> {
         self.directory_call("metadata", path, Cost::Cached(0), |disk| {
+            disk.refuse_after_abort(false)?;
             Ok((disk.metadata(path)?, Effect::None))
         })
         .into_io()
@@ -341,8 +345,8 @@ impl OpenFile {
             .submit(Cost::Sync(0), |state, _| {
                 let reads_old = state.failed_sync_reads_old();
                 let result = state.disks[disk].1.start_sync(inode, &self.name);
-                if result.is_err() {
-                    state.disks[disk].1.fail_sync(inode, reads_old, whole);
+                if let Err((kind, _)) = result {
+                    state.disks[disk].1.fail_sync(inode, reads_old, kind);
                 }
                 note(state, &self.about(operation, (0, 0)), &result);
                 match result {

@@ -32,7 +32,10 @@ pub(crate) enum Route {
 pub(crate) enum ChangeKind {
     Write(Box<[u8]>),
     Zero,
+    /// Gives room back. What shares a page with bytes that stay is [`ChangeKind::Erase`] on a real file system.
     Punch,
+    /// Zeros in the pages at the ends of a punched range, which stay: written as bytes are.
+    Erase,
 }
 
 /// One unsynced change of content.
@@ -46,7 +49,7 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.offset + self.len
     }
 
@@ -60,10 +63,12 @@ impl Change {
         let sectors = self.sectors();
         UnsyncedContent {
             file,
+            number: self.number,
             offset: self.offset,
             len: self.len,
             sectors: sectors.end - sectors.start,
             is_zero: !matches!(self.kind, ChangeKind::Write(_)),
+            is_hole: !self.is_written(),
         }
     }
 
@@ -80,8 +85,18 @@ impl Change {
                 content.write(from, &bytes[part]);
             }
             ChangeKind::Zero => content.zero(from, until - from),
-            ChangeKind::Punch => content.punch(from, until - from),
+            ChangeKind::Punch | ChangeKind::Erase => content.punch(from, until - from),
         }
+    }
+
+    /// True if it is a part of a hole.
+    pub(super) fn is_punched(&self) -> bool {
+        matches!(self.kind, ChangeKind::Punch | ChangeKind::Erase)
+    }
+
+    /// True if it reaches the medium as bytes do, and false if the journal has it.
+    pub(super) fn is_written(&self) -> bool {
+        !matches!(self.kind, ChangeKind::Punch)
     }
 
     /// What is left of the change outside of `range`.
@@ -126,6 +141,10 @@ pub(crate) struct Inode {
     before_pages: std::collections::BTreeSet<u64>,
     /// Sectors that cannot be read until they are written again.
     pub(crate) lost_sectors: std::collections::BTreeSet<u64>,
+    /// Numbers of changes whose bytes could not be written, and whose sizes may be among `sizes`.
+    pub(super) failed_growth: std::collections::BTreeSet<u64>,
+    /// A direct write failed, and the next sync tells of it once more.
+    pub(crate) tells_again: bool,
     /// Names in the page cache's view of the directories.
     pub(crate) links: u64,
     /// Open handles of living processes.
@@ -203,6 +222,13 @@ impl Inode {
         if size != self.size {
             self.size = size;
             self.sizes.push((number, size));
+        }
+    }
+
+    /// Sets the size to what it is. A file system notes it without the bytes that made it so.
+    pub(crate) fn set_size_again(&mut self, number: u64) {
+        if !self.sizes.is_empty() {
+            self.sizes.push((number, self.size));
         }
     }
 
@@ -379,8 +405,13 @@ impl Inode {
         }
     }
 
+    /// The page cache may differ from the medium from now on.
+    pub(super) fn diverge(&mut self) {
+        self.diverged = true;
+    }
+
     /// Lets ranges read what the medium has, and what was changed since.
-    fn read_old(&mut self, ranges: &[(u64, u64)]) {
+    pub(super) fn read_old(&mut self, ranges: &[(u64, u64)]) {
         for (offset, len) in ranges {
             self.content.share(&self.durable, *offset, *len);
         }
@@ -397,6 +428,8 @@ impl Inode {
         self.changes.clear();
         self.sizes.clear();
         self.diverged = false;
+        self.tells_again = false;
+        self.failed_growth.clear();
         self.opens = 0;
         self.delayed_pages = 0;
     }

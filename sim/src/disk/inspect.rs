@@ -9,6 +9,7 @@ use holdfast::env::{DirEntry, FreeSpace, Metadata};
 
 use super::inode::{Change, ChangeKind};
 use super::limits::IopsLimit;
+use super::survivors::SurvivorChoice;
 use super::{DiskState, Node, Refusal, Route, Space};
 use crate::fault::{FaultClass, FiredFault, Trigger};
 use crate::options::Ratio;
@@ -29,6 +30,8 @@ pub struct DiskImage {
     pub(super) space: Space,
     /// Number up to which the journal was durable.
     pub(super) journaled: u64,
+    /// Files in the log of names.
+    pub(super) logged: std::collections::BTreeSet<u64>,
 }
 
 impl DiskImage {
@@ -87,6 +90,13 @@ impl SimDisk {
     /// Lets a fault fire at random.
     pub fn set_fault_rate(&self, class: FaultClass, rate: Ratio) {
         self.with(|disk| disk.faults.set_rate(class, rate));
+    }
+
+    /// Lets `choice` decide, under every [`Personality`](crate::Personality) but `Strict`, what a failed sync leaves of
+    /// bytes that could not be written, and how far their sizes are noted; `None` draws again.
+    pub fn set_failed_survivors(&self, choice: Option<Box<dyn SurvivorChoice>>) {
+        let before = self.with(|disk| std::mem::replace(&mut disk.failed_choice, choice));
+        drop(before);
     }
 
     /// Ends every fault, asked for or at random.
@@ -191,6 +201,18 @@ impl SimDisk {
     /// Facts about a file or directory; `None` if there is none.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Option<Metadata> {
         self.with(|disk| disk.metadata(path.as_ref()).ok())
+    }
+
+    /// Number of the file or directory at this path, as [`UnsyncedContent::file`](crate::UnsyncedContent::file) has it;
+    /// the same for all names of a file. `None` if there is none.
+    pub fn number_of(&self, path: impl AsRef<Path>) -> Option<u64> {
+        self.with(|disk| disk.resolve(path.as_ref()).ok())
+    }
+
+    /// The number that the next change of this disk gets: those made between two calls have numbers from the first
+    /// answer up to the second.
+    pub fn next_change(&self) -> u64 {
+        self.with(|disk| disk.next_number)
     }
 
     /// The entries of a directory, sorted.
@@ -339,6 +361,7 @@ impl DiskState {
         self.in_flight.clear();
         self.is_aborted = false;
         self.journaled = image.journaled;
+        self.logged.clone_from(&image.logged);
         for node in self.nodes.values_mut() {
             if let Node::File(file) = node {
                 file.opens = 0;

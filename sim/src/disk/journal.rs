@@ -122,18 +122,72 @@ impl DiskState {
             .collect();
         let survive = match ends.len() {
             0 => 0,
-            _ if self.is_aborted => 0,
             operations => choice.journal(operations).min(operations),
         };
         let until = if survive == 0 { 0 } else { ends[survive - 1] };
         self.settle_journal(until);
+        self.survive_log(choice);
         for node in self.nodes.values_mut() {
             if let Node::Directory(directory) = node {
                 directory.changes.clear();
             }
         }
+        self.logged.clear();
         self.is_aborted = false;
         Cut { after: self.journaled, before: ends.get(survive).copied().unwrap_or(u64::MAX) }
+    }
+
+    /// A sync of a file began: from now on its names go to the log as they change.
+    pub(super) fn note_logged(&mut self, inode: InodeNumber) {
+        if self.personality == Personality::Btrfs {
+            self.logged.insert(inode);
+        }
+    }
+
+    /// Power is lost on btrfs: of the changes that no commit took along, those of files in the log went with any later
+    /// sync, so a prefix of them is there, with what they need.
+    fn survive_log(&mut self, choice: &mut dyn SurvivorChoice) {
+        if self.logged.is_empty() {
+            return;
+        }
+        let journal = self.journal();
+        let is_logged = |position: &usize| {
+            let position = *position;
+            let (directory, change) = &journal[position];
+            let inode =
+                change.inode.or_else(|| self.bound_before(&journal[..position], *directory, &change.name));
+            inode.is_some_and(|inode| self.logged.contains(&inode))
+        };
+        let logged: Vec<&Binding> =
+            (0..journal.len()).filter(is_logged).map(|position| &journal[position].1).collect();
+        // Of a rename the second half, which is in the log whenever the first is, stands for both.
+        let ends: Vec<u64> = logged
+            .iter()
+            .filter(|change| !change.cause.has_second_half())
+            .map(|change| change.number)
+            .collect();
+        if ends.is_empty() {
+            return;
+        }
+        let survive = choice.log(ends.len()).min(ends.len());
+        if survive > 0 {
+            let due = ends[..survive].iter().copied().collect();
+            self.settle_log(&journal, due);
+        }
+    }
+
+    /// What a name was bound to before the changes that follow these.
+    fn bound_before(
+        &self,
+        before: &[(InodeNumber, Binding)],
+        directory: InodeNumber,
+        name: &str,
+    ) -> Option<InodeNumber> {
+        let changed = before.iter().rev().find(|(other, change)| *other == directory && change.name == name);
+        match changed {
+            Some((_, change)) => change.inode,
+            None => self.directory(directory).ok()?.durable.get(name).copied(),
+        }
     }
 
     /// Number of the last change of the file up to `watermark` that goes through the journal, 0 if there is none.

@@ -24,17 +24,19 @@ mod replace;
 mod space;
 pub(crate) mod survivors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast::env::{IoErrorKind, LockKind};
 
 use crate::fault::{FaultClass, Faults};
 use crate::schedule::Who;
 use crate::stream::{Stream, StreamClass};
+use content::PAGE;
 use directory::{Directory, InodeNumber};
 pub use inode::SECTOR;
 use inode::{Change, ChangeKind, Inode, Route};
 use personality::Personality;
+use survivors::SurvivorChoice;
 
 /// Why the disk refuses: the kind, and what it says.
 pub(crate) type Refusal = (IoErrorKind, &'static str);
@@ -91,12 +93,16 @@ pub(crate) struct DiskState {
     harms: harm::Harms,
     short_lengths: Stream,
     failed_syncs: Stream,
+    /// Decides instead of the stream what is left of bytes that could not be written.
+    failed_choice: Option<Box<dyn SurvivorChoice>>,
     deceits: Stream,
     power_losses: Stream,
     kills: Stream,
     pub(crate) personality: Personality,
     /// Number up to which the journal is durable.
     journaled: u64,
+    /// Files that were synced since the power was lost, under btrfs: its log has their names.
+    logged: BTreeSet<InodeNumber>,
     /// Its journal failed: nothing changes until the power is lost.
     is_aborted: bool,
     pub(crate) iops: limits::Iops,
@@ -150,11 +156,13 @@ impl DiskState {
             harms: harm::Harms::default(),
             short_lengths: Stream::new(seed, StreamClass::ShortLength),
             failed_syncs: Stream::new(seed, StreamClass::FailedSync),
+            failed_choice: None,
             deceits: Stream::new(seed, StreamClass::Deceit),
             power_losses: Stream::new(seed, StreamClass::PowerLoss),
             kills: Stream::new(seed, StreamClass::Kill),
             personality: Personality::Strict,
             journaled: 0,
+            logged: BTreeSet::new(),
             is_aborted: false,
             iops: limits::Iops::default(),
             copies: Vec::new(),
@@ -246,6 +254,9 @@ impl DiskState {
             return self.fail_dsync(inode, offset, joined(parts, count), mode, full);
         }
         let number = self.number();
+        if mode.dsync {
+            self.note_logged(inode);
+        }
         let lies = mode.dsync && self.lies(name, offset, count as u64);
         self.heal(inode, offset, count as u64);
         if count > 0 {
@@ -281,10 +292,11 @@ impl DiskState {
         let len = bytes.len() as u64;
         if len > 0 {
             let change = Change { number, offset, len, kind: ChangeKind::Write(bytes), route: mode.route };
+            let size = self.file(inode).size;
             self.make_change(inode, change, false);
             let before = self.file(inode).content.allocated_pages();
             if !self.is_strict() {
-                self.fail_only_as_real(inode, number, mode.route == Route::Direct);
+                self.fail_only_as_real(inode, number, size, mode, refusal.0);
                 self.account(inode, before, false);
                 return Err(refusal);
             }
@@ -361,10 +373,29 @@ impl DiskState {
     pub(crate) fn punch(&mut self, inode: InodeNumber, offset: u64, len: u64) {
         let len = len.min(self.file(inode).size.saturating_sub(offset));
         let number = self.number();
-        if len > 0 {
-            let change = Change { number, offset, len, kind: ChangeKind::Punch, route: Route::Cached };
+        for (offset, len, kind) in self.punched(offset, len) {
+            let change = Change { number, offset, len, kind, route: Route::Cached };
             self.make_change(inode, change, false);
         }
+    }
+
+    /// The parts of a punched range: a real file system gives back whole pages, and writes zeros into those at the ends.
+    fn punched(&self, offset: u64, len: u64) -> Vec<(u64, u64, ChangeKind)> {
+        let end = offset + len;
+        let (first, last) = (offset.next_multiple_of(PAGE).min(end), end / PAGE * PAGE);
+        let parts = if self.is_strict() {
+            vec![(offset, end, ChangeKind::Punch)]
+        } else if first >= last {
+            vec![(offset, end, ChangeKind::Erase)]
+        } else {
+            vec![
+                (offset, first, ChangeKind::Erase),
+                (first, last, ChangeKind::Punch),
+                (last, end, ChangeKind::Erase),
+            ]
+        };
+        let with_len = parts.into_iter().map(|(start, end, kind)| (start, end - start, kind));
+        with_len.filter(|(_, len, _)| *len > 0).collect()
     }
 
     /// Reserves blocks and extends the size.
@@ -394,15 +425,43 @@ impl DiskState {
     pub(crate) fn truncate(&mut self, inode: InodeNumber, len: u64) {
         let before = self.file(inode).content.allocated_pages();
         let number = self.number();
-        self.file_mut(inode).resize(number, len);
+        let (is_same, is_strict) = (len == self.file(inode).size, self.is_strict());
+        let page_end = len.next_multiple_of(PAGE).min(self.file(inode).size);
+        let number = if page_end > len && !is_strict {
+            // The rest of the last page is zeroed by a write, which may come before the size.
+            let erased = Change {
+                number,
+                offset: len,
+                len: page_end - len,
+                kind: ChangeKind::Erase,
+                route: Route::Cached,
+            };
+            self.make_change(inode, erased, false);
+            self.number()
+        } else {
+            number
+        };
+        let file = self.file_mut(inode);
+        if is_same && !is_strict {
+            file.set_size_again(number);
+        } else {
+            file.resize(number, len);
+        }
         self.account(inode, before, false);
     }
 
     /// Starts a sync; gives the number of the last change that it covers.
     pub(crate) fn start_sync(&mut self, inode: InodeNumber, name: &str) -> Result<u64, Refusal> {
+        if self.is_idle_after_abort() {
+            return Ok(0);
+        }
         self.refuse_after_abort(true)?;
         if self.faults.fires(FaultClass::SyncError, name) {
             return Err((IoErrorKind::Medium, "injected sync error"));
+        }
+        self.note_logged(inode);
+        if self.file(inode).tells_again {
+            return Err((IoErrorKind::Medium, "a direct write failed before"));
         }
         self.charge_delayed(inode, name)?;
         let size = self.file(inode).size;
@@ -429,9 +488,9 @@ impl DiskState {
     }
 
     /// A sync failed: a part of what it covered is on the medium, the rest never will be.
-    pub(crate) fn fail_sync(&mut self, inode: InodeNumber, reads_old: Option<bool>, whole: bool) {
+    pub(crate) fn fail_sync(&mut self, inode: InodeNumber, reads_old: Option<bool>, kind: IoErrorKind) {
         if !self.is_strict() {
-            return self.fail_sync_as_real(inode, whole);
+            return self.fail_sync_as_real(inode, kind);
         }
         let reads_old = reads_old.unwrap_or_else(|| self.failed_syncs.below(2) == 1);
         let before = self.file(inode).content.allocated_pages();

@@ -257,6 +257,9 @@ impl DiskState {
 
     /// Starts a sync of a directory; gives it and the number of its last change.
     pub(crate) fn start_sync_dir(&mut self, path: &Path) -> Result<(InodeNumber, u64), Refusal> {
+        if self.is_idle_after_abort() {
+            return Ok((self.resolve(path)?, 0));
+        }
         self.refuse_after_abort(true)?;
         let inode = self.resolve(path)?;
         let last = self.directory(inode)?.changes.last().map_or(0, |change| change.number);

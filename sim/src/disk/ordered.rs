@@ -1,14 +1,16 @@
 //! One file at a power loss under a personality that keeps order: what may be left of its bytes and its size.
 //!
-//! Writes survive by choice, in whole pages where the file system copies on write. A size that a write made survives
-//! only if every sector by which the file grew to it has survived with the bytes that it grew by, so that no zeros are
-//! exposed. Sizes that were set, zeroed and punched ranges go through the journal: what is before its [`Cut`] is there,
+//! Writes survive by choice, in whole pages where the file system copies on write; zeros that are written are writes.
+//! Where no zeros are exposed, a size that a write made survives only if every sector by which the file grew to it has
+//! survived with the bytes that it grew by. A write that makes a file grow over several pages may be there up to the end
+//! of any of them. Sizes that were set and punched pages go through the journal: what is before its [`Cut`] is there,
 //! what is behind it is not, and each is there whole.
 
 use std::ops::Range;
 
 use super::content::PAGE;
-use super::inode::{Change, ChangeKind, Inode, LastSurvivor, SECTOR};
+use super::inode::{Change, Inode, LastSurvivor, SECTOR};
+use super::personality::Failed;
 use super::survivors::{Survival, SurvivorChoice};
 
 /// Where the journal was cut: changes up to `after` are there, changes from `before` on are not.
@@ -18,6 +20,15 @@ pub(super) struct Cut {
     pub(super) before: u64,
 }
 
+/// What a file system adds to these rules.
+#[derive(Clone, Copy)]
+pub(super) struct Ways {
+    /// It copies on write: of a page all sectors survive, or none.
+    pub(super) whole_pages: bool,
+    /// It notes a size when the bytes are on their way, and not when they are there: zeros show where they are not.
+    pub(super) exposes_zeros: bool,
+}
+
 impl Inode {
     /// Lets a legal subset of the unsynced changes reach the medium, and forgets the others.
     pub(super) fn survive_ordered(
@@ -25,24 +36,26 @@ impl Inode {
         file: u64,
         choice: &mut dyn SurvivorChoice,
         cut: Cut,
-        whole_pages: bool,
+        ways: Ways,
     ) {
         let changes = std::mem::take(&mut self.changes);
         let mut survived: Vec<Vec<Range<u64>>> = Vec::with_capacity(changes.len());
         let mut written = LastSurvivor::default();
         for (position, change) in changes.iter().enumerate() {
-            let sets_size = !is_write(change) && self.sizes.iter().any(|size| size.0 == change.number);
+            let sets_size = !change.is_written() && self.sizes.iter().any(|size| size.0 == change.number);
             let answer = if sets_size { Survival::Gone } else { choice.content(&change.question(file)) };
-            let runs = runs_of(change, answer, whole_pages);
-            if is_write(change) {
+            let runs = runs_of(change, answer, ways.whole_pages);
+            if change.is_written() {
                 runs.iter().for_each(|run| written.set(run.clone(), position));
             }
             survived.push(runs);
         }
-        let size_number = self.survive_size(file, choice, cut, &changes, &written);
+        let (size_number, size) = self.survive_size(file, choice, cut, &changes, &|number, grown| {
+            ways.exposes_zeros || self.covers_growth(&changes, &written, number, grown)
+        });
         let mut last = LastSurvivor::default();
         for (position, (change, runs)) in changes.iter().zip(survived).enumerate() {
-            if is_write(change) {
+            if change.is_written() {
                 runs.into_iter().for_each(|run| last.set(run, position));
                 continue;
             }
@@ -59,22 +72,22 @@ impl Inode {
                 change.apply(&mut self.durable, &(sectors.start * SECTOR..sectors.end * SECTOR));
             });
         }
-        let size = self.sizes.iter().find(|size| size.0 == size_number).map(|size| size.1);
         self.sizes.clear();
-        self.set_durable_size(size.unwrap_or(self.durable_size));
+        self.set_durable_size(size);
         self.durable.cut(self.durable_size);
     }
 
-    /// Chooses among the legal sizes; gives the number of the one chosen, 0 for the durable one.
+    /// Chooses among the legal sizes; gives the one chosen, and the number of its change, 0 for the durable one.
     fn survive_size(
         &self,
         file: u64,
         choice: &mut dyn SurvivorChoice,
         cut: Cut,
         changes: &[Change],
-        written: &LastSurvivor,
-    ) -> u64 {
-        let by_write = |number: u64| changes.iter().any(|change| is_write(change) && change.number == number);
+        is_covered: &dyn Fn(u64, u64) -> bool,
+    ) -> (u64, u64) {
+        let by_write =
+            |number: u64| changes.iter().any(|change| change.is_written() && change.number == number);
         let was_set = |number: u64| number > 0 && !by_write(number);
         let must =
             self.sizes.iter().map(|size| size.0).filter(|number| was_set(*number) && *number <= cut.after);
@@ -82,22 +95,11 @@ impl Inode {
         let cannot =
             self.sizes.iter().map(|size| size.0).find(|number| was_set(*number) && *number >= cut.before);
         let ceiling = cannot.unwrap_or(u64::MAX);
-        let is_covered = |(number, size): &(u64, u64)| {
-            let sizes_before = self.sizes.iter().filter(|other| other.0 <= *number).map(|other| other.1);
-            let least = sizes_before.fold(self.durable_size, u64::min);
-            let grown = least / SECTOR..size.div_ceil(SECTOR);
-            let grew = |change: &Change| {
-                change.number <= *number && self.sizes.iter().any(|other| other.0 == change.number)
-            };
-            changes.iter().enumerate().filter(|(_, change)| is_write(change) && grew(change)).all(
-                |(position, change)| {
-                    let sectors = change.sectors();
-                    written.covers(&(sectors.start.max(grown.start)..sectors.end.min(grown.end)), position)
-                },
-            )
-        };
         let mut candidates = vec![(0, self.durable_size)];
-        candidates.extend(self.sizes.iter().filter(|size| is_covered(size)));
+        let on_the_way = self.sizes_on_the_way(&by_write);
+        candidates.extend(on_the_way.into_iter().filter(|(number, size)| is_covered(*number, *size)));
+        candidates.extend(self.sizes_of_holes(changes));
+        candidates.sort_by_key(|candidate| candidate.0);
         candidates.retain(|(number, _)| *number < ceiling);
         // Where the bytes for a later size are missing, the last size that was set is the least that is there.
         if candidates.iter().any(|(number, _)| *number >= floor) {
@@ -106,28 +108,120 @@ impl Inode {
             candidates = self.sizes.iter().copied().filter(|size| size.0 == floor).collect();
         }
         if candidates.len() < 2 {
-            return candidates.first().map_or(0, |candidate| candidate.0);
+            return candidates.first().copied().unwrap_or((0, self.durable_size));
         }
         let sizes: Vec<u64> = candidates.iter().map(|candidate| candidate.1).collect();
-        candidates[choice.size(file, &sizes).min(sizes.len() - 1)].0
+        candidates[choice.size(file, &sizes).min(sizes.len() - 1)]
+    }
+
+    /// True if the bytes are there with which writes made the file grow to this size, up to the change of this number.
+    fn covers_growth(&self, changes: &[Change], written: &LastSurvivor, number: u64, size: u64) -> bool {
+        let sizes_before = self.sizes.iter().filter(|other| other.0 <= number).map(|other| other.1);
+        let least = sizes_before.fold(self.durable_size, u64::min);
+        let grew = |change: &Change| change.number <= number && self.size_before(change.number).is_some();
+        let mut all = changes.iter().enumerate().filter(|(_, change)| change.is_written() && grew(change));
+        all.all(|(position, change)| {
+            let sectors = change.sectors();
+            let grown = sectors.start.max(least / SECTOR)..sectors.end.min(size.div_ceil(SECTOR));
+            written.covers(&grown, position)
+        })
+    }
+
+    /// The size before the change of this number, if that is an unsynced change of the size.
+    fn size_before(&self, number: u64) -> Option<u64> {
+        let place = self.sizes.iter().position(|size| size.0 == number)?;
+        Some(place.checked_sub(1).map_or(self.durable_size, |before| self.sizes[before].1))
+    }
+
+    /// Every unsynced size with the number of its change, and before one that a write made the ends of the pages that it
+    /// grew over: a page goes to the medium with the size that it needs before the next one does.
+    fn sizes_on_the_way(&self, by_write: &dyn Fn(u64) -> bool) -> Vec<(u64, u64)> {
+        let mut all = Vec::with_capacity(self.sizes.len());
+        for (number, size) in &self.sizes {
+            if by_write(*number) {
+                let before = self.size_before(*number).unwrap_or(self.durable_size);
+                all.extend((before / PAGE + 1..size.div_ceil(PAGE)).map(|page| (*number, page * PAGE)));
+            }
+            all.push((*number, *size));
+        }
+        all
+    }
+
+    /// Where holes end that were punched before a size was durable. A file system that punches notes so much of the size
+    /// at once, without the bytes.
+    fn sizes_of_holes(&self, changes: &[Change]) -> Vec<(u64, u64)> {
+        let punched = changes.iter().filter(|change| change.is_punched());
+        let in_growth = |hole: &Change| {
+            let sizes = self.sizes.iter().filter(|size| size.0 < hole.number).map(|size| size.1);
+            let is_set = self.sizes.iter().any(|size| size.0 == hole.number);
+            !is_set && hole.end() > self.durable_size && sizes.max().is_some_and(|size| hole.end() < size)
+        };
+        punched.filter(|hole| in_growth(hole)).map(|hole| (hole.number, hole.end())).collect()
     }
 
     /// Number of the last change up to `watermark` that goes through the journal: of the size, or without bytes.
     pub(super) fn last_metadata(&self, watermark: u64) -> u64 {
         let sizes = self.sizes.iter().map(|size| size.0);
-        let ranges = self.changes.iter().filter(|change| !is_write(change)).map(|change| change.number);
+        let ranges = self.changes.iter().filter(|change| !change.is_written()).map(|change| change.number);
         sizes.chain(ranges).filter(|number| *number <= watermark).max().unwrap_or(0)
     }
 
-    /// After a failed sync of which nothing came through: the size is what it was, unless it was changed since.
+    /// Bytes could not be written: each change of them survives in a part or not, and is forgotten. A size that one of
+    /// them made stays to be synced, unless the file system notes it only with the bytes, and they are not all there.
+    pub(super) fn fail_bytes(
+        &mut self,
+        failed: &Failed,
+        file: u64,
+        choice: &mut dyn SurvivorChoice,
+        whole_pages: bool,
+        forgets_size: bool,
+    ) {
+        let is_failed =
+            |change: &Change| change.is_written() && (failed.first..=failed.last).contains(&change.number);
+        let mut last = LastSurvivor::default();
+        for (position, change) in self.changes.iter().enumerate().filter(|(_, change)| is_failed(change)) {
+            let runs = runs_of(change, choice.content(&change.question(file)), whole_pages);
+            let kept: u64 = runs.iter().map(|run| run.end - run.start).sum();
+            let is_whole = kept == change.sectors().end - change.sectors().start;
+            if let Some(place) = self.sizes.iter().position(|size| size.0 == change.number)
+                && forgets_size
+                && !is_whole
+            {
+                // So far as pages of it were written, zeros before its first byte among them, the size is noted.
+                let before = place.checked_sub(1).map_or(self.durable_size, |before| self.sizes[before].1);
+                let mut candidates = vec![before];
+                candidates
+                    .extend((before / PAGE + 1..self.sizes[place].1.div_ceil(PAGE)).map(|page| page * PAGE));
+                let pick = choice.size(file, &candidates).min(candidates.len() - 1);
+                if pick == 0 {
+                    self.sizes.remove(place);
+                } else {
+                    self.sizes[place].1 = candidates[pick];
+                }
+            }
+            runs.into_iter().for_each(|run| last.set(run, position));
+        }
+        for (position, change) in self.changes.iter().enumerate().filter(|(_, change)| is_failed(change)) {
+            last.each_from(&change.sectors(), position, |sectors| {
+                change.apply(&mut self.durable, &(sectors.start * SECTOR..sectors.end * SECTOR));
+            });
+        }
+        let (gone, kept): (Vec<Change>, Vec<Change>) =
+            std::mem::take(&mut self.changes).into_iter().partition(is_failed);
+        self.changes = kept;
+        self.failed_growth.extend(gone.iter().map(|change| change.number));
+        self.diverge();
+        if failed.reads_old {
+            let ranges: Vec<(u64, u64)> = gone.iter().map(|change| (change.offset, change.len)).collect();
+            self.read_old(&ranges);
+        }
+    }
+
+    /// After a failed sync of which nothing came through and which the page cache forgot, too: the size is what it was.
     pub(super) fn take_durable_size(&mut self) {
         self.size = self.sizes.last().map_or(self.durable_size, |size| size.1);
         self.content.cut(self.size);
     }
-}
-
-fn is_write(change: &Change) -> bool {
-    matches!(change.kind, ChangeKind::Write(_))
 }
 
 /// The sectors that survive of a change. Of a page that survives at all under copy on write, all sectors do.

@@ -5,19 +5,22 @@
 //! |---|---|---|---|---|
 //! | a sync of a file makes durable | bytes, size | and every change of names up to the last one of the file | the same | its own names, and what they need |
 //! | a sync of a directory | its names | every change of names up to its last one | the same | its names, and what they need |
-//! | names after a power loss | each any binding since | a prefix of all changes of all directories | the same | the same |
+//! | names after a power loss | each any binding since | a prefix of all changes of all directories | the same | and a prefix of those of files that were synced |
 //! | a rename | may leave both names or none | whole or not at all | the same | the same |
-//! | a size that grew by a write | with zeros | only over bytes that are there | the same | the same |
-//! | truncate, zero and punch | any part | whole, in their order among the names | the same | the same |
+//! | a size that grew by a write | with zeros | with zeros | only over bytes that are there | as xfs |
+//! | a write that makes a file longer | to its end | or to the end of a page | the same | the same |
+//! | truncate, and whole pages punched | any part | whole, in their order among the names | the same | the same |
 //! | a file renamed over another | | its bytes come with the rename | | |
-//! | a torn write | any sectors | any sectors | any sectors | whole pages |
-//! | a failed sync of a file | a part; old or new bytes are read | a part, size and names; the new bytes are read | the same | nothing; the old bytes and size are read |
-//! | a failed sync of a directory | each name old or new for good | no change until the power is lost | no call at all until then | as ext4 |
+//! | a torn write, of zeros too | any sectors | any sectors | any sectors | whole pages |
+//! | bytes that could not be written | a part; old or new are read | a part, and the size if synced again; new are read | a part, and as much of the size | as ext4, or nothing, and old are read |
+//! | after a failed write of the journal | | no change until the power is lost | no call at all until then | as ext4, but a sync may say that there is nothing to do |
 //!
 //! `sync_data` takes the name of a file along only if the file was created since; `sync_all` takes each name that it
-//! was given. A journal holds names, explicit sizes, zeroed and punched ranges in one order. What is not modelled: that
-//! a commit may take along more than it must, the removal of a name as a change of the file that had it, fast commits,
-//! and `noatime`, `data=writeback`, `nobarrier` and `nodatacow` mounts.
+//! was given. A failed sync of a directory is a failed write of the journal, one of a file is so in half of the cases. A
+//! journal holds names, explicit sizes and punched ranges in one order. All of this is compared with the file systems
+//! themselves by `sim/real-disks`. What is not modelled: that a commit must not take along more than is asked, the removal
+//! of a name as a change of the file that had it, bytes that could not be written before any sync asked, what btrfs lists
+//! after its commit failed, fast commits, and `noatime`, `data=writeback`, `nobarrier` and `nodatacow` mounts.
 //!
 //! Sources: Rebello et al., "Can Applications Recover from fsync Failures?" (USENIX ATC 2020); Pillai et al., "All File
 //! Systems Are Not Created Equal" (OSDI 2014); Mohan, "File System Crash-Recovery Guarantees" (linux-fsdevel, March
@@ -30,15 +33,16 @@ use holdfast::env::IoErrorKind;
 use serde::{Deserialize, Serialize};
 
 use super::directory::InodeNumber;
-use super::survivors::{Drawn, NothingSurvives, Survival, SurvivorChoice, UnsyncedContent};
-use super::{DiskState, Refusal};
+use super::inode::Route;
+use super::survivors::{Drawn, NothingSurvives};
+use super::{DiskState, Node, Refusal, WriteMode};
 
 /// Which file system a disk behaves like.
 ///
 /// All but `Strict` keep the order of changes of names over the whole disk, so that a power loss leaves a prefix of
-/// them with every rename whole; make a new file's name durable with its sync; never expose zeros below a size that a
-/// write made; and know what a failed sync leaves to be read. After a failed sync of a directory their journal has
-/// failed: changes are refused until the power is lost.
+/// them with every rename whole; make a new file's name durable with its sync; and know what a failed sync leaves to be
+/// read. After a failed sync of a directory, and half of those of files, their journal has failed: changes are refused
+/// until the power is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Personality {
@@ -46,12 +50,14 @@ pub enum Personality {
     #[default]
     Strict,
     /// ext4 with `data=ordered` and delayed allocation: the bytes of a file that was renamed over another come with the
-    /// rename; after a failed sync the new bytes are read, and size and names are durable.
+    /// rename; a size may be there before its bytes; after a failed sync the new bytes are read, and the next one makes
+    /// size and names durable.
     Ext4,
-    /// XFS: as ext4, but a rename brings no bytes, and a failed journal shuts everything down, reads included.
+    /// XFS: as ext4, but a rename brings no bytes, a size never comes before them, and a failed journal shuts everything
+    /// down, reads included.
     Xfs,
-    /// Btrfs with copy on write: pages are never torn, a sync takes the file's own names along and nobody else's, and a
-    /// failed one leaves what was there before, to be read too.
+    /// Btrfs with copy on write: pages are never torn, a sync must take the file's own names along and nobody else's, and
+    /// a failed one may leave what was there before, to be read too.
     Btrfs,
 }
 
@@ -78,6 +84,9 @@ impl DiskState {
         if self.is_strict() {
             return self.settle(inode, watermark);
         }
+        if self.has_no_name_to_log(inode) {
+            return;
+        }
         let metadata = self.metadata_due(inode, watermark);
         self.settle(inode, watermark);
         self.settle_names_of(inode, watermark, metadata, whole);
@@ -88,61 +97,96 @@ impl DiskState {
         if self.is_strict() {
             return self.settle_only(inode, number);
         }
+        if self.has_no_name_to_log(inode) {
+            return;
+        }
         let metadata = self.size_due(inode, number);
         self.settle_only(inode, number);
         self.settle_names_of(inode, number, metadata, false);
     }
 
-    /// A sync of a file failed under another personality than `strict`.
-    pub(super) fn fail_sync_as_real(&mut self, inode: InodeNumber, whole: bool) {
-        if self.is_aborted {
+    /// True on btrfs for a file that was removed: a sync of it does nothing, and should its name come back, it comes with
+    /// what the file was before.
+    fn has_no_name_to_log(&self, inode: InodeNumber) -> bool {
+        let is_unnamed = matches!(self.nodes.get(&inode), Some(Node::File(file)) if file.links == 0);
+        is_unnamed && self.personality == Personality::Btrfs
+    }
+
+    /// A sync of a file failed under another personality than `strict`: the journal's write did, or one of bytes.
+    pub(super) fn fail_sync_as_real(&mut self, inode: InodeNumber, kind: IoErrorKind) {
+        if std::mem::take(&mut self.file_mut(inode).tells_again) || self.aborts(kind) {
             return;
         }
         let before = self.file(inode).content.allocated_pages();
         let watermark = self.next_number - 1;
-        if self.personality == Personality::Btrfs {
-            let file = self.file_mut(inode);
-            file.fail_sync(watermark, inode, &mut NothingSurvives, true);
-            file.take_durable_size();
-        } else {
-            let metadata = self.metadata_due(inode, watermark);
-            let mut stream = self.take_failed_syncs();
-            let mut choice = MetadataSurvives(Drawn::new(&mut stream));
-            self.file_mut(inode).fail_sync(watermark, inode, &mut choice, false);
-            self.failed_syncs = stream;
-            self.settle_names_of(inode, watermark, metadata, whole);
-        }
+        self.fail_bytes(inode, Failed { first: 0, last: watermark, reads_old: false });
         self.account(inode, before, false);
     }
 
-    /// The `dsync` write `number` failed under another personality than `strict`.
-    pub(super) fn fail_only_as_real(&mut self, inode: InodeNumber, number: u64, is_direct: bool) {
-        if self.personality == Personality::Btrfs {
-            let file = self.file_mut(inode);
-            file.fail_only(number, inode, &mut NothingSurvives, true);
+    /// The `dsync` write `number` failed under another personality than `strict`. `size` is what it was before.
+    pub(super) fn fail_only_as_real(
+        &mut self,
+        inode: InodeNumber,
+        number: u64,
+        size: u64,
+        mode: WriteMode,
+        kind: IoErrorKind,
+    ) {
+        if self.aborts(kind) {
+            return;
+        }
+        // Btrfs sends direct writes through the page cache, and tells of their failure once more.
+        let (is_direct, is_btrfs) = (mode.route == Route::Direct, self.personality == Personality::Btrfs);
+        let goes_around = is_direct && !is_btrfs;
+        self.fail_bytes(inode, Failed { first: number, last: number, reads_old: goes_around });
+        let file = self.file_mut(inode);
+        file.tells_again |= is_direct && is_btrfs;
+        if goes_around {
+            file.size = size;
+            file.sizes.retain(|size| size.0 != number);
+        }
+    }
+
+    /// Half of the device's failures strike the journal: nothing changes any more until the power is lost. A full disk
+    /// does not.
+    fn aborts(&mut self, kind: IoErrorKind) -> bool {
+        self.is_aborted = self.is_aborted || kind == IoErrorKind::Medium && self.failed_syncs.below(2) == 1;
+        self.is_aborted
+    }
+
+    /// A part of some bytes is on the medium, the rest never will be. What the journal has of the file stays to be synced.
+    fn fail_bytes(&mut self, inode: InodeNumber, failed: Failed) {
+        let reverts = self.personality == Personality::Btrfs && self.failed_syncs.below(2) == 1;
+        let whole_pages = self.personality == Personality::Btrfs;
+        let forgets_size = self.personality == Personality::Xfs;
+        let mut stream = self.take_failed_syncs();
+        let mut chosen = self.failed_choice.take();
+        let file = self.file_mut(inode);
+        if reverts {
+            let failed = Failed { reads_old: true, ..failed };
+            file.fail_bytes(&failed, inode, &mut NothingSurvives, whole_pages, true);
             file.take_durable_size();
         } else {
-            let mut stream = self.take_failed_syncs();
-            let mut choice = MetadataSurvives(Drawn::new(&mut stream));
-            self.file_mut(inode).fail_only(number, inode, &mut choice, is_direct);
-            self.failed_syncs = stream;
+            let mut drawn = Drawn::new(&mut stream);
+            match &mut chosen {
+                Some(choice) => file.fail_bytes(&failed, inode, &mut **choice, whole_pages, forgets_size),
+                None => file.fail_bytes(&failed, inode, &mut drawn, whole_pages, forgets_size),
+            }
         }
+        self.failed_choice = chosen;
+        self.failed_syncs = stream;
+    }
+
+    /// True if a sync of a file system whose journal failed says that there is nothing to do, as btrfs may.
+    pub(super) fn is_idle_after_abort(&mut self) -> bool {
+        self.is_aborted && self.personality == Personality::Btrfs && self.failed_syncs.below(2) == 1
     }
 }
 
-/// Bytes survive by choice, sizes and ranges without bytes in any case: they went through the journal.
-struct MetadataSurvives<'a>(Drawn<'a>);
-
-impl SurvivorChoice for MetadataSurvives<'_> {
-    fn content(&mut self, change: &UnsyncedContent) -> Survival {
-        if change.is_zero { Survival::Whole } else { self.0.content(change) }
-    }
-
-    fn size(&mut self, _: u64, candidates: &[u64]) -> usize {
-        candidates.len() - 1
-    }
-
-    fn name(&mut self, directory: u64, name: &str, candidates: &[Option<u64>]) -> usize {
-        self.0.name(directory, name, candidates)
-    }
+/// Changes whose bytes could not be written.
+pub(super) struct Failed {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// They went around the page cache, or it forgot them.
+    pub(super) reads_old: bool,
 }

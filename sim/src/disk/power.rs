@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::directory::InodeNumber;
+use super::ordered::Ways;
 use super::personality::Personality;
 use super::survivors::{Drawn, SurvivorChoice, Traced};
 use super::{DiskState, InFlight, Node, ROOT};
@@ -47,12 +48,15 @@ impl DiskState {
         self.meet_lies();
         let inodes: Vec<InodeNumber> = self.nodes.keys().copied().collect();
         let cut = (!self.is_strict()).then(|| self.survive_journal(choice));
-        let whole_pages = self.personality == Personality::Btrfs;
+        let ways = Ways {
+            whole_pages: self.personality == Personality::Btrfs,
+            exposes_zeros: self.personality == Personality::Ext4,
+        };
         for inode in &inodes {
             if let Some(Node::File(file)) = self.nodes.get_mut(inode) {
                 match cut {
                     None => file.survive(u64::MAX, *inode, choice),
-                    Some(cut) => file.survive_ordered(*inode, choice, cut, whole_pages),
+                    Some(cut) => file.survive_ordered(*inode, choice, cut, ways),
                 }
                 file.forget_cache();
             }
@@ -69,7 +73,8 @@ impl DiskState {
 
     /// A sync of a directory failed: each name keeps its durable binding or gets a later one, for good.
     ///
-    /// Not so on a real file system, whose journal failed by that: nothing changes any more.
+    /// Not so on a real file system, whose journal failed by that: nothing changes any more, and what the power loss leaves
+    /// is as if the sync had not ended.
     pub(crate) fn fail_sync_dir(&mut self, inode: InodeNumber, watermark: u64) {
         if !self.is_strict() {
             self.is_aborted = true;

@@ -70,12 +70,18 @@ impl SimDisk {
 
 impl DiskState {
     pub(super) fn image(&self) -> DiskImage {
-        DiskImage { nodes: self.nodes.clone(), space: self.space, journaled: self.journaled }
+        DiskImage {
+            nodes: self.nodes.clone(),
+            space: self.space,
+            journaled: self.journaled,
+            logged: self.logged.clone(),
+        }
     }
 
     fn wipe(&mut self) {
         self.nodes = BTreeMap::from([(ROOT, Node::Directory(Directory::default()))]);
         self.in_flight.clear();
+        self.logged.clear();
         self.is_aborted = false;
         self.recount();
     }

@@ -17,6 +17,8 @@ use crate::trace::{Event, Trace};
 pub struct UnsyncedContent {
     /// Number of the file, the same in every run of a seed.
     pub file: u64,
+    /// Number of the change among all changes of the disk, in the order in which they were made.
+    pub number: u64,
     /// First byte.
     pub offset: u64,
     /// Bytes.
@@ -25,6 +27,8 @@ pub struct UnsyncedContent {
     pub sectors: u64,
     /// It makes zeros, so tearing it rarely shows.
     pub is_zero: bool,
+    /// It gives room back and writes nothing: a file system with a journal has it whole or not at all.
+    pub is_hole: bool,
 }
 
 /// What becomes of an unsynced change of content.
@@ -55,6 +59,13 @@ pub trait SurvivorChoice: Send {
     /// [`Personality`](crate::Personality) but `Strict`. All of them, unless said otherwise.
     fn journal(&mut self, operations: usize) -> usize {
         operations
+    }
+
+    /// How many are there of the changes of names that the prefix leaves out and that stand in a log of their own, in
+    /// their order: names of files that were synced, under [`Personality::Btrfs`](crate::Personality::Btrfs). As many as
+    /// the journal would have, unless said otherwise.
+    fn log(&mut self, operations: usize) -> usize {
+        self.journal(operations)
     }
 }
 
@@ -255,6 +266,13 @@ impl SurvivorChoice for Traced<'_> {
         let pick = self.choice.journal(operations);
         self.trace.event(Event::Survivor, operations as u64, pick as u64);
         self.trace.log(|| format!("survivor: the first {pick} of {operations} changes of names"));
+        pick
+    }
+
+    fn log(&mut self, operations: usize) -> usize {
+        let pick = self.choice.log(operations);
+        self.trace.event(Event::Survivor, operations as u64, pick as u64);
+        self.trace.log(|| format!("survivor: the first {pick} of {operations} changes of names in the log"));
         pick
     }
 }

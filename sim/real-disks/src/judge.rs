@@ -18,7 +18,7 @@ use holdfast_sim::{DiskImage, Process, SECTOR, Survival, SurvivorChoice, Unsynce
 use crate::file_system::FileSystem;
 use crate::model::{Images, lose};
 use crate::seen::{Seen, told};
-use crate::sequence::{Operation, bytes_of};
+use crate::sequence::{Operation, bytes_of, writer_of};
 use crate::wrong::Wrong;
 
 /// Answers to the model's questions, and a note of what it asked.
@@ -94,7 +94,8 @@ impl Judge<'_> {
                     // What is durable shows by different sizes in different places: behind a truncation by the durable
                     // one, behind a dsync write by a later one.
                     let longest = self.longest(image, &guide);
-                    for base in [&bare, &longest] {
+                    let tailed = self.with_tails(&bare);
+                    for base in [&bare, &longest, &tailed] {
                         let mut found = guide.clone();
                         match self.explain_files(image, seen, base, &mut found) {
                             Ok(()) => return Ok(found),
@@ -130,6 +131,34 @@ impl Judge<'_> {
         let sizes = bare.candidates.iter().filter_map(|(file, all)| Some((*file, greatest(all)?))).collect();
         let guide = Guide { journal: bare.journal, log: bare.log, sizes, ..Guide::default() };
         lose(self.world, self.process, image, guide).1
+    }
+
+    /// The same with what a dsync write took along behind the end of a file, up to the end of its last sector: bytes that
+    /// earlier writes left there and that no size shows yet.
+    fn with_tails(&self, bare: &Seen) -> Seen {
+        let disk = self.process.disk();
+        let mut seen = bare.clone();
+        for (path, file) in &mut seen.files {
+            let number = disk.number_of(format!("/{path}"));
+            let len = file.bytes.len();
+            let end = len.next_multiple_of(SECTOR as usize);
+            let last = writer_of(file.bytes.get(end.saturating_sub(SECTOR as usize)..).unwrap_or_default());
+            let before = last.unwrap_or(u16::MAX);
+            file.bytes.resize(end, 0);
+            for (_, by, operation) in &self.images.changes {
+                if let Operation::Write { slot, offset, len: count } = operation
+                    && self.images.files.get(slot).copied() == number
+                    && *by <= before
+                {
+                    let (from, until) = ((*offset).max(len as u64), (offset + count).min(end as u64));
+                    if from < until {
+                        let bytes = bytes_of(*by, from, until - from);
+                        file.bytes[from as usize..until as usize].copy_from_slice(&bytes);
+                    }
+                }
+            }
+        }
+        seen
     }
 
     fn explain_files(

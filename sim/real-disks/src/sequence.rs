@@ -254,8 +254,11 @@ impl Drawing {
         }
     }
 
+    /// A file with a name: nobody writes to or syncs one that was removed, which btrfs takes as a removal of its name
+    /// without the rename that removed it.
     fn slot(&mut self) -> Option<usize> {
-        (!self.files.is_empty()).then(|| self.draw.below(self.files.len() as u64) as usize)
+        let named: Vec<usize> = self.names.values().copied().collect();
+        self.draw.of(&named).copied()
     }
 
     fn free_path(&mut self) -> Option<String> {
@@ -351,7 +354,7 @@ impl Drawing {
     fn sync_file(&mut self, into: &mut Vec<Operation>) {
         // A file with something to sync, if there is one.
         let unsynced: Vec<usize> =
-            (0..self.files.len()).filter(|slot| !self.files[*slot].is_synced).collect();
+            self.names.values().copied().filter(|slot| !self.files[*slot].is_synced).collect();
         let slot = if self.draw.chance(3, 4) { self.draw.of(&unsynced).copied() } else { None };
         let Some(slot) = slot.or_else(|| self.slot()) else { return };
         self.files[slot].is_synced = true;

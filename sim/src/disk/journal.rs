@@ -137,7 +137,7 @@ impl DiskState {
         Cut { after: self.journaled, before: ends.get(survive).copied().unwrap_or(u64::MAX) }
     }
 
-    /// A sync of a file began: from now on its names go to the log as they change.
+    /// A sync of a file or directory began: from now on its names go to the log as they change.
     pub(super) fn note_logged(&mut self, inode: InodeNumber) {
         if self.personality == Personality::Btrfs {
             self.logged.insert(inode);
@@ -156,7 +156,7 @@ impl DiskState {
             let (directory, change) = &journal[position];
             let inode =
                 change.inode.or_else(|| self.bound_before(&journal[..position], *directory, &change.name));
-            inode.is_some_and(|inode| self.logged.contains(&inode))
+            self.logged.contains(directory) || inode.is_some_and(|inode| self.logged.contains(&inode))
         };
         let logged: Vec<&Binding> =
             (0..journal.len()).filter(is_logged).map(|position| &journal[position].1).collect();

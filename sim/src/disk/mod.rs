@@ -101,7 +101,7 @@ pub(crate) struct DiskState {
     pub(crate) personality: Personality,
     /// Number up to which the journal is durable.
     journaled: u64,
-    /// Files that were synced since the power was lost, under btrfs: its log has their names.
+    /// Files and directories that were synced since the power was lost, under btrfs: its log has their names.
     logged: BTreeSet<InodeNumber>,
     /// Its journal failed: nothing changes until the power is lost.
     is_aborted: bool,

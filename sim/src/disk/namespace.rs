@@ -274,6 +274,7 @@ impl DiskState {
             return Ok((inode, 0));
         }
         self.note_sync_begun(inode, watermark);
+        self.note_logged(inode);
         Ok((inode, watermark))
     }
 

@@ -234,7 +234,7 @@ fn faults_of(class: FaultClass, script: &Script, crashes: &[Crash], random: &mut
     };
     // What recovery reads tells what is there.
     let openings_one_in = match class {
-        FaultClass::LostSector | FaultClass::StaleRead | FaultClass::MisdirectedRead => 2,
+        FaultClass::LostSector | FaultClass::StaleRead | FaultClass::MisdirectedRead => 3,
         _ => 6,
     };
     let one = |random: &mut Random| {

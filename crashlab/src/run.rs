@@ -281,8 +281,13 @@ async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
                     if refused {
                         break;
                     }
+                    // A file system that gave up comes back with the machine.
+                    process.power_loss();
+                    storm.passes(Milestone::PowerLost);
+                    process.restart();
                     stage.calm();
                     attempts = 0;
+                    continue;
                 }
                 // The process may well try again itself: nothing of the attempt is in its way.
                 if attempts % 2 == 0 {

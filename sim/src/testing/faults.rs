@@ -46,7 +46,7 @@ mod tests {
         assert!(of("none").is_empty());
         assert!(of("all").iter().all(|class| !class.may_lose_suffix()));
         assert!(of("all").contains(&FaultClass::BitRot) && !of("all").contains(&FaultClass::LyingSync));
-        assert_eq!(of("lossy").len(), of("all").len() + 5);
+        assert_eq!(of("lossy").len(), of("all").len() + 4);
         assert_eq!(of("stall, sync_error"), [FaultClass::SyncError, FaultClass::Stall]);
         let refused = Faults::of("all,message_lost").expect_err("an application has no network");
         assert!(refused.contains("\"message_lost\"") && refused.contains("lying_sync"), "{refused}");

@@ -1,5 +1,6 @@
 //! One opening: open, look at everything, let the clients go on, and come to an end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -104,7 +105,7 @@ impl Storm {
         let is_over = AtomicBool::new(false);
         let (end, counted, at_work) = (Mutex::new(None), Mutex::new((0, 0)), Mutex::new((0, env.now())));
         let opening = Arc::new(Opening { storm, stage, env, db, number, is_over, end, counted, at_work });
-        opening.survey(&opening.db.snapshot()).await;
+        drop(opening.survey(&opening.db.snapshot()).await);
         opening.run_clients().await;
         let ended = opening.come_to_an_end().await;
         Ok(ended)
@@ -206,8 +207,9 @@ impl Storm {
 }
 
 impl Opening {
-    /// Reads everything at a snapshot, for the oracles.
-    pub(super) async fn survey(&self, snapshot: &Snapshot) {
+    /// Reads everything at a snapshot, for the oracles. Gives the files that were found damaged.
+    pub(super) async fn survey(&self, snapshot: &Snapshot) -> Vec<PathBuf> {
+        let mut damaged = Vec::new();
         let number = {
             let mut state = self.storm.state();
             let number = state.begin(SURVEYOR, self.number, (Promise::View, Durable::Buffered));
@@ -232,6 +234,9 @@ impl Opening {
                 }
             }
             if let Err(error) = outcome {
+                if let Error::Corrupt { file, .. } = &error {
+                    damaged.push(file.clone());
+                }
                 let judged = self.storm.judge(self.stage.as_ref(), &error, "reading everything");
                 // That it must not be readable has been judged too.
                 self.storm.state().counts.read_since_opening += 1;
@@ -242,6 +247,7 @@ impl Opening {
         }
         let view = snapshot.seq().get();
         self.storm.state().ends(number, Ending::Committed(view));
+        damaged
     }
 
     /// Runs all clients until each has nothing more to do in this opening.
@@ -311,8 +317,12 @@ impl Opening {
             let what = format!("{charged:?} bytes are charged to transactions, but none is left");
             self.storm.wrong(Wrong::LeakedFile, what);
         }
-        self.survey(&self.db.snapshot()).await;
-        self.verify("at the end").await;
+        let damaged = self.survey(&self.db.snapshot()).await;
+        let Some(named) = self.verify("at the end").await else { return };
+        if let Some(file) = damaged.iter().find(|file| !named.contains(file)) {
+            let what = format!("verify finds nothing in {}, which a reader found damaged", file.display());
+            self.storm.wrong(Wrong::Structure, what);
+        }
     }
 
     async fn settle(&self) -> Result<(), Error> {
@@ -320,13 +330,13 @@ impl Opening {
         self.db.wait_idle().await
     }
 
-    /// Every checksum and every file; what no fault explains is wrong.
-    pub(super) async fn verify(&self, when: &str) {
+    /// Every checksum and every file; what no fault explains is wrong. Gives the files that it names, if it came to its end.
+    pub(super) async fn verify(&self, when: &str) -> Option<Vec<PathBuf>> {
         let report = match self.db.verify().await {
             Ok(report) => report,
             Err(error) => {
                 let _ = self.storm.judge(self.stage.as_ref(), &error, "verifying");
-                return;
+                return None;
             }
         };
         for problem in &report.problems {
@@ -337,6 +347,7 @@ impl Opening {
                 self.storm.wrong(Wrong::Structure, what);
             }
         }
+        Some(report.problems.into_iter().map(|problem| problem.file).collect())
     }
 
     /// Adds to the counts what happened since the last look.

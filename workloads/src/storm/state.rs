@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) newest_lasting: u64,
     /// Commits of this opening that a full disk left unknown, and when that was told.
     unsettled: Vec<(u64, TxnNo)>,
+    /// A full disk left a commit of this opening unknown.
+    pub(super) has_unknown: bool,
     /// Batches of this opening whose futures were dropped: nobody can tell what became of them.
     pub(super) untold: u64,
     witness: Option<Witness>,
@@ -106,6 +108,7 @@ impl State {
                     self.newest_told = *last;
                     self.newest_lasting = *last;
                     self.unsettled.clear();
+                    self.has_unknown = false;
                     self.untold = 0;
                     self.counts.openings += 1;
                     self.counts.read_since_opening = 0;
@@ -230,6 +233,7 @@ impl State {
     pub(super) fn is_unsettled(&mut self, txn: TxnNo) {
         let now = self.history.tick();
         self.unsettled.push((now, txn));
+        self.has_unknown = true;
     }
 
     /// A commit has succeeded: it settles that those told to be unknown before it was sent never happened.

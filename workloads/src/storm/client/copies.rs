@@ -60,7 +60,8 @@ impl Client {
         self.judge_copy(&target, made, told).await
     }
 
-    /// The same of what a process beside the writer sees, a while after it has looked.
+    /// The same of what a process beside the writer sees, a while after it has looked. What it sees of commits that a full
+    /// disk left unknown may be gone again.
     pub(super) async fn back_up_beside(&self, us: u32, patience: Option<Patience>) -> Result<(), Stopped> {
         let Some(beside) = self.open_beside().await? else { return Ok(()) };
         // A commit that nobody was told of yet may be gone again.
@@ -69,6 +70,11 @@ impl Client {
         let target = self.next_copy();
         let made = within(patience, beside.backup(&target)).await;
         drop(beside);
+        if self.opening.storm.state().has_unknown {
+            self.answered(made, "making a copy from beside")?;
+            self.remove_all(&target).await;
+            return Ok(());
+        }
         self.judge_copy(&target, made, seen).await
     }
 
@@ -149,7 +155,10 @@ impl Client {
                 // The writer took a file away: that is what `refresh` is for.
                 Err(Error::Stale(_)) => break,
                 walked => {
-                    if let Some(entries) = self.answered(Some(walked), "reading from beside")? {
+                    // A commit that a full disk left unknown is shown until the next one settles that it never was.
+                    if let Some(entries) = self.answered(Some(walked), "reading from beside")?
+                        && !storm.state().has_unknown
+                    {
                         self.note_all(&doing, info.id.get(), entries);
                     }
                 }

@@ -11,6 +11,7 @@
 pub mod fault;
 pub mod plan;
 pub mod draw;
+mod excuses;
 mod stage;
 mod marks;
 pub mod run;

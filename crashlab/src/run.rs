@@ -16,7 +16,7 @@ use crate::fault::Replacing;
 use crate::marks::Marks;
 use crate::plan::Plan;
 pub use crate::stage::Effects;
-use crate::stage::{SimStage, may_lose_suffix};
+use crate::stage::SimStage;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -166,7 +166,7 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
             (failed.until.map(|()| Lived::default()), Some(Violation { wrong: Wrong::Unavailable, what }))
         }
     };
-    let Lived { refused, suffix_may_be_lost, detected, replacements, is_cut_off } = outcome.result;
+    let Lived { refused, lied_in, detected, replacements, is_cut_off } = outcome.result;
     let mut verdict = Verdict {
         violations,
         counts,
@@ -191,7 +191,7 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
     if is_cut_off {
         return verdict;
     }
-    verdict.judge(suffix_may_be_lost, plan.settings.narrow_window);
+    verdict.judge(lied_in, plan.settings.narrow_window);
     verdict
 }
 
@@ -208,13 +208,13 @@ impl Verdict {
     }
 
     /// Asks the oracles, unless something is known to be wrong already.
-    fn judge(&mut self, suffix_may_be_lost: bool, narrow_window: bool) {
+    fn judge(&mut self, lied_in: Option<usize>, narrow_window: bool) {
         if !self.violations.is_empty() {
             return;
         }
         let fired = |class| self.fired.iter().any(|(of, count)| *of == class && *count > 0);
         let rules = Rules {
-            suffix_may_be_lost,
+            suffix_may_be_lost_from: lied_in,
             flushed_may_be_lost: fired(FaultClass::SyncError),
             numbers_may_be_skipped: fired(FaultClass::NoSpace)
                 || fired(FaultClass::SyncError)
@@ -240,7 +240,8 @@ fn is_transaction(word: &str) -> bool {
 #[derive(Default)]
 struct Lived {
     refused: bool,
-    suffix_may_be_lost: bool,
+    /// The opening, counted from 0, in or before which the disk first lied about what is durable.
+    lied_in: Option<usize>,
     detected: BTreeMap<FaultClass, u64>,
     replacements: BTreeMap<Replacing, Effects>,
     /// It ended at an event, as asked.
@@ -251,7 +252,7 @@ struct Lived {
 async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
     let process = world.process("db");
     let stage = Arc::new(SimStage::new(process.clone(), Arc::clone(plan), Arc::clone(storm)));
-    let (mut refused, mut attempts) = (false, 0);
+    let (mut refused, mut attempts, mut lied_in) = (false, 0, None);
     for opening in 0..=OPENINGS_MAX {
         if opening == OPENINGS_MAX {
             storm.wrong(Wrong::Unavailable, format!("after {opening} openings the script is not over"));
@@ -260,16 +261,20 @@ async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
         stage.replace_disk(opening);
         stage.opening_begins(opening);
         let seen: Arc<dyn Stage> = stage.clone();
-        match process.run(Arc::clone(storm).live(seen)).await {
+        let openings = usize::try_from(storm.counts().openings).unwrap_or(usize::MAX);
+        let ended = process.run(Arc::clone(storm).live(seen)).await;
+        if lied_in.is_none() && stage.excuses().may_have_lost_suffix() {
+            lied_in = Some(openings);
+        }
+        match ended {
             _ if storm.is_lost() => break,
             Ok(Ok(Ended::Finished)) if stage.is_calm() => break,
             Ok(Ok(ended)) => {
                 attempts = 0;
                 if ended == Ended::Finished {
                     // A last look, with the power gone in between and nothing going wrong any more.
-                    process.power_loss();
-                    storm.passes(Milestone::PowerLost);
-                    process.restart();
+                    stage.lose_power();
+                    stage.restart();
                     stage.calm();
                 }
             }
@@ -282,27 +287,24 @@ async fn live(world: &World, plan: &Arc<Plan>, storm: &Arc<Storm>) -> Lived {
                         break;
                     }
                     // A file system that gave up comes back with the machine.
-                    process.power_loss();
-                    storm.passes(Milestone::PowerLost);
-                    process.restart();
+                    stage.lose_power();
+                    stage.restart();
                     stage.calm();
                     attempts = 0;
                     continue;
                 }
                 // The process may well try again itself: nothing of the attempt is in its way.
                 if attempts % 2 == 0 {
-                    process.restart();
+                    stage.restart();
                     storm.passes(Milestone::Killed);
                 }
             }
             Err(_) => {
-                let milestone = if stage.lost_power() { Milestone::PowerLost } else { Milestone::Killed };
-                storm.passes(milestone);
-                process.restart();
+                stage.note_death();
+                stage.restart();
             }
         }
     }
-    let suffix_may_be_lost = may_lose_suffix(&process.disk());
-    let (detected, replacements) = (stage.detected(), stage.replacements());
-    Lived { refused, suffix_may_be_lost, detected, replacements, is_cut_off: false }
+    let (detected, replacements) = (stage.excuses().detected(), stage.replacements());
+    Lived { refused, lied_in, detected, replacements, is_cut_off: false }
 }

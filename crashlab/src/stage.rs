@@ -1,18 +1,19 @@
 //! The storm's stage in the simulated world: arms what the plan anchors to a step or an opening, and knows what has
 //! fired.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast::Error;
-use holdfast::env::{BoxFuture, Env, IoErrorKind};
-use holdfast_sim::{Crash as SimCrash, FaultClass, Process, Trigger};
+use holdfast::env::{BoxFuture, Env};
+use holdfast_sim::{Crash as SimCrash, Process, Trigger};
 use holdfast_workloads::history::Milestone;
 use holdfast_workloads::storm::{Cue, End, Stage, Storm};
 
-use crate::fault::{Cost, Replacing, cost_of, of_name};
+use crate::excuses::Excuses;
+use crate::fault::{Replacing, of_name};
 use crate::plan::{At, Crash, CrashKind, Fault, Plan, Substitute};
 
 /// See the module's header.
@@ -24,8 +25,7 @@ pub(crate) struct SimStage {
     armed_power_loss: AtomicBool,
     /// The disk has less room than it had.
     is_narrow: AtomicBool,
-    /// How often an error was explained by a class.
-    detected: Mutex<BTreeMap<FaultClass, u64>>,
+    excuses: Excuses,
     storm: Arc<Storm>,
     replaced: Mutex<Replaced>,
 }
@@ -70,7 +70,7 @@ impl SimStage {
             is_calm: AtomicBool::new(false),
             armed_power_loss: AtomicBool::new(false),
             is_narrow: AtomicBool::new(false),
-            detected: Mutex::default(),
+            excuses: Excuses::new(disk),
             storm,
             replaced: Mutex::default(),
         }
@@ -92,18 +92,44 @@ impl SimStage {
             return;
         }
         // Tasks of an opening whose handles were dropped may still be at work.
-        self.process.power_loss();
-        self.storm.passes(Milestone::PowerLost);
+        self.lose_power();
         let disk = self.process.disk();
         match copy {
             Some(copy) => disk.swap_for_older_copy(copy),
             None => disk.wipe(),
         }
         self.storm.passes(Milestone::Replaced(copy));
-        self.process.restart();
+        self.restart();
         let mut replaced = self.replaced();
         replaced.newest = Some((way, replacement.demand));
         replaced.effects.entry(way).or_default().fired += 1;
+    }
+
+    /// The power goes.
+    pub(crate) fn lose_power(&self) {
+        self.process.power_loss();
+        self.storm.passes(Milestone::PowerLost);
+        self.excuses.machine_begins();
+    }
+
+    /// The process is dead, as it was armed to be, or of a loss of power.
+    pub(crate) fn note_death(&self) {
+        if self.armed_power_loss.load(Ordering::Relaxed) {
+            self.storm.passes(Milestone::PowerLost);
+            self.excuses.machine_begins();
+        } else {
+            self.storm.passes(Milestone::Killed);
+        }
+    }
+
+    /// The process begins anew.
+    pub(crate) fn restart(&self) {
+        self.process.restart();
+    }
+
+    /// What the faults so far excuse.
+    pub(crate) fn excuses(&self) -> &Excuses {
+        &self.excuses
     }
 
     /// What came of disks that were replaced.
@@ -134,6 +160,7 @@ impl SimStage {
     pub(crate) fn opening_begins(&self, opening: u32) {
         self.clear_faults();
         self.process.cancel_crash();
+        self.excuses.opening_begins();
         if !self.is_calm.load(Ordering::Relaxed) {
             self.arm(At::Opening(opening));
         }
@@ -144,15 +171,11 @@ impl SimStage {
         self.is_calm.store(true, Ordering::Relaxed);
         self.clear_faults();
         self.process.cancel_crash();
+        self.excuses.calm();
     }
 
     pub(crate) fn is_calm(&self) -> bool {
         self.is_calm.load(Ordering::Relaxed)
-    }
-
-    /// True if the last death was a loss of power.
-    pub(crate) fn lost_power(&self) -> bool {
-        self.armed_power_loss.load(Ordering::Relaxed)
     }
 
     /// True if a disk call that may come is to be the last.
@@ -188,69 +211,6 @@ impl SimStage {
         }
         Some(crash)
     }
-
-    fn fired(&self, classes: &[FaultClass]) -> BTreeSet<FaultClass> {
-        let disk = self.process.disk();
-        classes.iter().copied().filter(|class| disk.faults_fired(*class) > 0).collect()
-    }
-
-    /// The classes that damaged or lost bytes of this file, or of any where the loss shows elsewhere.
-    fn harmed(&self, file: &Path) -> BTreeSet<FaultClass> {
-        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let fired = self.process.disk().fired_faults().into_iter();
-        let harmful = fired.filter(|fault| match cost_of(fault.class) {
-            Cost::Nothing => false,
-            Cost::Damage => fault.name == name || fault.class == FaultClass::MisdirectedWrite,
-            // A write to one file that never was shows where another relies on it.
-            Cost::Suffix => true,
-        });
-        harmful.map(|fault| fault.class).collect()
-    }
-
-    /// The classes that fired and may give this error.
-    fn culprits(&self, error: &Error) -> BTreeSet<FaultClass> {
-        use FaultClass::{
-            LostSector, LyingSync, MisdirectedRead, NoSpace, PhantomWrite, ReadError, ShortRead, ShortWrite,
-            SpawnRefused, StaleRead, SyncError, TooManyFiles, TransientRead, WriteError,
-        };
-        match error {
-            Error::Corrupt { file, .. } => self.harmed(file),
-            Error::NotFound { .. } | Error::NewerFormat { .. } => self.harmed(Path::new("")),
-            Error::Io(error) => match error.kind {
-                IoErrorKind::Transient => self.fired(&[TransientRead]),
-                _ => self.fired(&[ReadError, LostSector, ShortRead, TransientRead, WriteError, SyncError]),
-            },
-            Error::Stopped(_) => self.fired(&[
-                SyncError,
-                WriteError,
-                ShortWrite,
-                NoSpace,
-                ReadError,
-                LostSector,
-                LyingSync,
-                PhantomWrite,
-                StaleRead,
-                MisdirectedRead,
-                TooManyFiles,
-            ]),
-            Error::DiskFull(_) | Error::CommitUnknown(_) => self.fired(&[NoSpace]),
-            Error::TooManyFiles(_) => self.fired(&[TooManyFiles]),
-            Error::Busy(_) => self.fired(&[SpawnRefused]),
-            _ => BTreeSet::new(),
-        }
-    }
-
-    /// Errors that a fault of each class explained.
-    pub(crate) fn detected(&self) -> BTreeMap<FaultClass, u64> {
-        self.detected.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// True if the disk lied about what was durable.
-pub(crate) fn may_lose_suffix(disk: &holdfast_sim::SimDisk) -> bool {
-    disk.fired_faults()
-        .iter()
-        .any(|fault| cost_of(fault.class) == Cost::Suffix || fault.class == FaultClass::MisdirectedWrite)
 }
 
 impl Stage for SimStage {
@@ -301,21 +261,15 @@ impl Stage for SimStage {
         self.is_calm()
     }
 
-    fn may_be_unreadable(&self) -> bool {
-        let unreadable = [
-            FaultClass::ReadError,
-            FaultClass::LostSector,
-            FaultClass::TransientRead,
-            // A file system whose journal could not be synced shuts down.
-            FaultClass::SyncError,
-        ];
-        !self.fired(&unreadable).is_empty()
+    fn may_be_unreadable(&self, file: &Path) -> bool {
+        self.excuses.may_be_unreadable(file)
+    }
+
+    fn may_have_lost(&self) -> bool {
+        self.excuses.may_have_lost_suffix()
     }
 
     fn explains(&self, error: &Error) -> bool {
-        let culprits = self.culprits(error);
-        let mut detected = self.detected.lock().unwrap_or_else(PoisonError::into_inner);
-        culprits.iter().for_each(|class| *detected.entry(*class).or_default() += 1);
-        !culprits.is_empty()
+        self.excuses.explain(error)
     }
 }

@@ -101,7 +101,7 @@ impl Stage for RealStage {
         self.is_calm
     }
 
-    fn may_be_unreadable(&self) -> bool {
+    fn may_be_unreadable(&self, _file: &Path) -> bool {
         false
     }
 

@@ -135,6 +135,9 @@ impl Session {
         } else if !was_killed && !status.success() {
             self.wrong(format!("the process ended by itself with {status}: {}", self.last_words()))?;
         }
+        if moment == Moment::Calm && end == WatchEnd::Ended && !life.has_ended {
+            self.wrong("the last opening, in calm, has not come to its end".to_owned())?;
+        }
         let opening = life.opens.is_some() && !life.is_open && !life.has_ended;
         Ok(Death { killed: was_killed, opening: was_killed && opening, cut, opened_in: life.opened_in })
     }

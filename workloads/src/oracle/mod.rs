@@ -44,7 +44,7 @@ pub fn ask(history: &History, rules: Rules) -> Answer {
     }
     // Of numbers that a disk took back and that were given again the cycles would say nothing.
     let is_replaced = |(_, milestone): &(u64, Milestone)| matches!(milestone, Milestone::Replaced(..));
-    let is_taken_back = rules.suffix_may_be_lost || history.milestones.iter().any(is_replaced);
+    let is_taken_back = rules.suffix_may_be_lost_from.is_some() || history.milestones.iter().any(is_replaced);
     if violations.is_empty() && !is_undecided && !is_taken_back {
         violations = isolation::check(history, &judgment.resolved);
     }

@@ -30,14 +30,22 @@ use versions::Versions;
 /// What the faults of a run excuse, and what its options mean for the judge.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Rules {
-    /// The disk lied about what was durable: the newest commits may be gone, though not others.
-    pub suffix_may_be_lost: bool,
+    /// The disk lied about what was durable: in this opening, counted from 0, and in later ones the newest commits of those
+    /// before may be gone, though not others.
+    pub suffix_may_be_lost_from: Option<usize>,
     /// A sync failed, and the system forgot what it had: what was to outlive the process only may be gone with it.
     pub flushed_may_be_lost: bool,
     /// The disk was full or failed, so that a commit may have been numbered and never happened.
     pub numbers_may_be_skipped: bool,
     /// The window of remembered commits is narrow: a transaction may conflict with what is forgotten.
     pub narrow_window: bool,
+}
+
+impl Rules {
+    /// True if what was durable before may be gone in this opening.
+    fn may_be_lost_in(self, opening: usize) -> bool {
+        self.suffix_may_be_lost_from.is_some_and(|first| opening >= first)
+    }
 }
 
 /// Violations beyond these say nothing new.
@@ -174,7 +182,7 @@ impl<'a> Judge<'a> {
                     let vanished =
                         keyspaces.keys().find(|id| !found.contains_key(id) && !dropping.contains(id));
                     let is_other_disk = self.openings.last().is_some_and(|last| last.replaced_with.is_some());
-                    let is_excused = self.rules.suffix_may_be_lost || is_other_disk;
+                    let is_excused = self.rules.may_be_lost_in(self.openings.len()) || is_other_disk;
                     if !is_excused && (appeared.is_some() || vanished.is_some()) {
                         let what =
                             format!("an opening found the keyspaces {found:?} instead of {keyspaces:?}");
@@ -339,6 +347,7 @@ impl<'a> Judge<'a> {
 
     /// What had to outlive the opening's end did.
     fn demand_survivors(&mut self, number: usize, found: u64) {
+        let may_be_lost = self.rules.may_be_lost_in(number + 1);
         let opening = &self.openings[number];
         let mut end = opening.end.unwrap_or(End::Killed);
         if end == End::Killed && self.rules.flushed_may_be_lost {
@@ -346,7 +355,7 @@ impl<'a> Judge<'a> {
         }
         let mut least = (opening.base.max(opening.synced), None);
         if let Some(lasting) = opening.replaced_with {
-            if found < lasting && !self.rules.suffix_may_be_lost {
+            if found < lasting && !may_be_lost {
                 let what = format!(
                     "the disk was replaced by one on which commit {lasting} had to be, but the next opening's last commit \
                      is {found}"
@@ -367,7 +376,7 @@ impl<'a> Judge<'a> {
                 least = (seq, Some(*number));
             }
         }
-        if found < least.0 && !self.rules.suffix_may_be_lost {
+        if found < least.0 && !may_be_lost {
             let who = least.1.map_or("everything before a sync".to_owned(), |txn| {
                 format!("T{txn} of client {}", self.of(txn).client)
             });

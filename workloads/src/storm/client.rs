@@ -154,7 +154,7 @@ impl Client {
                 if matches!(&error, Error::Invalid(what) if is_gone(what)) {
                     return Ok(None);
                 }
-                storm.judge(self.opening.stage.as_ref(), &error, doing)?;
+                self.opening.judge(&error, doing)?;
                 Ok(None)
             }
             None => {

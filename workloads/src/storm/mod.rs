@@ -162,8 +162,6 @@ impl Storm {
     fn judge(&self, stage: &dyn Stage, error: &Error, doing: &str) -> Result<(), Stopped> {
         self.state().counts.refused += 1;
         match error {
-            // The clients of an opening that is about to end may be late.
-            Error::Closed => Ok(()),
             Error::Busy(_) => {
                 // Many clients at once are reason enough; should it be a fault's doing, the stage counts it.
                 stage.explains(error);

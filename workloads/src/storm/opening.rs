@@ -10,7 +10,7 @@ use holdfast::{Db, Error, Keyspace, Metric, MetricValue, Snapshot};
 
 use super::client::Client;
 use super::script::KEYSPACES;
-use super::{End, Stage, Storm};
+use super::{End, Stage, Stopped, Storm};
 use crate::history::{Durable, Ending, Interval, Milestone, Operation, Promise, SURVEYOR};
 use crate::oracle::Wrong;
 
@@ -57,6 +57,14 @@ impl Opening {
             self.storm.state().counts.idle_ns += self.env.now().since(at_work.1);
         }
         at_work.0 += 1;
+    }
+
+    /// See [`Storm::judge`]. Clients of an opening that is about to end may be late, and find it closed.
+    pub(super) fn judge(&self, error: &Error, doing: &str) -> Result<(), Stopped> {
+        if matches!(error, Error::Closed) && self.is_over() {
+            return Ok(());
+        }
+        self.storm.judge(self.stage.as_ref(), error, doing)
     }
 
     /// Lets the opening end once each client has ended its step.
@@ -216,8 +224,19 @@ impl Opening {
             state.views(number, snapshot.seq().get());
             number
         };
-        for info in self.db.keyspaces().unwrap_or_default() {
-            let Ok(keyspace) = self.db.keyspace(&info.name) else { continue };
+        let listed = self.db.keyspaces();
+        if let Err(error) = &listed {
+            self.storm.wrong(Wrong::Unavailable, format!("the keyspaces cannot be listed: {error}"));
+        }
+        for info in listed.unwrap_or_default() {
+            let keyspace = match self.db.keyspace(&info.name) {
+                Ok(keyspace) => keyspace,
+                Err(error) => {
+                    let what = format!("{} is listed, but cannot be opened: {error}", info.name);
+                    self.storm.wrong(Wrong::Structure, what);
+                    break;
+                }
+            };
             let (entries, outcome) = read_all(snapshot, &keyspace).await;
             let found = self.storm.decoded(entries);
             let complete = outcome.is_ok();
@@ -237,7 +256,7 @@ impl Opening {
                 if let Error::Corrupt { file, .. } = &error {
                     damaged.push(file.clone());
                 }
-                let judged = self.storm.judge(self.stage.as_ref(), &error, "reading everything");
+                let judged = self.judge(&error, "reading everything");
                 // That it must not be readable has been judged too.
                 self.storm.state().counts.read_since_opening += 1;
                 if judged.is_err() {
@@ -286,7 +305,7 @@ impl Opening {
             Some(End::Close) | None => match self.db.clone().close().await {
                 Ok(()) => Milestone::Closed,
                 Err(error) => {
-                    let _ = self.storm.judge(self.stage.as_ref(), &error, "closing");
+                    let _ = self.judge(&error, "closing");
                     Milestone::Killed
                 }
             },
@@ -335,13 +354,14 @@ impl Opening {
         let report = match self.db.verify().await {
             Ok(report) => report,
             Err(error) => {
-                let _ = self.storm.judge(self.stage.as_ref(), &error, "verifying");
+                let _ = self.judge(&error, "verifying");
                 return None;
             }
         };
         for problem in &report.problems {
             let error = Error::Corrupt { file: problem.file.clone(), offset: 0, what: problem.what.clone() };
-            let is_unread = problem.what.starts_with("cannot be read") && self.stage.may_be_unreadable();
+            let is_unread =
+                problem.what.starts_with("cannot be read") && self.stage.may_be_unreadable(&problem.file);
             if !is_unread && !self.stage.explains(&error) {
                 let what = format!("verify, {when}: {}: {}", problem.file.display(), problem.what);
                 self.storm.wrong(Wrong::Structure, what);

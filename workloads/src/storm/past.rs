@@ -52,7 +52,7 @@ impl Opening {
                     self.storm.wrong(Wrong::Unavailable, what);
                 }
             }
-            Err(error) => self.storm.judge(self.stage.as_ref(), &error, "reading the past")?,
+            Err(error) => self.judge(&error, "reading the past")?,
         }
         Ok(None)
     }

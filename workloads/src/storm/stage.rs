@@ -58,9 +58,14 @@ pub trait Stage: Send + Sync {
     /// True once nothing goes wrong any more: then everything must work.
     fn is_calm(&self) -> bool;
 
-    /// True if a fault so far may keep a file from being read.
-    fn may_be_unreadable(&self) -> bool;
+    /// True if a fault so far may keep this file from being read.
+    fn may_be_unreadable(&self, file: &Path) -> bool;
 
-    /// True if a fault so far may be what the error tells of.
+    /// True if the disk may have lied about what is durable: then the newest commits may be gone.
+    fn may_have_lost(&self) -> bool {
+        false
+    }
+
+    /// True if a fault may be what the error of now tells of.
     fn explains(&self, error: &Error) -> bool;
 }

@@ -8,6 +8,7 @@
 //! goes on after an answer. From the lines that were told [`State::take_in`] makes the same state again. Counts are the
 //! exception: they change in passing and are told now and then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -227,6 +228,22 @@ impl State {
     /// Something happened beside transactions.
     pub(super) fn passes(&mut self, milestone: Milestone) {
         self.change(Change::Passes(milestone));
+    }
+
+    /// The keyspaces that are there for certain, by number: found by this opening or created since, and nobody has asked to
+    /// drop them.
+    pub(super) fn standing_keyspaces(&self) -> BTreeSet<u32> {
+        let (mut standing, mut asked_to_drop) = (BTreeSet::new(), BTreeSet::new());
+        for (_, milestone) in &self.history.milestones {
+            match milestone {
+                Milestone::Opened(_, found) => standing = found.iter().map(|(_, id)| *id).collect(),
+                Milestone::Created(_, id) => drop(standing.insert(*id)),
+                // One that was made is told of by two: its maker may be the later one.
+                Milestone::Dropping(id) => drop(asked_to_drop.insert(*id)),
+                _ => {}
+            }
+        }
+        &standing - &asked_to_drop
     }
 
     /// A full disk left a commit unknown.

@@ -82,8 +82,10 @@ fn what_was_promised_less_may_go() {
     assert_eq!(weak(Durable::Buffered, Milestone::Closed, rules), [Wrong::LostWrite]);
     let forgot = Rules { flushed_may_be_lost: true, ..rules };
     assert_eq!(weak(Durable::Flush, Milestone::Killed, forgot), []);
-    let lied = Rules { suffix_may_be_lost: true, ..rules };
+    let lied = Rules { suffix_may_be_lost_from: Some(0), ..rules };
     assert_eq!(weak(Durable::Sync, Milestone::PowerLost, lied), []);
+    let lied_later = Rules { suffix_may_be_lost_from: Some(2), ..rules };
+    assert_eq!(weak(Durable::Sync, Milestone::PowerLost, lied_later), [Wrong::LostWrite]);
 }
 
 #[test]

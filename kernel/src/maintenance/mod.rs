@@ -479,6 +479,7 @@ pub(crate) async fn list_tables(
                 Change::LogStart { lsn } => Some(Change::LogStart { lsn: lsn.max(version.log_start) }),
                 Change::LastSeq(seq) if seq <= version.last_seq => None,
                 Change::LastTimestamp(at) if at <= version.last_timestamp => None,
+                Change::SeqGap { until, .. } if version.seq_gaps.reaches(until) => None,
                 change => Some(change),
             };
             Ok(asked.into_iter().filter_map(still_news).collect())

@@ -56,6 +56,11 @@ impl SeqGaps {
         Ok(())
     }
 
+    /// True if everything up to `until` was told: a gap that ends there is known, or one behind it.
+    pub fn reaches(&self, until: Seq) -> bool {
+        self.gaps.last_key_value().is_some_and(|(_, end)| *end >= until)
+    }
+
     /// Forgets those that end at or before `seq`.
     pub fn forget_through(&mut self, seq: Seq) {
         self.gaps.retain(|_, until| *until > seq);

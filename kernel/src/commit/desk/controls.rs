@@ -79,14 +79,22 @@ impl Desk {
         let start = pinned.unwrap_or(self.wal.end_lsn());
         // The log that is let go may have told of commits to a keyspace that was dropped since: no table tells of them.
         let (last_seq, last_timestamp) = (committer.durable_seq(), self.clock.last());
+        // Its leaps in the numbers are told before the number behind them: recovery would not see them any more.
+        let leaps = committer.skipped.untold(last_seq);
         let decide = move |version: &Version| {
-            Ok(vec![
+            let is_news = |leap: &Change| {
+                !matches!(leap, Change::SeqGap { until, .. } if version.seq_gaps.reaches(*until))
+            };
+            let mut changes = vec![
                 Change::LogStart { lsn: start.max(version.log_start) },
                 Change::LastSeq(last_seq.max(version.last_seq)),
                 Change::LastTimestamp(last_timestamp.max(version.last_timestamp)),
-            ])
+            ];
+            changes.extend(leaps.iter().filter(|leap| is_news(leap)).cloned());
+            Ok(changes)
         };
         let version = committer.door.change_with(decide).await?;
+        committer.skipped.note_told(last_seq, version.retained_from);
         let mut released = self.wal.release_before(version.log_start).await;
         released.extend(self.wal.release_spares());
         committer.segments.bury(released);

@@ -55,6 +55,12 @@ impl Gate {
         self.state.swap(CLOSED, Ordering::AcqRel) != CLOSED
     }
 
+    /// What whoever waits for a task is told that has ended without an answer: [`Error::Stopped`] with the first reason, or
+    /// [`Error::Closed`].
+    pub fn why_unanswered(&self) -> Error {
+        self.stopped().map_or(Error::Closed, Error::Stopped)
+    }
+
     /// Why writes stopped, if they did.
     pub fn stopped(&self) -> Option<String> {
         self.why.lock().clone()

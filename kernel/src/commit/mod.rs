@@ -248,7 +248,7 @@ impl Committer {
             // Whoever asked may have gone.
             let _ = answer.send(committer.submit(work).await);
         }));
-        answered.await.unwrap_or(Err(Error::Closed))
+        answered.await.unwrap_or_else(|_| Err(self.gate.why_unanswered()))
     }
 
     fn drive(self: &Arc<Self>, leadership: Leadership) -> Driving {

@@ -263,7 +263,7 @@ impl Maintenance {
         loop {
             let progress = self.crew.progress.notified();
             if let Some(outcome) = answer.try_take() {
-                return outcome.unwrap_or(Err(Error::Closed));
+                return outcome.unwrap_or_else(|_| Err(engine.gate.why_unanswered()));
             }
             let now = engine.env.now();
             if let Some(full) = engine.disk_full_again("compaction", began.after(FULL_LASTING_NS)) {

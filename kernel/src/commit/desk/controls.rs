@@ -82,9 +82,7 @@ impl Desk {
         // Its leaps in the numbers are told before the number behind them: recovery would not see them any more.
         let leaps = committer.skipped.untold(last_seq);
         let decide = move |version: &Version| {
-            let is_news = |leap: &Change| {
-                !matches!(leap, Change::SeqGap { until, .. } if version.seq_gaps.reaches(*until))
-            };
+            let is_news = |leap: &Change| !matches!(leap, Change::SeqGap { until, .. } if version.seq_gaps.reaches(*until));
             let mut changes = vec![
                 Change::LogStart { lsn: start.max(version.log_start) },
                 Change::LastSeq(last_seq.max(version.last_seq)),

@@ -104,6 +104,12 @@ impl SimDisk {
         self.with(|disk| disk.faults.clear());
     }
 
+    /// Ends the faults that were asked for at every call from one on; those asked for at one call still come, and those
+    /// at random too.
+    pub fn clear_lasting_faults(&self) {
+        self.with(|disk| disk.faults.clear_lasting());
+    }
+
     /// How often the class fired on this disk.
     pub fn faults_fired(&self, class: FaultClass) -> u64 {
         self.with(|disk| disk.faults.fired(class))

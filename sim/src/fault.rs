@@ -188,6 +188,11 @@ impl Faults {
         self.quiet = true;
     }
 
+    /// Ends those that were asked for at every call from one on.
+    pub(crate) fn clear_lasting(&mut self) {
+        self.injections.retain(|injection| matches!(injection.trigger, Trigger::Once(_)));
+    }
+
     pub(crate) fn fired(&self, class: FaultClass) -> u64 {
         self.fired[class as usize]
     }

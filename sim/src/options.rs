@@ -85,6 +85,13 @@ pub struct ScheduleOverride {
     pub pick: u32,
 }
 
+impl ScheduleOverride {
+    /// Those of a plan, which has them as number and pick.
+    pub fn all_of(plan: &[(u64, u32)]) -> Vec<Self> {
+        plan.iter().map(|(choice, pick)| Self { choice: *choice, pick: *pick }).collect()
+    }
+}
+
 /// What a read gives of pages whose sync failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailedSync {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use holdfast::env::{Buf, OpenOptions};
 use holdfast::{Durability, Options, Result, TransactionOptions};
 use holdfast_sim::testing::plan::Plan;
 use holdfast_sim::testing::{Ending, PLAN, RECORD, Record, Test, World};
@@ -97,14 +98,17 @@ async fn a_world_has_steps_clocks_lives_and_tasks(world: World) {
     }
 }
 
-/// What is said when this application fails; `None` if it does not.
-fn failure<F, Fut>(name: &'static str, faults: &'static str, seeds: u64, life: F) -> Option<String>
-where
-    F: Fn(World) -> Fut + Send + Sync + 'static,
-    Fut: Future + Send + 'static,
-    Fut::Output: Ending,
-{
-    let test = Test {
+/// A test of this file, with those plans in a folder of its own before its seeds.
+fn test_of(name: &'static str, faults: &'static str, seeds: u64, plans: &[Plan]) -> Test {
+    let mut folder = PathBuf::new();
+    if !plans.is_empty() {
+        folder = std::env::temp_dir().join(format!("holdfast-sim-plans-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        for (number, plan) in plans.iter().enumerate() {
+            plan.save(&folder.join(format!("{number}.json"))).expect("a folder for plans");
+        }
+    }
+    Test {
         package: "holdfast-sim",
         folder: env!("CARGO_MANIFEST_DIR"),
         features: &[],
@@ -112,16 +116,48 @@ where
         name,
         seeds,
         faults,
-        plans: "",
-    };
+        plans: folder.to_str().expect("a name").to_owned().leak(),
+    }
+}
+
+/// What is said when this application fails; `None` if it does not.
+fn failure<F, Fut>(name: &'static str, faults: &'static str, seeds: u64, life: F) -> Option<String>
+where
+    F: Fn(World) -> Fut + Send + Sync + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: Ending,
+{
+    failure_of(&test_of(name, faults, seeds, &[]), life)
+}
+
+fn failure_of<F, Fut>(test: &Test, life: F) -> Option<String>
+where
+    F: Fn(World) -> Fut + Send + Sync + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: Ending,
+{
     let run = std::panic::AssertUnwindSafe(|| test.run(life));
     if std::env::vars().any(|(name, _)| name.starts_with("HOLDFAST_SIM_")) {
         // Somebody runs it again, and wants to see it.
         run();
         return None;
     }
-    let panic = std::panic::catch_unwind(run).err()?;
-    Some(panic.downcast_ref::<String>().expect("it fails with words").clone())
+    let panic = std::panic::catch_unwind(run).err();
+    if !test.plans.is_empty() {
+        std::fs::remove_dir_all(test.plans).expect("it was made for this test");
+    }
+    Some(panic?.downcast_ref::<String>().expect("it fails with words").clone())
+}
+
+/// A plan of this test in which only this goes wrong.
+fn plan_of(name: &str, seed: u64, crashes: &str, faults: &str) -> Plan {
+    let settings = r#"{"production":true,"memtable_kib":16,"segment_kib":64,"table_kib":16,"block_bytes":4096,"level0_tables":4,"compress":false,"direct":true}"#;
+    let test = format!(r#"{{"package":"holdfast-sim","name":"{name}","binary":"","directory":""}}"#);
+    let text = format!(
+        r#"{{"schema":1,"test":{test},"seed":{seed},"settings":{settings},"rare_one_in":0,"disk":{{}},"steps":{{}},
+        "crashes":[{crashes}],"faults":[{faults}]}}"#
+    );
+    Plan::from_text(&text).expect("a plan")
 }
 
 /// The test of this name again, in a process of its own. What it prints, and whether it passes.
@@ -211,6 +247,169 @@ fn an_error_that_no_fault_explains_fails() {
     assert!(said.contains("I do not like second lives"), "{said}");
 }
 
+/// Keeps a file, and says in these words that it is not what it was.
+async fn keep(world: World, words: &'static str) -> std::result::Result<(), String> {
+    const BYTES: &[u8] = &[7; 4096];
+    let (env, name) = (world.env(), std::path::Path::new("/kept.log"));
+    if world.life() == 0 {
+        let file = env.disk().open(name, OpenOptions::create()).await.map_err(|error| error.to_string())?;
+        file.write_at(0, Buf::copy_of(BYTES)).await.0.map_err(|error| error.to_string())?;
+        file.sync_all().await.map_err(|error| error.to_string())?;
+        env.disk().sync_dir("/".as_ref()).await.map_err(|error| error.to_string())?;
+        world.cut_power().await;
+    }
+    let file = env.disk().open(name, OpenOptions::read()).await.map_err(|error| error.to_string())?;
+    let (count, buffer) = file.read_at(0, Buf::zeroed(BYTES.len())).await;
+    if count.map_err(|error| error.to_string())? != BYTES.len() || &buffer[..] != BYTES {
+        return Err(words.to_owned());
+    }
+    world.check("it is kept", async { Ok(()) }).await
+}
+
+#[test]
+fn damage_excuses_only_errors_that_name_its_file() {
+    let name = "damage_excuses_only_errors_that_name_its_file";
+    for (class, life) in [("bit_rot", 1), ("lying_sync", 0)] {
+        let fault = format!(r#"{{"class":"{class}","at":{{"life":{life}}},"on":".log","nth":1}}"#);
+        let plans: Vec<Plan> = (0..8).map(|seed| plan_of(name, seed, "", &fault)).collect();
+        let Some(said) =
+            failure_of(&test_of(name, "none", 1, &plans), |world| keep(world, "the shelf is empty"))
+        else {
+            assert!(std::env::var_os(PLAN).is_some(), "{class} is no excuse");
+            return;
+        };
+        assert!(said.contains("an error that no fault explains: the shelf is empty"), "{said}");
+        assert!(said.contains("none of the files that were damaged or lied about: kept.log"), "{said}");
+        let told = failure_of(&test_of(name, "none", 1, &plans), |world| keep(world, "kept.log is damaged"));
+        assert_eq!(told, None, "{class} explains it");
+    }
+}
+
+#[test]
+fn a_refused_call_excuses_no_error_of_a_later_life() {
+    let name = "a_refused_call_excuses_no_error_of_a_later_life";
+    let fault = r#"{"class":"write_error","at":{"life":0},"nth":1}"#;
+    let late = |world: World| async move {
+        let file =
+            world.env().disk().open(format!("/a-{}", world.life()).as_ref(), OpenOptions::create()).await;
+        let file = file.map_err(|error| error.to_string())?;
+        let written = file.write_at(0, Buf::copy_of(b"a")).await.0;
+        match (world.life(), written) {
+            (0, Err(error)) => Err(error.to_string()),
+            (0, Ok(_)) => world.check("nothing", async { Ok(()) }).await,
+            (_, _) if world.outside::<Told>().0.fetch_add(1, Ordering::Relaxed) > 0 => {
+                Err("again".to_owned())
+            }
+            _ => world.check("nothing", async { Ok(()) }).await,
+        }
+    };
+    let plans = [plan_of(name, 1, "", fault)];
+    let Some(said) = failure_of(&test_of(name, "none", 1, &plans), late) else { return };
+    assert!(said.contains("life 2, in calm, ended with an error that no fault explains: again"), "{said}");
+}
+
+#[test]
+fn a_panic_that_somebody_catches_fails() {
+    let catch = |_: World| async {
+        drop(std::panic::catch_unwind(|| panic!("one customer less")));
+    };
+    let Some(said) = said_of("a_panic_that_somebody_catches_fails", catch) else { return };
+    assert!(said.contains("panic at") && said.contains("one customer less; somebody caught it"), "{said}");
+}
+
+#[test]
+fn a_kept_plan_of_no_test_fails_and_is_named() {
+    let name = "a_kept_plan_of_no_test_fails_and_is_named";
+    let plans = [plan_of("the_test_before_it_was_renamed", 1, "", "")];
+    let test = test_of(name, "none", 3, &plans);
+    let Some(said) = failure_of(&test, |world| count(world, Durability::Sync)) else { return };
+    assert!(said.contains("0.json: a plan of the test the_test_before_it_was_renamed"), "{said}");
+    let plans = [plan_of("what_was_told_is_there", 1, "", ""), plan_of(name, 1, "", "")];
+    let test = test_of(name, "none", 3, &plans);
+    assert_eq!(failure_of(&test, |world| count(world, Durability::Sync)), None, "both are tests");
+}
+
+#[test]
+fn no_seed_shows_nothing() {
+    let said = failure("no_seed_shows_nothing", "none", 0, |world| count(world, Durability::Sync));
+    let Some(said) = said else { return };
+    assert!(said.contains("no seed was run"), "{said}");
+}
+
+#[test]
+fn what_never_comes_does_no_harm() {
+    let name = "what_never_comes_does_no_harm";
+    let never = u64::MAX;
+    let crash = format!(r#"{{"at":{{"life":0}},"calls":{never},"kind":"kill"}}"#);
+    let faults = format!(
+        r#"{{"class":"write_error","at":{{"life":0}},"nth":{never}}},
+        {{"class":"no_space","at":{{"life":0}},"nth":1,"room_kib":{never}}}"#
+    );
+    let plans = [plan_of(name, 1, &crash, &faults)];
+    let said = failure_of(&test_of(name, "none", 3, &plans), |world| count(world, Durability::Sync));
+    assert_eq!(said, None);
+}
+
+/// Writes after two hours, and again until it succeeds. What it met stands beside the machine.
+async fn write_late(world: World) -> std::result::Result<(), String> {
+    let met = world.outside::<Told>();
+    let env = world.env();
+    let (disk, name) = (env.disk(), format!("/late-{}", world.life()));
+    world.sleep(Duration::from_secs(7200)).await;
+    loop {
+        let error = match disk.open(name.as_ref(), OpenOptions::create()).await {
+            Ok(file) => match file.write_at(0, Buf::copy_of(b"late")).await.0 {
+                Ok(_) => break,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        world.note(&error.to_string());
+        met.0.fetch_add(1, Ordering::Relaxed);
+        drop(disk.remove(name.as_ref()).await);
+        world.sleep(Duration::from_secs(5)).await;
+    }
+    let times = met.0.load(Ordering::Relaxed);
+    assert!(times == 0, "it met a full disk {times} times, and had room in the end");
+    world.check("nothing", async { Ok(()) }).await
+}
+
+#[test]
+fn long_runs_meet_faults_and_full_disks_end() {
+    let name = "long_runs_meet_faults_and_full_disks_end";
+    let once = r#"{"class":"no_space","at":{"life":0},"on":"late","nth":2}"#;
+    let test = test_of(name, "none", 3, &[plan_of(name, 1, "", once)]);
+    let Some(said) = failure_of(&test, write_late) else { return };
+    assert!(said.contains("it met a full disk 1 times"), "{said}");
+    for lasting in [
+        r#"{"class":"no_space","at":{"life":0},"on":"late","nth":2,"lasting":true}"#,
+        r#"{"class":"no_space","at":{"life":0},"nth":1,"room_kib":0}"#,
+    ] {
+        let test = test_of(name, "none", 3, &[plan_of(name, 1, "", lasting)]);
+        let said = failure_of(&test, write_late).expect("it meets it");
+        let (_, times) = said.split_once("it met a full disk ").unwrap_or_else(|| panic!("{said}"));
+        let times: u64 =
+            times.split_whitespace().next().and_then(|text| text.parse().ok()).expect("a number");
+        assert!((5..=13).contains(&times), "half a minute to a minute, not {times} times 5 s: {said}");
+    }
+    // A crash that is to come comes, however long nothing goes on.
+    let crash = r#"{"at":{"life":0},"calls":2,"kind":"power_loss"}"#;
+    let told = |world: World| async move {
+        let is_again = world.outside::<Told>().0.fetch_add(1, Ordering::Relaxed) > 0;
+        assert!(!is_again || world.now() > Duration::from_secs(14_000), "life 1 began at {:?}", world.now());
+        let file =
+            world.env().disk().open(format!("/a-{}", world.life()).as_ref(), OpenOptions::create()).await;
+        let file = file.map_err(|error| error.to_string())?;
+        world.sleep(Duration::from_secs(7200)).await;
+        file.write_at(0, Buf::copy_of(b"a")).await.0.map_err(|error| error.to_string())?;
+        world.sleep(Duration::from_secs(7200)).await;
+        world.check("nothing", async { Ok::<_, String>(()) }).await
+    };
+    let test = test_of(name, "none", 1, &[plan_of(name, 1, crash, "")]);
+    let said = failure_of(&test, told).expect("the power fails after two hours");
+    assert!(said.contains("life 1 began at 7200."), "{said}");
+}
+
 #[test]
 fn what_a_static_makes_different_is_told() {
     static RUNS: AtomicU64 = AtomicU64::new(0);
@@ -276,6 +475,44 @@ fn real_files_sockets_and_sleeps_are_refused_inside_and_only_there() {
     let words = format!("it tried to open the real file {}", file.display());
     assert!(said.contains(&words) && said.contains("World::env"), "{said}");
     assert!(!file.exists());
+    let told = file.clone();
+    type IsRefused = fn(&PathBuf) -> bool;
+    let touch: [(&str, IsRefused); 15] = [
+        ("look at", |file| std::fs::metadata(file).is_err()),
+        ("look at", |file| std::fs::symlink_metadata(file).is_err()),
+        ("look at", |file| file.try_exists().is_err()),
+        ("look at", |file| std::fs::read_link(file).is_err()),
+        ("look at", |file| std::fs::canonicalize(file).is_err()),
+        ("list", |file| std::fs::read_dir(file).is_err()),
+        ("make", |file| std::fs::create_dir(file).is_err()),
+        ("make", |file| std::fs::hard_link("/etc/hostname", file).is_err()),
+        ("make", |file| std::os::unix::fs::symlink("/etc/hostname", file).is_err()),
+        ("rename", |file| std::fs::rename(file, "/tmp/other").is_err()),
+        ("remove", |file| std::fs::remove_file(file).is_err()),
+        ("remove", |file| std::fs::remove_dir(file).is_err()),
+        ("change", |file| std::os::unix::fs::chown(file, None, None).is_err()),
+        ("open", |file| std::fs::File::create(file).is_err()),
+        ("open", |file| std::fs::copy("/proc/version", file).is_err()),
+    ];
+    std::fs::write(&file, "x").expect("outside of a run it works");
+    for (what, is_refused) in touch {
+        let file = told.clone();
+        let said = said_of(name, move |_| {
+            let is_refused = is_refused(&file);
+            async move { assert!(is_refused) }
+        });
+        let said = said.unwrap_or_else(|| panic!("nobody refuses to {what} a real file"));
+        assert!(said.contains(&format!("it tried to {what} the real file {}", told.display())), "{said}");
+    }
+    assert_eq!(std::fs::read(&file).expect("nothing was done to it"), b"x");
+    let folder = file.with_extension("folder");
+    std::fs::create_dir_all(folder.join("a")).expect("outside of a run all of it works");
+    std::fs::rename(&file, folder.join("b")).expect("it is there");
+    std::fs::hard_link(folder.join("b"), &file).expect("it is there");
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 2);
+    assert!(std::fs::canonicalize(&folder).is_ok() && !folder.join("c").exists());
+    std::fs::remove_dir_all(&folder).expect("it is there");
+    std::fs::remove_file(&file).expect("it is there");
     let bind = |_| async { assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_err()) };
     let said = said_of(name, bind).expect("a socket is refused");
     assert!(said.contains("it tried to make a real socket"), "{said}");

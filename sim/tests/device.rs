@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use holdfast::env::{Buf, Env, File, IoErrorKind, LockKind, OpenOptions};
-use holdfast_sim::{IopsLimit, Process, SimOptions, Survival, SurvivorChoice, UnsyncedContent, World};
+use holdfast_sim::{
+    FaultClass, IopsLimit, Process, SimOptions, Survival, SurvivorChoice, Trigger, UnsyncedContent, World,
+};
 
 async fn create(env: &Arc<dyn Env>, path: &str) -> Arc<dyn File> {
     env.disk().open(Path::new(path), OpenOptions::create()).await.unwrap()
@@ -318,4 +320,28 @@ fn a_power_loss_may_lose_each_kind_of_name() {
             assert_eq!(disk.read_file("/replaced"), kept.as_bytes());
         });
     }
+}
+
+#[test]
+fn a_bit_that_flips_in_a_hole_takes_room_and_gives_it_back() {
+    holdfast_sim::run(3, |world| async move {
+        let process = world.process("db");
+        process.disk().set_capacity(1 << 20, 10);
+        let room = process.disk().free_space();
+        let env = process.env();
+        for by_read in [false, true] {
+            let file = create(&env, "/sparse").await;
+            file.truncate(64 << 10).await.unwrap();
+            if by_read {
+                process.disk().inject(FaultClass::BitRot, Trigger::Once(1));
+                assert_eq!(file.read_at(0, Buf::zeroed(512)).await.0.unwrap(), 512);
+            } else {
+                process.disk().flip_bit("/sparse", 5000, 3);
+            }
+            assert!(process.disk().free_space().bytes < room.bytes);
+            drop(file);
+            env.disk().remove(Path::new("/sparse")).await.unwrap();
+            assert_eq!(process.disk().free_space(), room);
+        }
+    });
 }

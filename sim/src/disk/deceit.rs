@@ -68,7 +68,9 @@ impl DiskState {
         }
         if self.faults.fires(FaultClass::BitRot, name) {
             let (at, bit) = (offset + self.deceits.below(len), self.deceits.below(8));
+            let pages = self.file(inode).content.allocated_pages();
             self.file_mut(inode).rot(at, bit as u32);
+            self.account(inode, pages, false);
             self.faults.note(FaultClass::BitRot, name, at, 1);
         }
         if self.file(inode).has_before(&(offset..offset + len))

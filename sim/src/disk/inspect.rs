@@ -104,6 +104,12 @@ impl SimDisk {
         self.with(|disk| disk.faults.clear());
     }
 
+    /// Ends the faults that were asked for at every call from one on; those asked for at one call still come, and those
+    /// at random too.
+    pub fn clear_lasting_faults(&self) {
+        self.with(|disk| disk.faults.clear_lasting());
+    }
+
     /// How often the class fired on this disk.
     pub fn faults_fired(&self, class: FaultClass) -> u64 {
         self.with(|disk| disk.faults.fired(class))
@@ -288,6 +294,7 @@ impl SimDisk {
         let mut state = self.shared.state.lock();
         let disk = &mut state.disks[self.disk].1;
         let inode = expect("corrupt", path, disk.resolve(path));
+        let pages = disk.file(inode).content.allocated_pages();
         let file = disk.file_mut(inode);
         assert!(offset + len as u64 <= file.size, "corrupt {}: no such bytes", path.display());
         let mut bytes = vec![0; len];
@@ -297,6 +304,7 @@ impl SimDisk {
         if offset + len as u64 <= file.durable_size {
             file.durable.write(offset, &bytes);
         }
+        disk.account(inode, pages, false);
         state.trace.event(Event::Outside, 2, offset);
         state.trace.bytes(&bytes);
         state.trace.log(|| format!("corrupt {} at {offset}+{len}", path.display()));

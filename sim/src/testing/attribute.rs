@@ -18,7 +18,7 @@ use super::world::World;
 
 /// How a life of an application ends that no crash ends: by `()` or by a result.
 pub trait Ending: Send + 'static {
-    /// The error in words, if it is one.
+    /// The error in words, if it is one: with its causes, where its alternate form (`{:#}`) tells them.
     ///
     /// # Errors
     /// The error.
@@ -33,7 +33,7 @@ impl Ending for () {
 
 impl<E: Display + Send + 'static> Ending for Result<(), E> {
     fn into_result(self) -> Result<(), String> {
-        self.map_err(|error| error.to_string())
+        self.map_err(|error| format!("{error:#}"))
     }
 }
 
@@ -174,7 +174,8 @@ impl Test {
         files.sort();
         for file in files {
             let plan = Plan::load(&file)?;
-            if plan.test.name != target.name {
+            if plan.test.name != target.name || plan.test.package != target.package {
+                self.demand_another_test_of(&plan, &file)?;
                 continue;
             }
             let plan = Plan { test: target.clone(), ..plan };
@@ -185,6 +186,21 @@ impl Test {
             }
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// In words: this program has no test that a kept plan is of, so that nobody would run it.
+    fn demand_another_test_of(&self, plan: &Plan, file: &Path) -> Result<(), String> {
+        let Target { package, name, .. } = &plan.test;
+        let tests = tests_of_this_program()?;
+        if package == self.package && tests.iter().any(|test| test == name) {
+            return Ok(());
+        }
+        Err(format!(
+            "{}: a plan of the test {name} of {package}, and this program of {} has no such test: give the plan the name              that the test has now, keep plans of other programs in a folder of their own, or remove it",
+            file.display(),
+            self.package
+        ))
     }
 
     /// How it is run again.
@@ -199,4 +215,17 @@ impl Test {
             directory: std::env::current_dir().unwrap_or_default(),
         }
     }
+}
+
+/// The names of all tests in this program, as its harness tells them.
+fn tests_of_this_program() -> Result<Vec<String>, String> {
+    let wrong = |what: String| format!("this program's tests cannot be listed: {what}");
+    let program = std::env::current_exe().map_err(|error| wrong(error.to_string()))?;
+    let listed = std::process::Command::new(program).args(["--list", "--format", "terse"]).output();
+    let listed = listed.map_err(|error| wrong(error.to_string()))?;
+    if !listed.status.success() {
+        return Err(wrong(String::from_utf8_lossy(&listed.stderr).into_owned()));
+    }
+    let text = String::from_utf8_lossy(&listed.stdout);
+    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }

@@ -164,7 +164,7 @@ fn faults_of(class: FaultClass, rehearsed: &Rehearsed, stream: &mut Stream) -> V
 }
 
 /// Parts of names that only files of a database have.
-const DATABASE_FILES: &[&str] = &[".log", ".log", ".table", ".table", ".manifest", "CURRENT"];
+pub(super) const DATABASE_FILES: &[&str] = &[".log", ".log", ".table", ".table", ".manifest", "CURRENT"];
 
 #[cfg(test)]
 mod tests {

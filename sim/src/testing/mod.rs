@@ -35,8 +35,8 @@
 //! ```
 //! 1. A first run in which nothing goes wrong, the rehearsal, tells the steps; a seed then draws a [`Plan`](plan::Plan):
 //!    options of the database, a disk, crashes and faults that are anchored to steps.
-//! 2. A life ends by a crash, by an error, or by the function's return. An error must be one that a fault of the plan
-//!    explains; any panic fails the run.
+//! 2. A life ends by a crash, by an error, or by the function's return. An error must be one that a fault explains: a call
+//!    refused in this life, or lasting damage of a file that the error names. Any panic fails the run, caught or not.
 //! 3. In the end the power goes once more, and the function runs in calm, without faults, with those steps that are
 //!    left: it must return `Ok`, and a [`World::check`] must have been made in it.
 //!
@@ -60,7 +60,8 @@
 //! # Settings of a test, and of a run
 //!
 //! `#[holdfast_sim::test(seeds = 200, faults = "all", plans = "tests/plans")]`, each of which may be left out: `seeds`
-//! is 100, `faults` is `all`. Every plan in the folder `plans`, relative to the package, is run before the seeds.
+//! is 100, `faults` is `all`. Every plan in the folder `plans`, relative to the package, is run before the seeds; one
+//! whose test the program does not have fails.
 //!
 //! | variable | what it does |
 //! |---|---|

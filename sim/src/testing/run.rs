@@ -25,8 +25,8 @@ const ATTEMPTS: u32 = 3;
 const LIVES_MAX: u32 = 500;
 /// Simulated time after which a run is cut off: ten days.
 const TIME_LIMIT_NS: u64 = 10 * 86_400 * 1_000_000_000;
-/// Faults that last are taken away when no step has begun for so long, so that whoever waits for the end of a full disk
-/// sees it.
+/// A fault that lasts and has struck is taken away when no step has begun for so long, so that whoever waits for the end
+/// of a full disk sees it.
 const RELIEF_NS: u64 = 30_000_000_000;
 
 /// How a run is looked at. None of it changes what happens.
@@ -44,11 +44,7 @@ pub(super) fn run(plan: &Plan, body: &Body, watch: Watch) -> Record {
         log_events: watch.log_events,
         time_limit_ns: TIME_LIMIT_NS,
         rare: if plan.rare_one_in == 0 { Ratio::NEVER } else { Ratio::new(1, plan.rare_one_in) },
-        schedule_overrides: plan
-            .schedule
-            .iter()
-            .map(|(choice, pick)| ScheduleOverride { choice: *choice, pick: *pick })
-            .collect(),
+        schedule_overrides: ScheduleOverride::all_of(&plan.schedule),
         plain_schedule: plan.plain_schedule,
         personality: plan.disk.like,
         std_clock: true,
@@ -65,15 +61,21 @@ pub(super) fn run(plan: &Plan, body: &Body, watch: Watch) -> Record {
     });
     let (outcome, mut ended) = match outcome {
         Ok(outcome) => {
-            let ended = outcome.result.clone();
+            let mut ended = outcome.result.clone();
+            if let Some(panicked) = slot.lock().take() {
+                let then = ended.failure.map_or(String::new(), |failure| format!("; then: {failure}"));
+                let what =
+                    format!("{}; somebody caught it, and it is a bug all the same{then}", panicked.what);
+                ended = Ended::wrong(&format!("panic at {}", panicked.at), what);
+            }
             (outcome.map(drop), ended)
         }
         Err(failed) => {
-            let failure = match slot.lock().take() {
-                Some(panicked) => Failure { kind: format!("panic at {}", panicked.at), what: panicked.what },
-                None => Failure { kind: "hang".to_owned(), what: failed.message().to_owned() },
+            let ended = match slot.lock().take() {
+                Some(panicked) => Ended::wrong(&format!("panic at {}", panicked.at), panicked.what),
+                None => Ended::wrong("hang", failed.message().to_owned()),
             };
-            (failed.until, Ended { failure: Some(failure), refused: false })
+            (failed.until, ended)
         }
     };
     if let Some(tried) = tried.lock().take() {
@@ -136,15 +138,24 @@ async fn live(simulation: Simulation, plan: Arc<Plan>, state: Arc<Mutex<State>>,
                 stage.calm();
                 attempts = 0;
             }
-            Ok(Err(error)) if !stage.explains_errors() => {
+            Ok(Err(error)) if !stage.explains(&error) => {
                 let when = if is_calm { ", in calm," } else { "" };
-                let what = format!("life {life}{when} ended with an error that no fault explains: {error}");
+                let mut what =
+                    format!("life {life}{when} ended with an error that no fault explains: {error}");
+                let struck: Vec<String> = stage.struck_files().into_iter().collect();
+                if !struck.is_empty() {
+                    let files = struck.join(", ");
+                    what.push_str(&format!(
+                        "; it names none of the files that were damaged or lied about: {files}"
+                    ));
+                }
                 return Ended::wrong("unexplained error", what);
             }
             Ok(Err(error)) => {
                 stage.simulation.trace(&format!("life {life} ends with an error: {error}"));
                 attempts += 1;
-                if is_calm && stage.is_damaged() {
+                if is_calm {
+                    // Nothing but damage can explain it now, and that stays.
                     return Ended { failure: None, refused: true };
                 }
                 if attempts > 1 {
@@ -163,7 +174,7 @@ async fn live(simulation: Simulation, plan: Arc<Plan>, state: Arc<Mutex<State>>,
     Ended::wrong("endless", format!("after {LIVES_MAX} lives the application has not come to its end"))
 }
 
-/// Takes the faults away in a life in which nothing goes on.
+/// Takes away what lasts in a life in which nothing goes on.
 fn relieve_in_time(stage: &Arc<Stage>, life: u32) {
     let watched = Arc::clone(stage);
     let watch = async move {
@@ -177,10 +188,11 @@ fn relieve_in_time(stage: &Arc<Stage>, life: u32) {
             if now != life {
                 return;
             }
-            if seen == Some(steps) {
+            let idle_since = watched.has_refused().then_some(steps);
+            if idle_since.is_some() && seen == idle_since {
                 watched.relieve();
             }
-            seen = Some(steps);
+            seen = idle_since;
         }
     };
     drop(stage.simulation.spawn("relief", watch));

@@ -1,14 +1,26 @@
 //! What goes on around the application: arms what the plan anchors to a step or a life, and knows what has fired.
+//!
+//! An error is excused by what may be its cause, and by nothing else:
+//!
+//! ```text
+//! a call was refused               in this life, or the disk was narrow in it
+//! a sync failed                    since the machine last had no power: its file system may have shut itself down
+//! a sector was lost, a bit has     ever, if the error names that file; a read from another place only in this life
+//!   flipped, a write went astray
+//! a disk lied about what is        ever, if the error names that file or one of a database: what was lied about shows
+//!   durable                          where another file relies on it
+//! ```
 
 use std::any::{Any, TypeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast::sync::Mutex;
 
+use super::draw::DATABASE_FILES;
 use super::plan::{At, CrashKind, Plan};
 use crate::contract::FaultCost;
-use crate::fault::{FaultClass, Trigger};
+use crate::fault::{FaultClass, FiredFault, Trigger};
 use crate::process::{Crash, Process};
 use crate::world::World as Simulation;
 
@@ -37,8 +49,10 @@ pub(super) struct State {
     pub(super) steps: u64,
     pub(super) checks: u64,
     pub(super) checks_of_life: u64,
-    /// Faults that may explain an error, when this life began.
-    fired_before: u64,
+    /// Calls that were refused, when this life began.
+    refused_before: u64,
+    /// Faults that were noted with their file, when this life began.
+    noted_before: usize,
     /// Failed syncs when the machine was last without power: a file system that has shut itself down after one stays so
     /// when only the process is restarted.
     syncs_failed_before: u64,
@@ -71,27 +85,38 @@ impl Stage {
         Self { simulation, process, plan, state }
     }
 
-    /// Ends every fault and every planned crash.
+    /// Ends the faults that last. What comes once, and crashes, still come.
     pub(super) fn relieve(&self) {
-        let disk = self.process.disk();
-        disk.clear_faults();
-        self.process.cancel_crash();
+        self.process.disk().clear_lasting_faults();
+        self.widen();
+    }
+
+    /// A call was refused in this life.
+    pub(super) fn has_refused(&self) -> bool {
+        let refused_before = self.state.lock().refused_before;
+        self.refused() > refused_before
+    }
+
+    fn widen(&self) {
         if std::mem::take(&mut self.state.lock().is_narrow) {
-            disk.set_capacity(CAPACITY, INODES);
+            self.process.disk().set_capacity(CAPACITY, INODES);
         }
     }
 
-    /// A life begins. What lasts has ended with the one before.
+    /// A life begins. What lasts has ended with the one before, and so has what has not come in it.
     pub(super) fn life_begins(&self, life: u32) {
-        self.relieve();
-        let (fired, syncs_failed) = (self.fired_explaining(), self.syncs_failed());
+        let disk = self.process.disk();
+        disk.clear_faults();
+        self.process.cancel_crash();
+        self.widen();
+        let (refused, noted, syncs_failed) = (self.refused(), disk.fired_faults().len(), self.syncs_failed());
         let power_losses = self.simulation.shared.state.lock().crashes[Crash::PowerLoss as usize];
         {
             let mut state = self.state.lock();
             state.life = life;
             state.checks_of_life = 0;
             state.was_narrow = false;
-            state.fired_before = fired;
+            (state.refused_before, state.noted_before) = (refused, noted);
             if std::mem::replace(&mut state.power_losses, power_losses) < power_losses {
                 state.syncs_failed_before = syncs_failed;
             }
@@ -145,7 +170,7 @@ impl Stage {
                     let mut state = self.state.lock();
                     (state.is_narrow, state.was_narrow) = (true, true);
                 }
-                disk.set_capacity(CAPACITY.min(used.saturating_add(room_kib << 10)), INODES);
+                disk.set_capacity(CAPACITY.min(used.saturating_add(room_kib.saturating_mul(1024))), INODES);
                 continue;
             }
             let trigger = if fault.lasting { Trigger::From(fault.nth) } else { Trigger::Once(fault.nth) };
@@ -156,7 +181,7 @@ impl Stage {
                 CrashKind::Kill => Crash::Kill,
                 CrashKind::PowerLoss => Crash::PowerLoss,
             };
-            self.process.crash_at(self.process.io_calls() + crash.calls, kind);
+            self.process.crash_at(self.process.io_calls().saturating_add(crash.calls), kind);
         }
     }
 
@@ -166,14 +191,10 @@ impl Stage {
         classes.map(|class| disk.faults_fired(class)).sum()
     }
 
-    /// Faults so far that an application may be told of by an error.
-    fn fired_explaining(&self) -> u64 {
-        self.fired(|class| !matches!(class, FaultClass::Stall | FaultClass::ClockJump))
-    }
-
-    /// Damage that lasts has been done.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.fired(|class| class.cost() > FaultCost::Nothing) > 0
+    /// Calls so far that were refused or failed, and damaged nothing.
+    fn refused(&self) -> u64 {
+        let is_silent = |class| matches!(class, FaultClass::Stall | FaultClass::ClockJump);
+        self.fired(|class| class.cost() == FaultCost::Nothing && !is_silent(class))
     }
 
     /// A disk has lied about what was durable.
@@ -185,16 +206,25 @@ impl Stage {
         self.fired(|class| class == FaultClass::SyncError)
     }
 
-    /// An error of now has something that may be its cause.
-    pub(super) fn explains_errors(&self) -> bool {
-        let (fired_before, syncs_failed_before, was_narrow) = {
+    /// An error of now, in these words, has something that may be its cause.
+    pub(super) fn explains(&self, words: &str) -> bool {
+        let (syncs_failed_before, noted_before, was_narrow) = {
             let state = self.state.lock();
-            (state.fired_before, state.syncs_failed_before, state.was_narrow)
+            (state.syncs_failed_before, state.noted_before, state.was_narrow)
         };
         was_narrow
-            || self.is_damaged()
-            || self.fired_explaining() > fired_before
+            || self.has_refused()
             || self.syncs_failed() > syncs_failed_before
+            || self.process.disk().fired_faults().iter().enumerate().any(|(number, fault)| {
+                let lasts = fault.class != FaultClass::MisdirectedRead || number >= noted_before;
+                let shows_elsewhere = || fault.class.may_lose_suffix() && names_a_database_file(words);
+                lasts && (names(words, &fault.name) || shows_elsewhere())
+            })
+    }
+
+    /// Files that a fault has damaged or lied about, once each, for whoever is told of an error that speaks of none.
+    pub(super) fn struck_files(&self) -> BTreeSet<String> {
+        self.process.disk().fired_faults().into_iter().map(|FiredFault { name, .. }| name).collect()
     }
 
     /// The one of this type that no crash takes.
@@ -202,5 +232,47 @@ impl Stage {
         let mut state = self.state.lock();
         let kept = state.outside.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default()));
         Arc::clone(kept).downcast().expect("it is kept by its type")
+    }
+}
+
+/// True if a file is named there that only databases have.
+fn names_a_database_file(words: &str) -> bool {
+    DATABASE_FILES.iter().any(|part| match part.strip_prefix('.') {
+        Some(_) => words.match_indices(part).any(|(at, _)| ends_a_name(&words[at + part.len()..])),
+        None => names(words, part),
+    })
+}
+
+/// True if no name goes on in this.
+fn ends_a_name(rest: &str) -> bool {
+    !rest.chars().next().is_some_and(char::is_alphanumeric)
+}
+
+/// True if a file of this name is named there, and not one whose name only contains it.
+fn names(words: &str, file: &str) -> bool {
+    words.match_indices(file).any(|(at, _)| {
+        !words[..at].chars().next_back().is_some_and(char::is_alphanumeric)
+            && ends_a_name(&words[at + file.len()..])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{names, names_a_database_file};
+
+    #[test]
+    fn a_file_is_named_by_its_whole_name() {
+        assert!(names("corrupt: /shop/db/11.log at byte 512: no", "11.log"));
+        assert!(names("11.log", "11.log") && names("of '11.log': no", "11.log"));
+        assert!(!names("corrupt: /shop/db/11.log at byte 512", "1.log"));
+        assert!(!names("corrupt: /shop/db/1.logs, 21.log", "1.log"));
+        for (words, is_one) in [
+            ("corrupt: /shop/db/11.log at byte 0", true),
+            ("/shop/db/CURRENT: not 512 bytes", true),
+            ("inconsistent: order 3 is Open, and None units are set aside for it", false),
+            ("the CURRENTLY.logged order", false),
+        ] {
+            assert_eq!(names_a_database_file(words), is_one, "{words}");
+        }
     }
 }

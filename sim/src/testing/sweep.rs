@@ -108,10 +108,13 @@ impl Summary {
     /// In words: nothing went wrong, or nothing was checked, so that it shows nothing that none failed.
     pub(super) fn demand_that_something_was_shown(&self, classes: &[FaultClass]) -> Result<(), String> {
         let is_short = self.seeds < QUIET_SEEDS_MAX;
-        if self.seeds > 0 && self.checks == 0 {
+        if self.seeds == 0 {
+            return Err("no seed was run: nothing was shown".to_owned());
+        }
+        if self.checks == 0 {
             return Err(format!("{} seeds and not one check: call `World::check`", self.seeds));
         }
-        if self.seeds > 0 && self.refused == self.seeds {
+        if self.refused == self.seeds {
             return Err("every seed ended by lasting damage before its end".to_owned());
         }
         // The power fails once at the end of each seed, whatever the application does.

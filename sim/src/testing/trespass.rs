@@ -1,19 +1,23 @@
 //! Refuses real files, sockets and sleeps to an application inside a run, and remembers that it tried.
 //!
 //! As madsim does it for clocks and threads, some functions of the C library are defined here once more, so that the
-//! program calls these: on the thread of a run they refuse, everywhere else they hand the call to the library's own. What
-//! reaches the kernel by other ways (`io_uring`, system calls made by hand, programs that are started) is not noticed.
+//! program calls these: on the thread of a run they refuse, everywhere else they hand the call to the library's own. They
+//! are those by which `std::fs`, `std::net` and `std::thread::sleep` begin anything; what is done with a file that is open
+//! needs none of them. What reaches the kernel by other ways (`io_uring`, system calls made by hand, programs that are
+//! started) is not noticed.
 //!
 //! Invariant: outside of a run, and while a panic is told, each function does what the library's own does.
 
 #![expect(unsafe_code, reason = "functions of the C library can be neither defined nor called without it")]
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
 use std::sync::{Arc, OnceLock};
 
 use holdfast::sync::Mutex;
+use libc::{gid_t, mode_t, size_t, ssize_t, uid_t};
 
 /// What a run has tried first.
 pub(super) type Tried = Arc<Mutex<Option<String>>>;
@@ -55,23 +59,36 @@ fn is_refused(what: impl FnOnce() -> String) -> bool {
     is_refused
 }
 
-/// Empty for what a program may read of the machine without being an application's file: facts about itself, and what
-/// names the lines of a backtrace.
-fn opening(path: *const c_char, flags: c_int) -> String {
-    // SAFETY: whoever calls `open` owes it a string that ends with a zero.
-    let path = unsafe { CStr::from_ptr(path) }.to_string_lossy().into_owned();
-    let is_read = flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_CREAT == 0;
-    let is_of_system = ["/proc/", "/sys/", "/lib", "/usr/lib"].iter().any(|place| path.starts_with(place));
-    if is_read && (is_of_system || Path::new(&path) == program()) {
+/// What `path` is for, if it is the application's business. Empty if not: for what a program may read of the machine
+/// without it being an application's file, which are facts about itself, and what names the lines of a backtrace.
+fn with_file(what: &str, path: *const c_char, is_read: bool) -> String {
+    if path.is_null() {
+        // By this the standard library finds out what there is.
         return String::new();
     }
-    format!("to open the real file {path}")
+    // SAFETY: whoever calls a function of the library that takes a path owes it a string that ends with a zero.
+    let path = unsafe { CStr::from_ptr(path) }.to_string_lossy().into_owned();
+    let is_of_system = ["/proc/", "/sys/", "/lib", "/usr/lib"].iter().any(|place| path.starts_with(place));
+    // `statx` without a path asks about a file that is open.
+    if is_read && (is_of_system || path.is_empty() || Path::new(&path) == program()) {
+        return String::new();
+    }
+    format!("to {what} the real file {path}")
 }
 
-fn fail() -> c_int {
+fn opening(path: *const c_char, flags: c_int) -> String {
+    with_file("open", path, flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_CREAT == 0)
+}
+
+fn looking(path: *const c_char) -> String {
+    with_file("look at", path, true)
+}
+
+/// Gives what a function gives when it is not allowed to do something.
+fn fail<T>(failure: T) -> T {
     // SAFETY: the address of this thread's `errno`, which lives as long as the thread.
     unsafe { *libc::__errno_location() = libc::EACCES };
-    -1
+    failure
 }
 
 /// The library's own function.
@@ -85,79 +102,65 @@ fn next(place: &'static OnceLock<usize>, name: &CStr) -> *const c_void {
     std::ptr::with_exposed_provenance(address)
 }
 
-type Open = unsafe extern "C" fn(*const c_char, c_int, ...) -> c_int;
-type Socket = unsafe extern "C" fn(c_int, c_int, c_int) -> c_int;
-type Nanosleep = unsafe extern "C" fn(*const libc::timespec, *mut libc::timespec) -> c_int;
-type ClockNanosleep =
-    unsafe extern "C" fn(libc::clockid_t, c_int, *const libc::timespec, *mut libc::timespec) -> c_int;
-
-// The mode is there only when a file may be created; on every platform of Linux that Rust has, an argument that the
-// caller left out is some number, which the library's own function does not look at either.
-/// The C library's function of this name.
-#[unsafe(no_mangle)]
-#[inline(never)]
-unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
-    static OWN: OnceLock<usize> = OnceLock::new();
-    if is_refused(|| opening(path, flags)) {
-        return fail();
-    }
-    // SAFETY: it is the library's `open64`, of this type, called with the arguments that were given.
-    unsafe { std::mem::transmute::<*const c_void, Open>(next(&OWN, c"open64"))(path, flags, mode) }
+/// Defines functions of the C library once more: `name(arguments) -> result: what it is tried for, what it gives then`.
+/// An argument behind `...` is one of a variable list in the library's own definition. It is there only when a file may be
+/// created; on every platform of Linux that Rust has, one that the caller left out is some number, which the library does
+/// not look at either.
+macro_rules! guard {
+    ($($name:ident($($argument:ident: $kind:ty),* $(; $dots:tt $more:ident: $more_kind:ty)?) -> $result:ty: $tried:expr, $failure:expr;)*) => {$(
+        /// The C library's function of this name.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        unsafe extern "C" fn $name($($argument: $kind,)* $($more: $more_kind)?) -> $result {
+            type Own = unsafe extern "C" fn($($kind,)* $($dots)?) -> $result;
+            static OWN: OnceLock<usize> = OnceLock::new();
+            const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                Ok(name) => name,
+                Err(_) => panic!("a name has no zero in it"),
+            };
+            if is_refused(|| $tried) {
+                return $failure;
+            }
+            // SAFETY: it is the library's function of this name, of this type, called with the arguments that were given.
+            unsafe { std::mem::transmute::<*const c_void, Own>(next(&OWN, NAME))($($argument,)* $($more)?) }
+        }
+    )*};
 }
 
-/// The C library's function of this name.
-#[unsafe(no_mangle)]
-#[inline(never)]
-unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
-    static OWN: OnceLock<usize> = OnceLock::new();
-    if is_refused(|| opening(path, flags)) {
-        return fail();
-    }
-    // SAFETY: it is the library's `open`, of this type, called with the arguments that were given.
-    unsafe { std::mem::transmute::<*const c_void, Open>(next(&OWN, c"open"))(path, flags, mode) }
-}
+type Name = *const c_char;
+type Time = *const libc::timespec;
 
-/// The C library's function of this name.
-#[unsafe(no_mangle)]
-#[inline(never)]
-unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
-    static OWN: OnceLock<usize> = OnceLock::new();
-    if is_refused(|| "to make a real socket".to_owned()) {
-        return fail();
-    }
-    // SAFETY: it is the library's `socket`, of this type, called with the arguments that were given.
-    unsafe { std::mem::transmute::<*const c_void, Socket>(next(&OWN, c"socket"))(domain, kind, protocol) }
-}
+guard! {
+    open(path: Name, flags: c_int; ... mode: mode_t) -> c_int: opening(path, flags), fail(-1);
+    open64(path: Name, flags: c_int; ... mode: mode_t) -> c_int: opening(path, flags), fail(-1);
+    openat(at: c_int, path: Name, flags: c_int; ... mode: mode_t) -> c_int: opening(path, flags), fail(-1);
+    openat64(at: c_int, path: Name, flags: c_int; ... mode: mode_t) -> c_int: opening(path, flags), fail(-1);
 
-/// The C library's function of this name.
-#[unsafe(no_mangle)]
-#[inline(never)]
-unsafe extern "C" fn nanosleep(time: *const libc::timespec, left: *mut libc::timespec) -> c_int {
-    static OWN: OnceLock<usize> = OnceLock::new();
-    if is_refused(|| "to sleep in real time".to_owned()) {
-        return 0;
-    }
-    // SAFETY: it is the library's `nanosleep`, of this type, called with the arguments that were given.
-    unsafe { std::mem::transmute::<*const c_void, Nanosleep>(next(&OWN, c"nanosleep"))(time, left) }
-}
+    statx(at: c_int, path: Name, flags: c_int, mask: c_uint, into: *mut libc::statx) -> c_int: looking(path), fail(-1);
+    stat64(path: Name, into: *mut libc::stat64) -> c_int: looking(path), fail(-1);
+    lstat64(path: Name, into: *mut libc::stat64) -> c_int: looking(path), fail(-1);
+    access(path: Name, how: c_int) -> c_int: looking(path), fail(-1);
+    faccessat(at: c_int, path: Name, how: c_int, flags: c_int) -> c_int: looking(path), fail(-1);
+    readlink(path: Name, into: *mut c_char, bytes: size_t) -> ssize_t: looking(path), fail(-1);
+    realpath(path: Name, into: *mut c_char) -> *mut c_char: looking(path), fail(null_mut());
+    opendir(path: Name) -> *mut libc::DIR: with_file("list", path, true), fail(null_mut());
 
-/// The C library's function of this name.
-#[unsafe(no_mangle)]
-#[inline(never)]
-unsafe extern "C" fn clock_nanosleep(
-    clock: libc::clockid_t,
-    flags: c_int,
-    time: *const libc::timespec,
-    left: *mut libc::timespec,
-) -> c_int {
-    static OWN: OnceLock<usize> = OnceLock::new();
-    if is_refused(|| "to sleep in real time".to_owned()) {
-        return 0;
-    }
-    // SAFETY: it is the library's `clock_nanosleep`, of this type, called with the arguments that were given.
-    unsafe {
-        std::mem::transmute::<*const c_void, ClockNanosleep>(next(&OWN, c"clock_nanosleep"))(
-            clock, flags, time, left,
-        )
-    }
+    mkdir(path: Name, mode: mode_t) -> c_int: with_file("make", path, false), fail(-1);
+    mkfifo(path: Name, mode: mode_t) -> c_int: with_file("make", path, false), fail(-1);
+    symlink(to: Name, path: Name) -> c_int: with_file("make", path, false), fail(-1);
+    link(of: Name, path: Name) -> c_int: with_file("make", path, false), fail(-1);
+    linkat(at: c_int, of: Name, to: c_int, path: Name, flags: c_int) -> c_int: with_file("make", path, false), fail(-1);
+    rename(path: Name, to: Name) -> c_int: with_file("rename", path, false), fail(-1);
+    unlink(path: Name) -> c_int: with_file("remove", path, false), fail(-1);
+    unlinkat(at: c_int, path: Name, flags: c_int) -> c_int: with_file("remove", path, false), fail(-1);
+    rmdir(path: Name) -> c_int: with_file("remove", path, false), fail(-1);
+    chmod(path: Name, mode: mode_t) -> c_int: with_file("change", path, false), fail(-1);
+    chown(path: Name, user: uid_t, group: gid_t) -> c_int: with_file("change", path, false), fail(-1);
+    lchown(path: Name, user: uid_t, group: gid_t) -> c_int: with_file("change", path, false), fail(-1);
+    utimensat(at: c_int, path: Name, times: Time, flags: c_int) -> c_int: with_file("change", path, false), fail(-1);
+
+    socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int: "to make a real socket".to_owned(), fail(-1);
+    nanosleep(time: Time, left: *mut libc::timespec) -> c_int: "to sleep in real time".to_owned(), 0;
+    clock_nanosleep(clock: libc::clockid_t, flags: c_int, time: Time, left: *mut libc::timespec) -> c_int:
+        "to sleep in real time".to_owned(), 0;
 }

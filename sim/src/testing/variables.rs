@@ -52,7 +52,10 @@ impl Variables {
             (None, Some(seed)) => What::Seed(seed),
             (None, None) => What::Seeds {
                 start: number_of("HOLDFAST_SIM_START")?.unwrap_or(0),
-                count: number_of("HOLDFAST_SIM_SEEDS")?,
+                count: match number_of("HOLDFAST_SIM_SEEDS")? {
+                    Some(0) => return Err("HOLDFAST_SIM_SEEDS=0: no seed would be run".to_owned()),
+                    count => count,
+                },
             },
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -88,9 +91,12 @@ mod tests {
         assert_eq!(read(&[]).expect("nothing").what, What::Seeds { start: 0, count: None });
         assert_eq!(read(&[("HOLDFAST_SIM_SEED", "17")]).expect("a seed").what, What::Seed(17));
         assert_eq!(read(&[(PLAN, "a.json")]).expect("a plan").what, What::Plan("a.json".into()));
-        for (name, value) in
-            [("HOLDFAST_SIM_SEED", "x"), ("HOLDFAST_SIM_SEEDS", "-1"), ("HOLDFAST_SIM_SHRINK", "yes")]
-        {
+        for (name, value) in [
+            ("HOLDFAST_SIM_SEED", "x"),
+            ("HOLDFAST_SIM_SEEDS", "-1"),
+            ("HOLDFAST_SIM_SEEDS", "0"),
+            ("HOLDFAST_SIM_SHRINK", "yes"),
+        ] {
             let refused = read(&[(name, value)]).expect_err("nonsense");
             assert!(refused.contains(name) && refused.contains(value), "{refused}");
         }

@@ -1,11 +1,13 @@
 //! The inventory in Holdfast's simulated world: customers at work while the machine crashes and its disk fails.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use holdfast_sim::testing::{Step, World};
-use inventory::{Error, Inventory, Order, OrderNumber, OrderState, Placed, Result, Settings};
+use inventory::{Error, Inventory, Item, Order, OrderNumber, OrderState, Placed, Result, Settings};
 
 const ITEMS: u64 = 3;
 /// Units in each delivery.
@@ -13,15 +15,55 @@ const DELIVERY: u64 = 40;
 const CUSTOMERS: u64 = 3;
 const STEPS: u64 = 12;
 
-/// What stands beside the machine: what customers were told.
+/// What stands beside the machine: what customers asked for, and what they were told.
 #[derive(Default)]
 struct Told {
-    /// By order: what its customer last heard. One without an answer is not in here.
-    orders: Mutex<BTreeMap<OrderNumber, Order>>,
-    /// Orders for whose end there was a request without an answer: shipped, cancelled or open.
-    uncertain: Mutex<BTreeMap<OrderNumber, OrderState>>,
+    /// What was ordered, confirmed or not.
+    placed: Mutex<BTreeMap<OrderNumber, (Item, u64)>>,
+    /// Those that came to nothing for certain are not in here.
+    requests: Mutex<Vec<Request>>,
     /// Units of all deliveries that were begun, and of those that were confirmed.
     delivered: Mutex<(u64, u64)>,
+}
+
+/// A customer wants an order to be in this state: to be there, if it is open.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    number: OrderNumber,
+    state: OrderState,
+    begun: Duration,
+    /// None if there was no answer.
+    confirmed: Option<Duration>,
+}
+
+impl Request {
+    /// True if what was found of the order shows that it was done.
+    fn is_done(&self, found: Option<Order>) -> bool {
+        found.is_some_and(|order| self.state == OrderState::Open || order.state == self.state)
+    }
+}
+
+impl Told {
+    /// Makes a request, and remembers what came of it. `request` says whether it was done.
+    async fn ask(
+        &self,
+        world: &World,
+        (number, state): (OrderNumber, OrderState),
+        request: impl Future<Output = Result<bool>>,
+    ) -> Result<()> {
+        let begun = world.now();
+        self.requests.lock().expect("no panic").push(Request { number, state, begun, confirmed: None });
+        let is_done = request.await?;
+        let mut requests = self.requests.lock().expect("no panic");
+        let is_it =
+            |request: &Request| (request.number, request.state, request.begun) == (number, state, begun);
+        let at = requests.iter().rposition(is_it).expect("it was made");
+        match is_done {
+            true => requests[at].confirmed = Some(world.now()),
+            false => drop(requests.remove(at)),
+        }
+        Ok(())
+    }
 }
 
 #[holdfast_sim::test(seeds = 100, faults = "all")]
@@ -64,7 +106,7 @@ async fn shop(world: World) -> Result<()> {
 async fn visit(world: &World, customer: u64, inventory: &Inventory, told: &Told) -> Result<()> {
     for step in world.steps(&format!("customer {customer}"), STEPS) {
         let number = customer * STEPS + step.number();
-        match request(&step, number, inventory, told).await {
+        match request(world, &step, number, inventory, told).await {
             Err(error) if error.ends_the_service() => return Err(error),
             // The customer is told so, and does something else.
             Err(error) => world.note(&format!("order {number}: {error}")),
@@ -74,29 +116,34 @@ async fn visit(world: &World, customer: u64, inventory: &Inventory, told: &Told)
     Ok(())
 }
 
-async fn request(step: &Step, number: OrderNumber, inventory: &Inventory, told: &Told) -> Result<()> {
+async fn request(
+    world: &World,
+    step: &Step,
+    number: OrderNumber,
+    inventory: &Inventory,
+    told: &Told,
+) -> Result<()> {
     let (item, units) = (step.random_below(ITEMS), 1 + step.random_below(5));
-    if inventory.order(number, item, units).await? == Placed::Reserved {
-        told.orders.lock().expect("no panic").insert(number, Order { item, units, state: OrderState::Open });
-    }
+    told.placed.lock().expect("no panic").insert(number, (item, units));
+    let order = async { Ok(inventory.order(number, item, units).await? == Placed::Reserved) };
+    told.ask(world, (number, OrderState::Open), order).await?;
     // Then an order of before, mostly one's own, is brought to its end.
     let older = number.saturating_sub(step.random_below(4));
     let state = *step.pick(&[OrderState::Shipped, OrderState::Cancelled]);
-    told.uncertain.lock().expect("no panic").insert(older, state);
-    let is_ended = match state {
-        OrderState::Shipped => inventory.ship(older).await?,
-        _ => inventory.cancel(older).await?,
+    let end = async {
+        match state {
+            OrderState::Shipped => inventory.ship(older).await,
+            _ => inventory.cancel(older).await,
+        }
     };
-    if let Some(order) = told.orders.lock().expect("no panic").get_mut(&older).filter(|_| is_ended) {
-        order.state = state;
-    }
+    told.ask(world, (older, state), end).await?;
     if step.one_in(3) { inventory.export().await } else { Ok(()) }
 }
 
 /// Everything that must hold at any time.
 async fn look(world: &World, inventory: &Inventory, told: &Told) -> Result<()> {
     let books = async {
-        let found = inventory.audit().await?.delivered();
+        let found = consistent(inventory.audit().await)?.delivered();
         let (begun, confirmed) = *told.delivered.lock().expect("no panic");
         let least = if world.may_have_lost() { 0 } else { confirmed };
         assert!(
@@ -106,31 +153,50 @@ async fn look(world: &World, inventory: &Inventory, told: &Told) -> Result<()> {
         Ok::<_, Error>(())
     };
     world.check("no unit is lost, and none is sold twice", books).await?;
-    let orders = async {
-        let orders = told.orders.lock().expect("no panic").clone();
-        for (number, known) in orders {
-            let found = inventory.find(number).await?;
-            if world.may_have_lost() {
-                continue;
-            }
-            let found = found.unwrap_or_else(|| panic!("order {number} was confirmed, and is gone"));
-            let may_have_ended = told.uncertain.lock().expect("no panic").contains_key(&number);
-            let is_known = found.state == known.state || (known.state == OrderState::Open && may_have_ended);
-            assert!(
-                is_known && found.units == known.units,
-                "order {number} is {found:?}, its customer knows {known:?}"
-            );
-        }
-        Ok::<_, Error>(())
-    };
-    world.check("what customers were told is true", orders).await?;
-    let export = async {
-        // A broken one is an error of ours, which no fault excuses: the file was replaced in one step.
-        match inventory.exported().await {
-            Err(Error::Inconsistent(what)) if !world.may_have_lost() => panic!("{what}"),
-            Err(Error::Export(error)) => Err(Error::Export(error)),
-            _ => Ok(()),
-        }
-    };
+    world.check("what customers were told is true", told_is_true(world, inventory, told)).await?;
+    // It was replaced in one step, and no disk of these lies about files that are not the database's.
+    let export = async { consistent(inventory.exported().await).map(drop) };
     world.check("the export is whole", export).await
+}
+
+/// What the shop says of itself must always fit together, whatever the disk has lost: so that it does not is no error that
+/// a fault might excuse.
+fn consistent<T>(result: Result<T>) -> Result<T> {
+    if let Err(Error::Inconsistent(what)) = &result {
+        panic!("{what}");
+    }
+    result
+}
+
+/// All that was confirmed is there; on a disk that has lied, all but the newest: if a request was not done, then none
+/// that was made after its confirmation was.
+async fn told_is_true(world: &World, inventory: &Inventory, told: &Told) -> Result<()> {
+    let (placed, requests) =
+        (told.placed.lock().expect("no panic").clone(), told.requests.lock().expect("no panic").clone());
+    let mut found = BTreeMap::new();
+    for (number, (item, units)) in placed {
+        let order = inventory.find(number).await?;
+        if let Some(order) = order {
+            assert_eq!((order.item, order.units), (item, units), "order {number} is not what was ordered");
+            let was_asked_for = |request: &Request| request.number == number && request.is_done(Some(order));
+            assert!(requests.iter().any(was_asked_for), "nobody wanted order {number} to be {order:?}");
+        }
+        found.insert(number, order);
+    }
+    let is_done = |request: &&Request| request.is_done(found.get(&request.number).copied().flatten());
+    let confirmed = || requests.iter().filter(|request| request.confirmed.is_some());
+    let newest_done = confirmed().filter(is_done).map(|request| request.begun).max();
+    for lost in confirmed().filter(|request| !is_done(request)) {
+        assert!(world.may_have_lost(), "{lost:?} was confirmed, and {:?} is there", found.get(&lost.number));
+        assert!(
+            newest_done.is_none_or(|newest| lost.confirmed.is_some_and(|confirmed| confirmed >= newest)),
+            "{lost:?} was confirmed and is lost, but a request made after it, at {newest_done:?}, is not"
+        );
+    }
+    // Now customers know it.
+    told.requests
+        .lock()
+        .expect("no panic")
+        .retain(|request| request.confirmed.is_none() || is_done(&request));
+    Ok(())
 }

@@ -268,6 +268,15 @@ impl Faults {
         }
     }
 
+    /// A class that was asked to strike found nothing to strike: it did not fire.
+    pub(crate) fn take_back(&mut self, class: FaultClass) {
+        self.fired[class as usize] -= 1;
+        if class.is_an_answer() {
+            self.answered[class as usize] -= 1;
+            self.has_answered = self.answered.iter().any(|answered| *answered > 0);
+        }
+    }
+
     fn fires_loud(&mut self, class: FaultClass, name: &str) -> bool {
         let mut fires = self.streams[class as usize].chance(self.rates[class as usize]);
         self.injections.retain_mut(|injection| {

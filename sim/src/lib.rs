@@ -66,7 +66,8 @@ pub use disk::inspect::{DiskImage, SimDisk};
 pub use disk::limits::IopsLimit;
 pub use disk::personality::Personality;
 pub use disk::survivors::{
-    DrawnSurvivors, EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, UnsyncedContent,
+    DrawnSurvivors, EverythingSurvives, NothingSurvives, Odometer, Survival, SurvivorChoice, SyncFailure,
+    UnsyncedContent,
 };
 pub use fault::{FaultClass, FiredFault, Trigger};
 pub use holdfast_sim_macros::test;

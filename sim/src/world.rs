@@ -176,7 +176,7 @@ impl<C: SurvivorChoice> SurvivorChoice for Lent<C> {
         self.0.lock().journal(operations)
     }
 
-    fn log(&mut self, operations: usize) -> usize {
-        self.0.lock().log(operations)
+    fn log(&mut self, file: u64, operations: usize) -> usize {
+        self.0.lock().log(file, operations)
     }
 }

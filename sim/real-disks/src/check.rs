@@ -210,7 +210,8 @@ fn is_partial(guide: &Guide) -> bool {
     let questions: usize = guide.questions.values().map(Vec::len).sum();
     let gone = guide.content.values().filter(|answer| **answer == Survival::Gone).count();
     let torn = guide.content.values().any(|answer| matches!(answer, Survival::Torn(_)));
-    let some_names = guide.journal > 0 && guide.journal < guide.operations || guide.log > 0;
+    let some_names =
+        guide.journal > 0 && guide.journal < guide.operations || guide.log.values().any(|names| *names > 0);
     torn || some_names || gone > 0 && gone < questions
 }
 

@@ -4,7 +4,6 @@
 //! Everything a program can notice afterwards is compared with the model whose sync failed at the same place:
 //!
 //! ```text
-//! first     what the sync that met the failure says
 //! reads     what is read then
 //! lost      what is there if the power goes then
 //! second    what the next sync of the same file or directory says
@@ -12,8 +11,9 @@
 //! changes   whether a file can be created
 //! remount   what is there if the power goes only now
 //! ```
-//! Which part of a failed sync reached the medium the model draws, so it runs with many seeds; what one of them does is
-//! allowed.
+//! That the sync which met the failure says so is no question: the model is told. Which way it went and which part of it
+//! reached the medium, the model asks; the answers are looked for in what was seen, and what the model makes of one set of
+//! them must be all of it ([`crate::ways`]).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,8 @@ use std::sync::Arc;
 use holdfast::blocking::block_on;
 use holdfast::env::linux::LinuxEnv;
 use holdfast::env::{Advice, Env, IoErrorKind, IoResult, OpenOptions};
-use holdfast_sim::{DiskImage, FaultClass, Survival, SurvivorChoice, Trigger, UnsyncedContent};
+use holdfast::sync::Mutex;
+use holdfast_sim::{DiskImage, FaultClass, Trigger};
 use serde::Serialize;
 
 use crate::check::{Disagreement, listed, options};
@@ -30,20 +31,18 @@ use crate::device::{Failing, Pages, Target};
 use crate::draw::Draw;
 use crate::file_system::FileSystem;
 use crate::judge::Judge;
+use crate::known::{KNOWN, lists_committed};
 use crate::model::{Images, images};
 use crate::perform::{Handles, perform};
 use crate::record::{Running, prepare};
 use crate::rig::Rig;
 use crate::seen::{Seen, SeenFile};
 use crate::sequence::{Operation, Sequence};
+use crate::ways::{Answering, Answers, Asked, Way};
 use crate::wrong::Wrong;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
-/// Seeds by which the model may draw what a failed sync left.
-const DRAWS: u64 = 64;
-/// How far a size may be noted, in pages.
-const SIZES_TRIED: u64 = 8;
 /// A file that is created to see whether anything can be changed.
 const PROBE: &str = "probe";
 
@@ -231,14 +230,20 @@ fn drop_caches(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// What differs, by aspect, with what was expected.
+type Wrongs = Vec<(&'static str, String)>;
+
 /// What the model says to the same failure, by one draw.
 struct Modelled {
-    first: Result<(), IoErrorKind>,
     reads: Seen,
     second: Result<(), IoErrorKind>,
     /// What is durable, for what may be read once the cache let go.
     durable: BTreeMap<String, Vec<u8>>,
     changes: Result<(), IoErrorKind>,
+    /// What was durable before the sync.
+    before: BTreeMap<String, Vec<u8>>,
+    /// Numbers of the files that are read.
+    files: BTreeMap<String, u64>,
     /// Everything is refused, reads included.
     is_shut: bool,
     first_image: DiskImage,
@@ -261,24 +266,35 @@ pub fn judge(
         word(&noticed.changes)
     );
     outcome.noticed.insert(told, 1);
-    let mut best: Option<Vec<(&'static str, String)>> = None;
-    for draw in 0..DRAWS {
-        let wrongs = compare_once(file_system, failure, noticed, wrong, draw)?;
-        let is_better = best.as_ref().is_none_or(|best| wrongs.len() < best.len());
-        if is_better {
-            best = Some(wrongs);
+    let mut best: Option<Wrongs> = None;
+    for way in Way::all(file_system) {
+        let mut waiting = vec![Answers::new(way)];
+        let mut has_looked = false;
+        while let Some(answers) = waiting.pop() {
+            let (wrongs, asked) = compare_once(file_system, failure, noticed, wrong, &answers)?;
+            if best.as_ref().is_none_or(|best| wrongs.len() < best.len()) {
+                best = Some(wrongs);
+            }
+            if best.as_ref().is_some_and(Vec::is_empty) {
+                break;
+            }
+            if !has_looked {
+                has_looked = true;
+                let views = [&noticed.remount, &noticed.lost, &noticed.dropped];
+                waiting = asked.guesses(&answers, file_system, views.into_iter().flatten());
+            }
         }
         if best.as_ref().is_some_and(Vec::is_empty) {
             break;
         }
     }
     let wrongs = best.unwrap_or_default();
-    for aspect in ["first", "reads", "lost", "second", "dropped", "changes", "remount"] {
+    for aspect in ["reads", "lost", "second", "dropped", "changes", "remount"] {
         match wrongs.iter().find(|(other, _)| *other == aspect) {
             None => {
                 outcome.agreed.insert(format!("{name}: {aspect}"), 1);
             }
-            Some(_) if is_known(file_system, noticed, aspect) => {
+            Some((_, why)) if why == KNOWN => {
                 outcome.known.insert(format!("{aspect}: {KNOWN}"), 1);
             }
             Some((_, why)) => outcome.disagreements.push(Disagreement {
@@ -294,32 +310,23 @@ pub fn judge(
     Ok(outcome)
 }
 
-/// What btrfs reads once a commit has failed.
-const KNOWN: &str =
-    "btrfs whose commit failed lists the names that were committed, and the model those that were made";
-
-/// A difference that is known. No program learns from a list of names what it may rely on after a failed sync.
-fn is_known(file_system: FileSystem, noticed: &Noticed, aspect: &str) -> bool {
-    file_system == FileSystem::Btrfs && noticed.changes.is_err() && matches!(aspect, "reads" | "dropped")
-}
-
 /// What differs from the model by one draw, by aspect.
 fn compare_once(
     file_system: FileSystem,
     failure: &Failure,
     noticed: &Noticed,
     wrong: Option<Wrong>,
-    draw: u64,
-) -> Result<Vec<(&'static str, String)>, String> {
-    let (failure, noticed) = (failure.clone(), noticed.clone());
-    let run = holdfast_sim::try_run(options(file_system, draw), move |world| async move {
+    answers: &Answers,
+) -> Result<(Wrongs, Asked), String> {
+    let (failure, noticed, answers) = (failure.clone(), noticed.clone(), answers.clone());
+    let seed = failure.sequence.seed;
+    let run = holdfast_sim::try_run(options(file_system, seed), move |world| async move {
         let process = world.process("writer");
         let sequence = &failure.sequence;
         let (images, env, handles) = images(&process, sequence, None, failure.position).await?;
-        if !draw.is_multiple_of(4) {
-            let size = usize::try_from(draw / 4 % SIZES_TRIED).unwrap_or(0);
-            process.disk().set_failed_survivors(Some(Box::new(NoBytes { size })));
-        }
+        let told = Arc::new(Mutex::new(Asked::default()));
+        let choice = Answering { answers, told: Arc::clone(&told) };
+        process.disk().set_failed_survivors(Some(Box::new(choice)));
         // A failure that nobody was told of leaves everything promised.
         let (modelled, images) =
             model(&process, &failure, env, handles, images, noticed.first.is_err(), wrong).await?;
@@ -333,19 +340,26 @@ fn compare_once(
         };
         let is_same =
             |real: &Result<(), IoErrorKind>, model: &Result<(), IoErrorKind>| real.is_ok() == model.is_ok();
-        demand("first", is_same(&noticed.first, &modelled.first), word(&modelled.first));
         demand("second", is_same(&noticed.second, &modelled.second), word(&modelled.second));
         demand("changes", is_same(&noticed.changes, &modelled.changes), word(&modelled.changes));
         let reads = match &noticed.reads {
             Ok(seen) => !modelled.is_shut && *seen == modelled.reads,
             Err(_) => modelled.is_shut,
         };
-        demand("reads", reads, differs(noticed.reads.as_ref().ok(), &modelled.reads));
+        let is_known = |seen: &Result<Seen, String>| {
+            let is_btrfs = file_system == FileSystem::Btrfs && noticed.changes.is_err();
+            is_btrfs && lists_committed(&failure, seen, &modelled.reads)
+        };
+        let why = |seen: &Result<Seen, String>| match is_known(seen) {
+            true => KNOWN.to_owned(),
+            false => differs(seen.as_ref().ok(), &modelled.reads),
+        };
+        demand("reads", reads, why(&noticed.reads));
         let dropped = match &noticed.dropped {
             Ok(seen) => !modelled.is_shut && may_be_read(seen, &modelled),
             Err(_) => modelled.is_shut,
         };
-        demand("dropped", dropped, differs(noticed.dropped.as_ref().ok(), &modelled.reads));
+        demand("dropped", dropped, why(&noticed.dropped));
         let left =
             [("lost", &noticed.lost, &modelled.first_image), ("remount", &noticed.remount, &modelled.image)];
         for (aspect, seen, image) in left {
@@ -355,28 +369,11 @@ fn compare_once(
             };
             demand(aspect, explained.is_ok(), explained.err().unwrap_or_default());
         }
-        Ok(wrongs)
+        let mut asked = std::mem::take(&mut *told.lock());
+        asked.learn(&images, &modelled.files, &modelled.before);
+        Ok((wrongs, asked))
     });
-    run.map_err(|failed| format!("draw {draw}: the simulation stopped: {}", failed.message()))?.result
-}
-
-/// No byte is there, and a size is noted as far as this place among the candidates.
-struct NoBytes {
-    size: usize,
-}
-
-impl SurvivorChoice for NoBytes {
-    fn content(&mut self, _: &UnsyncedContent) -> Survival {
-        Survival::Gone
-    }
-
-    fn size(&mut self, _: u64, candidates: &[u64]) -> usize {
-        self.size.min(candidates.len() - 1)
-    }
-
-    fn name(&mut self, _: u64, _: &str, _: &[Option<u64>]) -> usize {
-        0
-    }
+    run.map_err(|failed| format!("seed {seed}: the simulation stopped: {}", failed.message()))?.result
 }
 
 /// The same failure on the model.
@@ -399,39 +396,54 @@ async fn model(
         }
         let kind = |result: IoResult<()>| result.map_err(|error| error.kind);
         let mut ignore = || {};
+        let durable_of = |paths: &[String]| -> BTreeMap<String, Vec<u8>> {
+            paths.iter().map(|path| (path.clone(), disk.read_durable(format!("/{path}")))).collect()
+        };
+        let paths: Vec<String> = Seen::on_model(&disk).files.into_keys().collect();
+        let before = durable_of(&paths);
+        let numbers =
+            paths.iter().filter_map(|path| Some((path.clone(), disk.number_of(format!("/{path}"))?)));
+        let files = numbers.collect();
         let first = kind(perform(&*env, root, &mut handles, number, failure.operation(), &mut ignore).await);
+        if first.is_err() != fails {
+            return Err(format!("the model's sync {} where the real one did not", word(&first)));
+        }
         let (reads, first_image) = (Seen::on_model(&disk), disk.snapshot());
         if wrong == Some(Wrong::SecondSync) && fails {
             disk.sync_everything();
         }
         let second = kind(perform(&*env, root, &mut handles, number, &failure.again(), &mut ignore).await);
         let image = disk.snapshot();
-        let durable =
-            reads.files.keys().map(|path| (path.clone(), disk.read_durable(format!("/{path}")))).collect();
+        let durable = durable_of(&paths);
         let is_shut = env.disk().list(root).await.is_err();
         let changes = kind(env.disk().open(&root.join(PROBE), OpenOptions::create()).await.map(|_| ()));
-        (Modelled { first, reads, second, durable, changes, is_shut, first_image, image }, images)
+        Ok((Modelled { reads, second, durable, before, files, changes, is_shut, first_image, image }, images))
     });
-    running.await.map_err(|_| "the simulated process died".to_owned())
+    running.await.map_err(|_| "the simulated process died".to_owned())?
 }
 
 /// Each sector of a clean page is what was read before or what is durable.
 fn may_be_read(seen: &Seen, modelled: &Modelled) -> bool {
-    let may = |path: &String, file: &SeenFile, before: &SeenFile| {
-        let durable = modelled.durable.get(path).map_or(&[][..], Vec::as_slice);
-        file.bytes.len() == before.bytes.len()
-            && file.bytes.chunks(512).zip(0..).all(|(sector, place)| {
-                let range = place * 512..place * 512 + sector.len();
-                let old =
-                    durable.get(range.clone()).map_or_else(|| padded(durable, range.clone()), <[u8]>::to_vec);
-                sector == &before.bytes[range] || sector == old
-            })
-    };
     seen.has_names_of(&modelled.reads)
-        && seen
-            .files
-            .iter()
-            .all(|(path, file)| modelled.reads.files.get(path).is_some_and(|before| may(path, file, before)))
+        && seen.files.iter().all(|(path, file)| {
+            modelled
+                .reads
+                .files
+                .get(path)
+                .is_some_and(|before| may_show(file, before, modelled.durable.get(path)))
+        })
+}
+
+/// True if each sector is what was read before or what is durable.
+fn may_show(file: &SeenFile, before: &SeenFile, durable: Option<&Vec<u8>>) -> bool {
+    let durable = durable.map_or(&[][..], Vec::as_slice);
+    file.bytes.len() == before.bytes.len()
+        && file.bytes.chunks(512).zip(0..).all(|(sector, place)| {
+            let range = place * 512..place * 512 + sector.len();
+            let old =
+                durable.get(range.clone()).map_or_else(|| padded(durable, range.clone()), <[u8]>::to_vec);
+            sector == &before.bytes[range] || sector == old
+        })
 }
 
 fn padded(bytes: &[u8], range: std::ops::Range<usize>) -> Vec<u8> {
@@ -450,7 +462,6 @@ fn word(result: &Result<(), IoErrorKind>) -> String {
 fn seen_of(noticed: &Noticed, aspect: &str) -> String {
     let read = |seen: &Result<Seen, String>| seen.as_ref().map_or_else(Clone::clone, Seen::summary);
     match aspect {
-        "first" => word(&noticed.first),
         "second" => word(&noticed.second),
         "changes" => word(&noticed.changes),
         "reads" => read(&noticed.reads),

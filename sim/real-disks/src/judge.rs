@@ -26,16 +26,16 @@ use crate::wrong::Wrong;
 pub struct Guide {
     /// Prefix of the changes of names.
     pub journal: usize,
-    /// Prefix of those that stand in a log of their own.
-    pub log: usize,
+    /// Of each file and directory with names in a log of its own, how many of them; none if there is no answer.
+    pub log: BTreeMap<u64, usize>,
     /// Of each file, by the place of the question among those about it; gone if there is none.
     pub content: BTreeMap<(u64, usize), Survival>,
     /// Place among the candidates; the first if there is none.
     pub sizes: BTreeMap<u64, usize>,
     /// How many changes of names could survive.
     pub operations: usize,
-    /// How many of the log could, behind this prefix.
-    pub logged: usize,
+    /// How many of each log could, behind this prefix.
+    pub logged: BTreeMap<u64, usize>,
     pub questions: BTreeMap<u64, Vec<UnsyncedContent>>,
     pub candidates: BTreeMap<u64, Vec<u64>>,
 }
@@ -61,9 +61,9 @@ impl SurvivorChoice for Guide {
         self.journal
     }
 
-    fn log(&mut self, operations: usize) -> usize {
-        self.logged = operations;
-        self.log
+    fn log(&mut self, file: u64, operations: usize) -> usize {
+        self.logged.insert(file, operations);
+        self.log.get(&file).copied().unwrap_or(0)
     }
 }
 
@@ -85,11 +85,11 @@ impl Judge<'_> {
         let mut why = Vec::new();
         let mut names_possible = Vec::new();
         for journal in (0..=most).rev() {
-            let mut log = 0;
+            let mut log = BTreeMap::new();
             loop {
-                let guide = Guide { journal, log, ..Guide::default() };
+                let guide = Guide { journal, log: log.clone(), ..Guide::default() };
                 let (guide, bare) = lose(self.world, self.process, image, guide);
-                let logged = if self.wrong == Some(Wrong::NamesWait) { 0 } else { guide.logged };
+                let logged = guide.logged.clone();
                 if bare.has_names_of(seen) {
                     // What is durable shows by different sizes in different places: behind a truncation by the durable
                     // one, behind a dsync write by a later one.
@@ -108,8 +108,7 @@ impl Judge<'_> {
                 } else {
                     names_possible.push(bare.summary());
                 }
-                log += 1;
-                if log > logged {
+                if self.wrong == Some(Wrong::NamesWait) || !advance(&mut log, &logged) {
                     break;
                 }
             }
@@ -129,7 +128,7 @@ impl Judge<'_> {
     fn longest(&self, image: &DiskImage, bare: &Guide) -> Seen {
         let greatest = |candidates: &Vec<u64>| (0..candidates.len()).max_by_key(|place| candidates[*place]);
         let sizes = bare.candidates.iter().filter_map(|(file, all)| Some((*file, greatest(all)?))).collect();
-        let guide = Guide { journal: bare.journal, log: bare.log, sizes, ..Guide::default() };
+        let guide = Guide { journal: bare.journal, log: bare.log.clone(), sizes, ..Guide::default() };
         lose(self.world, self.process, image, guide).1
     }
 
@@ -187,7 +186,7 @@ impl Judge<'_> {
             content: answers.content,
             sizes: answers.sizes,
             journal: guide.journal,
-            log: guide.log,
+            log: guide.log.clone(),
             ..Guide::default()
         };
         let (given, made) = lose(self.world, self.process, image, fresh);
@@ -221,7 +220,7 @@ impl Judge<'_> {
             };
             let fresh = || Guide {
                 journal: guide.journal,
-                log: guide.log,
+                log: guide.log.clone(),
                 content: content.clone(),
                 ..Guide::default()
             };
@@ -344,6 +343,19 @@ impl Judge<'_> {
     fn unit(&self) -> u64 {
         if self.file_system == FileSystem::Btrfs { 4096 } else { SECTOR }
     }
+}
+
+/// The next answers about the logs, each from none to all of it. False when all were tried.
+fn advance(answers: &mut BTreeMap<u64, usize>, most: &BTreeMap<u64, usize>) -> bool {
+    for (file, most) in most {
+        let answer = answers.entry(*file).or_insert(0);
+        if *answer < *most {
+            *answer += 1;
+            return true;
+        }
+        *answer = 0;
+    }
+    false
 }
 
 /// A change of a file's bytes, or of a range without bytes.

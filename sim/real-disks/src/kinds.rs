@@ -58,8 +58,12 @@ fn of_names(guide: &Guide) -> Vec<String> {
         };
         found.push(format!("changes of names: {how}"));
     }
-    if guide.logged > 0 {
-        let how = if guide.log == 0 { "none of it is there" } else { "it is there without earlier changes" };
+    for (file, logged) in &guide.logged {
+        let how = match guide.log.get(file).copied().unwrap_or(0) {
+            0 => "nothing of a file's is there",
+            names if names >= *logged => "all of a file's is there without earlier changes of others",
+            _ => "a part of a file's is there",
+        };
         found.push(format!("log of names: {how}"));
     }
     found

@@ -15,6 +15,8 @@ mod model;
 mod judge;
 mod kinds;
 mod check;
+mod ways;
+mod known;
 mod failures;
 mod self_test;
 mod report;

@@ -30,13 +30,32 @@ pub fn add(
         let is_caught = if wrong.is_about_failures() {
             is_caught_by_failures(file_system, failed, wrong)?
         } else {
-            !check::judge(file_system, sequence, states, Some(wrong))?.disagreements.is_empty()
+            is_caught_by_states(file_system, sequence, states, wrong)?
         };
         if is_caught {
             *by = Some(sequence.seed);
         }
     }
     Ok(())
+}
+
+/// A state that the right model explains and the wrong one does not.
+fn is_caught_by_states(
+    file_system: FileSystem,
+    sequence: &Sequence,
+    states: &[State],
+    wrong: Wrong,
+) -> Result<bool, String> {
+    for state in states {
+        let state = std::slice::from_ref(state);
+        let by_wrong = check::judge(file_system, sequence, state, Some(wrong))?;
+        if !by_wrong.disagreements.is_empty()
+            && check::judge(file_system, sequence, state, None)?.disagreements.is_empty()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A failure that the right model explains and the wrong one does not.
@@ -48,7 +67,7 @@ fn is_caught_by_failures(
     for (failure, noticed) in failed {
         let right = failures::judge(file_system, failure, noticed, None)?;
         let by_wrong = failures::judge(file_system, failure, noticed, Some(wrong))?;
-        if right.disagreements.len() < by_wrong.disagreements.len() {
+        if right.disagreements.is_empty() && !by_wrong.disagreements.is_empty() {
             return Ok(true);
         }
     }

@@ -80,13 +80,13 @@ impl DiskState {
             self.faults.note(FaultClass::StaleRead, name, offset, len);
             return;
         }
-        if self.file(inode).size > SECTOR
-            && self.faults.fires(FaultClass::MisdirectedRead, name)
-            && let Some((other, at)) = self.another_written_place(inode, offset, len)
-        {
-            self.file(other).content.read(at, into);
-            self.faults.note(FaultClass::MisdirectedRead, name, offset, len);
-            return;
+        if self.file(inode).size > SECTOR && self.faults.fires(FaultClass::MisdirectedRead, name) {
+            if let Some((other, at)) = self.another_written_place(inode, offset, len) {
+                self.file(other).content.read(at, into);
+                self.faults.note(FaultClass::MisdirectedRead, name, offset, len);
+                return;
+            }
+            self.faults.take_back(FaultClass::MisdirectedRead);
         }
         self.file(inode).content.read(offset, into);
     }

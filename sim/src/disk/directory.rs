@@ -4,6 +4,7 @@
 //! power loss each name has its durable binding or any one that it was given since, independently of every other
 //! name; a rename is two changes, so both names, or neither, may be left.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::survivors::SurvivorChoice;
@@ -46,6 +47,10 @@ pub(crate) struct Directory {
     pub(crate) names: BTreeMap<String, InodeNumber>,
     pub(crate) durable: BTreeMap<String, InodeNumber>,
     pub(crate) changes: Vec<Binding>,
+    /// Names that a log has, with the number of the change: earlier ones that are still pending alter them no more.
+    pub(crate) logged: BTreeMap<String, u64>,
+    /// What those names are bound to where the log is forgotten.
+    pub(crate) beneath: BTreeMap<String, Option<InodeNumber>>,
 }
 
 /// Inodes that lost one durable or pending reference each.
@@ -72,16 +77,68 @@ impl Directory {
     pub(crate) fn settle(&mut self, watermark: u64) -> Released {
         let count = self.changes.partition_point(|change| change.number <= watermark);
         let changes: Vec<Binding> = self.changes.drain(..count).collect();
-        changes.into_iter().filter_map(|change| self.set_durable(change.name, change.inode)).collect()
+        let mut released = Vec::new();
+        for change in changes {
+            if self.is_older_than_log(&change) {
+                released.extend(self.beneath.insert(change.name, change.inode).flatten());
+            } else {
+                released.extend(self.beneath.remove(&change.name).flatten());
+                released.extend(self.set_durable(change.name, change.inode));
+            }
+        }
+        released
     }
 
-    /// Makes the changes with these numbers durable.
+    /// True if a later change of the same name is in the log.
+    pub(crate) fn is_older_than_log(&self, change: &Binding) -> bool {
+        self.logged.get(&change.name).is_some_and(|logged| change.number < *logged)
+    }
+
+    /// The log forgets a file: each name that it has for it is what it was without.
+    pub(crate) fn forget_in_log(&mut self, inode: InodeNumber) -> Released {
+        let names: Vec<String> = self.names_in_log(inode).cloned().collect();
+        let mut released = Vec::new();
+        for name in names {
+            self.logged.remove(&name);
+            if let Some(before) = self.beneath.remove(&name) {
+                released.extend(self.set_durable(name, before));
+            }
+        }
+        released
+    }
+
+    /// The names that the log has for a file.
+    pub(crate) fn names_in_log(&self, inode: InodeNumber) -> impl Iterator<Item = &String> {
+        self.beneath.keys().filter(move |name| self.durable.get(*name) == Some(&inode))
+    }
+
+    /// What is durable needs no log any more.
+    pub(crate) fn commit(&mut self) -> Released {
+        self.logged.clear();
+        std::mem::take(&mut self.beneath).into_values().flatten().collect()
+    }
+
+    /// Makes the changes with these numbers durable by a log.
     pub(crate) fn settle_some(&mut self, numbers: &BTreeSet<u64>) -> Released {
         let is_due = |change: &Binding| numbers.contains(&change.number);
         let (due, kept) = std::mem::take(&mut self.changes).into_iter().partition(is_due);
         self.changes = kept;
         let due: Vec<Binding> = due;
-        due.into_iter().filter_map(|change| self.set_durable(change.name, change.inode)).collect()
+        let mut released = Vec::new();
+        for change in due {
+            let (name, number) = (change.name.clone(), change.number);
+            if self.is_older_than_log(&change) {
+                released.extend(change.inode);
+                continue;
+            }
+            let before = self.set_durable(change.name, change.inode);
+            match self.beneath.entry(name.clone()) {
+                Entry::Vacant(entry) => drop(entry.insert(before)),
+                Entry::Occupied(_) => released.extend(before),
+            }
+            self.logged.insert(name, number);
+        }
+        released
     }
 
     /// Each name changed up to `watermark` gets, for good, its durable binding or one of the later ones.

@@ -14,6 +14,8 @@
 
 use std::ops::Range;
 
+use holdfast::env::IoErrorKind;
+
 use super::content::{Content, PAGE};
 use super::survivors::{Survival, SurvivorChoice, UnsyncedContent};
 
@@ -99,6 +101,19 @@ impl Change {
         !matches!(self.kind, ChangeKind::Punch)
     }
 
+    /// What of the change lies in these sectors, if anything does.
+    pub(super) fn part_in(&self, sectors: &Range<u64>) -> Option<Self> {
+        let (from, until) = (self.offset.max(sectors.start * SECTOR), self.end().min(sectors.end * SECTOR));
+        let kind = match &self.kind {
+            _ if from >= until => return None,
+            ChangeKind::Write(bytes) => {
+                ChangeKind::Write(bytes[memory(from - self.offset)..memory(until - self.offset)].into())
+            }
+            other => other.clone(),
+        };
+        Some(Self { number: self.number, offset: from, len: until - from, kind, route: self.route })
+    }
+
     /// What is left of the change outside of `range`.
     fn outside(self, range: &Range<u64>, into: &mut Vec<Self>) {
         if self.end() <= range.start || self.offset >= range.end {
@@ -143,8 +158,8 @@ pub(crate) struct Inode {
     pub(crate) lost_sectors: std::collections::BTreeSet<u64>,
     /// Numbers of changes whose bytes could not be written, and whose sizes may be among `sizes`.
     pub(super) failed_growth: std::collections::BTreeSet<u64>,
-    /// A direct write failed, and the next sync tells of it once more.
-    pub(crate) tells_again: bool,
+    /// A direct write failed like this, and the next sync tells of it once more.
+    pub(crate) tells_again: Option<IoErrorKind>,
     /// Names in the page cache's view of the directories.
     pub(crate) links: u64,
     /// Open handles of living processes.
@@ -428,7 +443,7 @@ impl Inode {
         self.changes.clear();
         self.sizes.clear();
         self.diverged = false;
-        self.tells_again = false;
+        self.tells_again = None;
         self.failed_growth.clear();
         self.opens = 0;
         self.delayed_pages = 0;

@@ -352,6 +352,10 @@ impl DiskState {
         for inode in inodes {
             self.settle(inode, u64::MAX);
             self.settle_dir(inode, u64::MAX);
+            if let Some(Node::Directory(directory)) = self.nodes.get_mut(&inode) {
+                let released = directory.commit();
+                self.release(released);
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 //! Every change of a name on the disk has a number; together they are the journal. A rename is two changes with
 //! numbers that follow each other, and is never taken apart. ext4 and XFS make a prefix durable. Btrfs logs a file or a
 //! directory alone: its names and what they need, which is the other half of a rename, earlier changes of the same
-//! name, and the names of the directories above.
+//! name if something has it, and the names of the directories above.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::directory::{Binding, Cause, InodeNumber};
 use super::ordered::Cut;
@@ -75,6 +75,23 @@ impl DiskState {
             let released = self.directory_mut(directory).settle(until);
             self.release(released);
         }
+        // Whatever had a name in this prefix that the log has for another file must have left it, whole.
+        let gives_up = |(directory, change): &&(InodeNumber, Binding)| {
+            change.number > until
+                && self.directory(*directory).is_ok_and(|holder| {
+                    holder.is_older_than_log(change)
+                        && journal
+                            .iter()
+                            .rfind(|(other, earlier)| {
+                                other == directory && earlier.name == change.name && earlier.number <= until
+                            })
+                            .is_some_and(|(_, earlier)| earlier.inode.is_some())
+                })
+        };
+        let due: BTreeSet<u64> = journal.iter().filter(gives_up).map(|(_, change)| change.number).collect();
+        if !due.is_empty() {
+            self.settle_log(&journal, due);
+        }
     }
 
     /// Makes some changes durable, and what they need.
@@ -94,10 +111,16 @@ impl DiskState {
                 }) {
                     due.insert(change.number - 1);
                 }
-                let same_name = |(other, earlier): &&(InodeNumber, Binding)| {
-                    other == directory && earlier.name == change.name
+                let is_over = |earlier: &Binding| {
+                    self.directory(*directory).is_ok_and(|holder| holder.is_older_than_log(earlier))
                 };
-                due.extend(before.iter().filter(same_name).map(|(_, earlier)| earlier.number));
+                let same_name = |(other, earlier): &&(InodeNumber, Binding)| {
+                    other == directory && earlier.name == change.name && !is_over(earlier)
+                };
+                // Where nothing durable has the name, nothing need give it up first.
+                if self.is_durably_bound(*directory, &change.name) {
+                    due.extend(before.iter().filter(same_name).map(|(_, earlier)| earlier.number));
+                }
                 let above = journal.iter().filter(|(_, other)| other.inode == Some(*directory));
                 due.extend(above.map(|(_, other)| other.number));
             }
@@ -130,6 +153,7 @@ impl DiskState {
         for node in self.nodes.values_mut() {
             if let Node::Directory(directory) = node {
                 directory.changes.clear();
+                directory.commit();
             }
         }
         self.logged.clear();
@@ -144,36 +168,59 @@ impl DiskState {
         }
     }
 
-    /// Power is lost on btrfs: of the changes that no commit took along, those of files in the log went with any later
-    /// sync, so a prefix of them is there, with what they need.
+    /// Power is lost on btrfs: of the changes that no commit took along, those of files and directories in the log went
+    /// with any later sync. Each of them stands as it was logged last, whatever the log has of others: a prefix of its own
+    /// changes is there, with what they need.
     fn survive_log(&mut self, choice: &mut dyn SurvivorChoice) {
-        if self.logged.is_empty() {
-            return;
-        }
         let journal = self.journal();
-        let is_logged = |position: &usize| {
-            let position = *position;
-            let (directory, change) = &journal[position];
-            let inode =
-                change.inode.or_else(|| self.bound_before(&journal[..position], *directory, &change.name));
-            self.logged.contains(directory) || inode.is_some_and(|inode| self.logged.contains(&inode))
-        };
-        let logged: Vec<&Binding> =
-            (0..journal.len()).filter(is_logged).map(|position| &journal[position].1).collect();
-        // Of a rename the second half, which is in the log whenever the first is, stands for both.
-        let ends: Vec<u64> = logged
-            .iter()
-            .filter(|change| !change.cause.has_second_half())
-            .map(|change| change.number)
-            .collect();
-        if ends.is_empty() {
-            return;
+        let mut logged: BTreeMap<InodeNumber, BTreeSet<u64>> = BTreeMap::new();
+        for (position, (directory, change)) in journal.iter().enumerate() {
+            let bound = || self.bound_before(&journal[..position], *directory, &change.name);
+            let inode = change.inode.or_else(bound);
+            // Of a rename the second half stands for both.
+            let end = change.number + u64::from(change.cause.has_second_half());
+            for holder in inode.into_iter().chain([*directory]) {
+                if self.logged.contains(&holder) {
+                    logged.entry(holder).or_default().insert(end);
+                }
+            }
         }
-        let survive = choice.log(ends.len()).min(ends.len());
-        if survive > 0 {
-            let due = ends[..survive].iter().copied().collect();
+        let mut due = BTreeSet::new();
+        for (holder, ends) in logged {
+            // The names of a file that was removed leave the log before its removal is in it.
+            let forgets = usize::from(self.is_removed_and_logged(holder));
+            let survive = choice.log(holder, ends.len() + forgets).min(ends.len() + forgets);
+            if survive > 0 && forgets > 0 {
+                self.forget_in_log(holder);
+            }
+            due.extend(ends.into_iter().take(survive.saturating_sub(forgets)));
+        }
+        if !due.is_empty() {
             self.settle_log(&journal, due);
         }
+    }
+
+    fn is_removed_and_logged(&self, inode: InodeNumber) -> bool {
+        let is_removed = matches!(self.nodes.get(&inode), Some(Node::File(file)) if file.links == 0);
+        let has_name = |node: &Node| match node {
+            Node::Directory(directory) => directory.names_in_log(inode).next().is_some(),
+            Node::File(_) => false,
+        };
+        is_removed && self.nodes.values().any(has_name)
+    }
+
+    fn forget_in_log(&mut self, inode: InodeNumber) {
+        let numbers: Vec<InodeNumber> = self.nodes.keys().copied().collect();
+        for number in numbers {
+            if let Some(Node::Directory(directory)) = self.nodes.get_mut(&number) {
+                let released = directory.forget_in_log(inode);
+                self.release(released);
+            }
+        }
+    }
+
+    fn is_durably_bound(&self, directory: InodeNumber, name: &str) -> bool {
+        self.directory(directory).is_ok_and(|directory| directory.durable.contains_key(name))
     }
 
     /// What a name was bound to before the changes that follow these.

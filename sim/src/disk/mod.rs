@@ -246,6 +246,9 @@ impl DiskState {
             ));
         }
         self.reserve_for_write(inode, name, offset, count as u64, mode)?;
+        if mode.dsync {
+            self.note_logged(inode);
+        }
         if mode.dsync && self.faults.fires(FaultClass::SyncError, name) {
             let refusal = (IoErrorKind::Medium, "injected sync error of a dsync write");
             return self.fail_dsync(inode, offset, joined(parts, count), mode, refusal);
@@ -254,9 +257,6 @@ impl DiskState {
             return self.fail_dsync(inode, offset, joined(parts, count), mode, full);
         }
         let number = self.number();
-        if mode.dsync {
-            self.note_logged(inode);
-        }
         let lies = mode.dsync && self.lies(name, offset, count as u64);
         self.heal(inode, offset, count as u64);
         if count > 0 {
@@ -371,17 +371,18 @@ impl DiskState {
 
     /// Gives blocks back; never changes the size.
     pub(crate) fn punch(&mut self, inode: InodeNumber, offset: u64, len: u64) {
-        let len = len.min(self.file(inode).size.saturating_sub(offset));
+        let left = self.file(inode).size.saturating_sub(offset);
         let number = self.number();
-        for (offset, len, kind) in self.punched(offset, len) {
+        for (offset, len, kind) in self.punched(offset, len, left) {
             let change = Change { number, offset, len, kind, route: Route::Cached };
             self.make_change(inode, change, false);
         }
     }
 
-    /// The parts of a punched range: a real file system gives back whole pages, and writes zeros into those at the ends.
-    fn punched(&self, offset: u64, len: u64) -> Vec<(u64, u64, ChangeKind)> {
-        let end = offset + len;
+    /// The parts of a punched range, as far as the file goes, which has `left` bytes from there: a real file system gives
+    /// back whole pages, one with the file's end among them, and writes zeros into those at the ends.
+    fn punched(&self, offset: u64, len: u64, left: u64) -> Vec<(u64, u64, ChangeKind)> {
+        let end = offset.saturating_add(len);
         let (first, last) = (offset.next_multiple_of(PAGE).min(end), end / PAGE * PAGE);
         let parts = if self.is_strict() {
             vec![(offset, end, ChangeKind::Punch)]
@@ -394,7 +395,9 @@ impl DiskState {
                 (last, end, ChangeKind::Erase),
             ]
         };
-        let with_len = parts.into_iter().map(|(start, end, kind)| (start, end - start, kind));
+        let until = offset.saturating_add(left);
+        let clipped = parts.into_iter().map(|(start, end, kind)| (start, end.min(until), kind));
+        let with_len = clipped.map(|(start, end, kind)| (start, end.saturating_sub(start), kind));
         with_len.filter(|(_, len, _)| *len > 0).collect()
     }
 
@@ -456,12 +459,12 @@ impl DiskState {
             return Ok(0);
         }
         self.refuse_after_abort(true)?;
+        self.note_logged(inode);
         if self.faults.fires(FaultClass::SyncError, name) {
             return Err((IoErrorKind::Medium, "injected sync error"));
         }
-        self.note_logged(inode);
-        if self.file(inode).tells_again {
-            return Err((IoErrorKind::Medium, "a direct write failed before"));
+        if let Some(kind) = self.file(inode).tells_again {
+            return Err((kind, "a direct write failed before"));
         }
         self.charge_delayed(inode, name)?;
         let size = self.file(inode).size;

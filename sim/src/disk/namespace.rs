@@ -265,6 +265,7 @@ impl DiskState {
         let last = self.directory(inode)?.changes.last().map_or(0, |change| change.number);
         let watermark = if self.is_strict() { last } else { self.next_number - 1 };
         let name = names(path).last().unwrap_or("/");
+        self.note_logged(inode);
         if self.faults.fires(FaultClass::SyncError, name) {
             self.fail_sync_dir(inode, watermark);
             return Err((IoErrorKind::Medium, "injected sync error"));
@@ -274,7 +275,6 @@ impl DiskState {
             return Ok((inode, 0));
         }
         self.note_sync_begun(inode, watermark);
-        self.note_logged(inode);
         Ok((inode, watermark))
     }
 

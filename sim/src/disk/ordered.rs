@@ -13,6 +13,9 @@ use super::inode::{Change, Inode, LastSurvivor, SECTOR};
 use super::personality::Failed;
 use super::survivors::{Survival, SurvivorChoice};
 
+/// Ends of pages of one write up to which its file may have grown.
+const PAGES_ON_THE_WAY_MAX: u64 = 32;
+
 /// Where the journal was cut: changes up to `after` are there, changes from `before` on are not.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
@@ -86,8 +89,11 @@ impl Inode {
         changes: &[Change],
         is_covered: &dyn Fn(u64, u64) -> bool,
     ) -> (u64, u64) {
-        let by_write =
-            |number: u64| changes.iter().any(|change| change.is_written() && change.number == number);
+        // A size whose bytes could not be written waits for no journal either.
+        let by_write = |number: u64| {
+            self.failed_growth.contains(&number)
+                || changes.iter().any(|change| change.is_written() && change.number == number)
+        };
         let was_set = |number: u64| number > 0 && !by_write(number);
         let must =
             self.sizes.iter().map(|size| size.0).filter(|number| was_set(*number) && *number <= cut.after);
@@ -96,7 +102,7 @@ impl Inode {
             self.sizes.iter().map(|size| size.0).find(|number| was_set(*number) && *number >= cut.before);
         let ceiling = cannot.unwrap_or(u64::MAX);
         let mut candidates = vec![(0, self.durable_size)];
-        let on_the_way = self.sizes_on_the_way(&by_write);
+        let on_the_way = self.sizes_on_the_way(changes, &by_write);
         candidates.extend(on_the_way.into_iter().filter(|(number, size)| is_covered(*number, *size)));
         candidates.extend(self.sizes_of_holes(changes));
         candidates.sort_by_key(|candidate| candidate.0);
@@ -135,12 +141,15 @@ impl Inode {
 
     /// Every unsynced size with the number of its change, and before one that a write made the ends of the pages that it
     /// grew over: a page goes to the medium with the size that it needs before the next one does.
-    fn sizes_on_the_way(&self, by_write: &dyn Fn(u64) -> bool) -> Vec<(u64, u64)> {
+    fn sizes_on_the_way(&self, changes: &[Change], by_write: &dyn Fn(u64) -> bool) -> Vec<(u64, u64)> {
         let mut all = Vec::with_capacity(self.sizes.len());
         for (number, size) in &self.sizes {
             if by_write(*number) {
                 let before = self.size_before(*number).unwrap_or(self.durable_size);
-                all.extend((before / PAGE + 1..size.div_ceil(PAGE)).map(|page| (*number, page * PAGE)));
+                let offsets =
+                    changes.iter().filter(|change| change.number == *number).map(|change| change.offset);
+                let ends = pages_grown_over(before, offsets.min().unwrap_or(before), *size);
+                all.extend(ends.map(|end| (*number, end)));
             }
             all.push((*number, *size));
         }
@@ -179,6 +188,7 @@ impl Inode {
         let is_failed =
             |change: &Change| change.is_written() && (failed.first..=failed.last).contains(&change.number);
         let mut last = LastSurvivor::default();
+        let mut parts = Vec::new();
         for (position, change) in self.changes.iter().enumerate().filter(|(_, change)| is_failed(change)) {
             let runs = runs_of(change, choice.content(&change.question(file)), whole_pages);
             let kept: u64 = runs.iter().map(|run| run.end - run.start).sum();
@@ -190,8 +200,7 @@ impl Inode {
                 // So far as pages of it were written, zeros before its first byte among them, the size is noted.
                 let before = place.checked_sub(1).map_or(self.durable_size, |before| self.sizes[before].1);
                 let mut candidates = vec![before];
-                candidates
-                    .extend((before / PAGE + 1..self.sizes[place].1.div_ceil(PAGE)).map(|page| page * PAGE));
+                candidates.extend(pages_grown_over(before, change.offset, self.sizes[place].1));
                 let pick = choice.size(file, &candidates).min(candidates.len() - 1);
                 if pick == 0 {
                     self.sizes.remove(place);
@@ -199,7 +208,12 @@ impl Inode {
                     self.sizes[place].1 = candidates[pick];
                 }
             }
-            runs.into_iter().for_each(|run| last.set(run, position));
+            if whole_pages {
+                // Copied on write, they are nowhere to be found before the next sync tells where they are.
+                parts.extend(runs.into_iter().filter_map(|run| change.part_in(&run)));
+            } else {
+                runs.into_iter().for_each(|run| last.set(run, position));
+            }
         }
         for (position, change) in self.changes.iter().enumerate().filter(|(_, change)| is_failed(change)) {
             last.each_from(&change.sectors(), position, |sectors| {
@@ -209,6 +223,8 @@ impl Inode {
         let (gone, kept): (Vec<Change>, Vec<Change>) =
             std::mem::take(&mut self.changes).into_iter().partition(is_failed);
         self.changes = kept;
+        self.changes.extend(parts);
+        self.changes.sort_by_key(|change| change.number);
         self.failed_growth.extend(gone.iter().map(|change| change.number));
         self.diverge();
         if failed.reads_old {
@@ -222,6 +238,19 @@ impl Inode {
         self.size = self.sizes.last().map_or(self.durable_size, |size| size.1);
         self.content.cut(self.size);
     }
+}
+
+/// The ends of pages that go to the medium when a write from `offset` makes a file grow from `before` to `size`, but for the
+/// last one: those that it writes, and the one in which the file ended, for its rest is filled with zeros. A hole between
+/// them is not written. Of a long write, ends at even distances stand for all.
+fn pages_grown_over(before: u64, offset: u64, size: u64) -> impl Iterator<Item = u64> {
+    let end = before.next_multiple_of(PAGE);
+    let filled = (end > before && end < size).then_some(end);
+    let first = (offset.max(before) / PAGE + 1).max(end / PAGE + u64::from(filled.is_some()));
+    let last = size.div_ceil(PAGE);
+    let step = last.saturating_sub(first).div_ceil(PAGES_ON_THE_WAY_MAX).max(1);
+    let written = (first..last).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+    filled.into_iter().chain(written.map(|page| page * PAGE))
 }
 
 /// The sectors that survive of a change. Of a page that survives at all under copy on write, all sectors do.

@@ -5,7 +5,7 @@
 //! |---|---|---|---|---|
 //! | a sync of a file makes durable | bytes, size | and every change of names up to the last one of the file | the same | its own names, and what they need |
 //! | a sync of a directory | its names | every change of names up to its last one | the same | its names, and what they need |
-//! | names after a power loss | each any binding since | a prefix of all changes of all directories | the same | and a prefix of those of files that were synced |
+//! | names after a power loss | each any binding since | a prefix of all changes of all directories | the same | and, of each file that was synced, a prefix of its own |
 //! | a rename | may leave both names or none | whole or not at all | the same | the same |
 //! | a size that grew by a write | with zeros | with zeros | only over bytes that are there | as xfs |
 //! | a write that makes a file longer | to its end | or to the end of a page | the same | the same |
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::InodeNumber;
 use super::inode::Route;
-use super::survivors::{Drawn, NothingSurvives};
+use super::survivors::{Drawn, NothingSurvives, SyncFailure};
 use super::{DiskState, Node, Refusal, WriteMode};
 
 /// Which file system a disk behaves like.
@@ -114,7 +114,7 @@ impl DiskState {
 
     /// A sync of a file failed under another personality than `strict`: the journal's write did, or one of bytes.
     pub(super) fn fail_sync_as_real(&mut self, inode: InodeNumber, kind: IoErrorKind) {
-        if std::mem::take(&mut self.file_mut(inode).tells_again) || self.aborts(kind) {
+        if self.file_mut(inode).tells_again.take().is_some() || self.aborts(kind) {
             return;
         }
         let before = self.file(inode).content.allocated_pages();
@@ -138,25 +138,35 @@ impl DiskState {
         // Btrfs sends direct writes through the page cache, and tells of their failure once more.
         let (is_direct, is_btrfs) = (mode.route == Route::Direct, self.personality == Personality::Btrfs);
         let goes_around = is_direct && !is_btrfs;
-        self.fail_bytes(inode, Failed { first: number, last: number, reads_old: goes_around });
+        let first = if !is_direct && self.goes(SyncFailure::TakesAlong) { 0 } else { number };
+        self.fail_bytes(inode, Failed { first, last: number, reads_old: goes_around });
         let file = self.file_mut(inode);
-        file.tells_again |= is_direct && is_btrfs;
+        if is_direct && is_btrfs {
+            file.tells_again = Some(kind);
+        }
         if goes_around {
             file.size = size;
             file.sizes.retain(|size| size.0 != number);
         }
     }
 
+    /// Whether a failed sync goes this way: in half of the cases, unless somebody decides.
+    fn goes(&mut self, way: SyncFailure) -> bool {
+        let drawn = self.failed_syncs.below(2) == 1;
+        self.failed_choice.as_mut().and_then(|choice| choice.failed(way)).unwrap_or(drawn)
+    }
+
     /// Half of the device's failures strike the journal: nothing changes any more until the power is lost. A full disk
     /// does not.
     fn aborts(&mut self, kind: IoErrorKind) -> bool {
-        self.is_aborted = self.is_aborted || kind == IoErrorKind::Medium && self.failed_syncs.below(2) == 1;
+        self.is_aborted =
+            self.is_aborted || kind == IoErrorKind::Medium && self.goes(SyncFailure::JournalFails);
         self.is_aborted
     }
 
     /// A part of some bytes is on the medium, the rest never will be. What the journal has of the file stays to be synced.
     fn fail_bytes(&mut self, inode: InodeNumber, failed: Failed) {
-        let reverts = self.personality == Personality::Btrfs && self.failed_syncs.below(2) == 1;
+        let reverts = self.personality == Personality::Btrfs && self.goes(SyncFailure::CacheForgets);
         let whole_pages = self.personality == Personality::Btrfs;
         let forgets_size = self.personality == Personality::Xfs;
         let mut stream = self.take_failed_syncs();
@@ -179,7 +189,7 @@ impl DiskState {
 
     /// True if a sync of a file system whose journal failed says that there is nothing to do, as btrfs may.
     pub(super) fn is_idle_after_abort(&mut self) -> bool {
-        self.is_aborted && self.personality == Personality::Btrfs && self.failed_syncs.below(2) == 1
+        self.is_aborted && self.personality == Personality::Btrfs && self.goes(SyncFailure::NothingToDo)
     }
 }
 

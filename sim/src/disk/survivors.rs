@@ -42,6 +42,19 @@ pub enum Survival {
     Torn(Vec<Range<u64>>),
 }
 
+/// A way that a failed sync may go, under every [`Personality`](crate::Personality) but `Strict`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SyncFailure {
+    /// It was a write of the journal that failed: nothing changes any more until the power is lost.
+    JournalFails,
+    /// Nothing of the bytes came through, and the page cache forgot them too.
+    CacheForgets,
+    /// A `dsync` write took earlier writes of its file along, which failed with it.
+    TakesAlong,
+    /// A sync after the journal failed says that there is nothing to do.
+    NothingToDo,
+}
+
 /// Answers for each unsynced change whether it survives. Must not call back into the world.
 pub trait SurvivorChoice: Send {
     /// What remains of a change of content.
@@ -61,11 +74,19 @@ pub trait SurvivorChoice: Send {
         operations
     }
 
-    /// How many are there of the changes of names that the prefix leaves out and that stand in a log of their own, in
-    /// their order: names of files that were synced, under [`Personality::Btrfs`](crate::Personality::Btrfs). As many as
-    /// the journal would have, unless said otherwise.
-    fn log(&mut self, operations: usize) -> usize {
+    /// How many are there, in their order, of the changes of names of one file or directory that the prefix leaves out and
+    /// that stand in a log of their own. Asked about each that was synced, under
+    /// [`Personality::Btrfs`](crate::Personality::Btrfs). As many as the journal would have, unless said otherwise.
+    fn log(&mut self, file: u64, operations: usize) -> usize {
+        let _ = file;
         self.journal(operations)
+    }
+
+    /// Whether a failed sync goes this way; `None`, as unless said otherwise, lets the disk draw it. Asked only of the
+    /// choice that [`SimDisk::set_failed_survivors`](crate::SimDisk::set_failed_survivors) was given.
+    fn failed(&mut self, way: SyncFailure) -> Option<bool> {
+        let _ = way;
+        None
     }
 }
 
@@ -269,10 +290,11 @@ impl SurvivorChoice for Traced<'_> {
         pick
     }
 
-    fn log(&mut self, operations: usize) -> usize {
-        let pick = self.choice.log(operations);
+    fn log(&mut self, file: u64, operations: usize) -> usize {
+        let pick = self.choice.log(file, operations);
         self.trace.event(Event::Survivor, operations as u64, pick as u64);
-        self.trace.log(|| format!("survivor: the first {pick} of {operations} changes of names in the log"));
+        self.trace
+            .log(|| format!("survivor: the first {pick} of {operations} names of file {file} in the log"));
         pick
     }
 }

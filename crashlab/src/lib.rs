@@ -13,6 +13,7 @@ pub mod plan;
 pub mod draw;
 mod stage;
 mod marks;
+mod panics;
 pub mod run;
 pub mod determinism;
 pub mod sweep;

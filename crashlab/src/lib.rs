@@ -14,6 +14,7 @@ pub mod draw;
 mod excuses;
 mod stage;
 mod marks;
+mod panics;
 pub mod run;
 pub mod determinism;
 pub mod sweep;

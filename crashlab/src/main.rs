@@ -26,7 +26,6 @@ use holdfast_crashlab::run::{Verdict, Watch, run, run_watched};
 use holdfast_crashlab::shrink::{removable, shrink};
 use holdfast_crashlab::sweep::{Summary, Sweep};
 use holdfast_crashlab::workshop::{commit_of, repository_of};
-use holdfast_workloads::oracle::Wrong;
 use holdfast_workloads::{Random, dbcop};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -140,7 +139,8 @@ fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool,
         plan(failure.seed, &sweep.choice).save(&file)?;
         if !as_json {
             println!("seed {}: {}", failure.seed, failure.violation);
-            let twice = if failure.violation.wrong == Wrong::NotDeterministic { " --twice" } else { "" };
+            failure.differs.iter().for_each(|differs| println!("  and {differs}"));
+            let twice = if failure.takes_two_runs() { " --twice" } else { "" };
             println!("  again:  {crashlab} replay {}{again}{twice}", failure.seed);
             println!("  shrink: {crashlab} shrink {} -o {}", file.display(), small.display());
             println!("  commit: {commit}");

@@ -14,6 +14,7 @@ use holdfast_workloads::storm::{Counts, Ended, Stage, Storm};
 
 use crate::fault::Replacing;
 use crate::marks::Marks;
+use crate::panics::violation_of;
 use crate::plan::Plan;
 pub use crate::stage::Effects;
 use crate::stage::SimStage;
@@ -162,8 +163,8 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
             (failed.until.map(|()| Lived { is_cut_off: true, ..Lived::default() }), None)
         }
         Err(failed) => {
-            let what = format!("panic: {}", failed.message());
-            (failed.until.map(|()| Lived::default()), Some(Violation { wrong: Wrong::Unavailable, what }))
+            let violation = violation_of(&failed);
+            (failed.until.map(|()| Lived::default()), Some(violation))
         }
     };
     let Lived { refused, lied_in, detected, replacements, is_cut_off } = outcome.result;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holdfast::check::MARKS;
-use holdfast_workloads::oracle::Violation;
+use holdfast_workloads::oracle::{Violation, Wrong};
 use serde_json::{Value, json};
 
 use crate::determinism::run_again;
@@ -23,7 +23,7 @@ pub struct Sweep {
     pub seeds: u64,
     /// No seed is begun after so long.
     pub time: Option<Duration>,
-    /// No seed is begun after one has failed.
+    /// No seed is begun behind one that has failed. Told is the lowest one, whatever was under way beside it.
     pub first: bool,
     /// Seeds at once; at least 1.
     pub jobs: usize,
@@ -38,6 +38,21 @@ pub struct Failure {
     pub seed: u64,
     /// What was wrong first.
     pub violation: Violation,
+    /// Beside that, two runs of it did not do the same.
+    pub differs: Option<Violation>,
+}
+
+impl Failure {
+    fn of(seed: u64, violations: &[Violation]) -> Option<Self> {
+        let (violation, others) = violations.split_first()?;
+        let differs = others.iter().find(|other| other.wrong == Wrong::NotDeterministic);
+        Some(Self { seed, violation: violation.clone(), differs: differs.cloned() })
+    }
+
+    /// True if it takes two runs to see all of it.
+    pub fn takes_two_runs(&self) -> bool {
+        self.differs.is_some() || self.violation.wrong == Wrong::NotDeterministic
+    }
 }
 
 /// One in so many seeds that pass is run twice, and must do the same; each that fails is.
@@ -92,46 +107,69 @@ pub struct Summary {
 impl Sweep {
     /// Runs the seeds. `told` is called after each one with how many are done, and `stop` ends the sweep early.
     pub fn run(&self, stop: &AtomicBool, told: impl Fn(&Summary) + Sync) -> Summary {
-        let (next, began) = (AtomicU64::new(0), Instant::now());
-        let (summary, has_failed) = (Mutex::new(Summary::default()), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let is_late = self.time.is_some_and(|time| began.elapsed() >= time);
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let is_enough = stop.load(Ordering::Relaxed) || has_failed.load(Ordering::Relaxed);
-                        if number >= self.seeds || is_late || is_enough {
-                            return;
-                        }
-                        let seed = self.start.wrapping_add(number);
-                        let plan = plan(seed, &self.choice);
-                        let mut verdict = run(&plan);
-                        if !verdict.violations.is_empty() || seed % AGAIN_ONE_IN == 0 {
-                            verdict.violations.extend(run_again(&plan, verdict.hash));
-                        }
-                        let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
-                        summary.add(seed, verdict);
-                        has_failed.fetch_or(self.first && !summary.failures.is_empty(), Ordering::Relaxed);
-                        summary.elapsed = began.elapsed();
-                        told(&summary);
-                    }
-                });
+        let (began, summary) = (Instant::now(), Mutex::new(Summary::default()));
+        let is_over =
+            || stop.load(Ordering::Relaxed) || self.time.is_some_and(|time| began.elapsed() >= time);
+        self.side_by_side(is_over, |seed| {
+            let plan = plan(seed, &self.choice);
+            let mut verdict = run(&plan);
+            if !verdict.violations.is_empty() || seed % AGAIN_ONE_IN == 0 {
+                verdict.violations.extend(run_again(&plan, verdict.hash));
             }
+            let has_failed = !verdict.violations.is_empty();
+            let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+            summary.add(seed, verdict);
+            summary.elapsed = began.elapsed();
+            told(&summary);
+            has_failed
         });
         let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
         summary.elapsed = began.elapsed();
         summary.failures.sort_by_key(|failure| failure.seed);
+        if self.first {
+            summary.failures.truncate(1);
+        }
         summary
     }
+
+    /// Gives each seed to `fails`, in order, as many at once as there are jobs. Whatever was given is waited for, so
+    /// with `first` each seed below one that fails is tried.
+    fn side_by_side(&self, is_over: impl Fn() -> bool + Sync, fails: impl Fn(u64) -> bool + Sync) {
+        let (next, lowest) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    while !is_over() {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let is_behind = self.first && number > lowest.load(Ordering::Relaxed);
+                        if number >= self.seeds || is_behind {
+                            return;
+                        }
+                        if fails(self.start.wrapping_add(number)) {
+                            lowest.fetch_min(number, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// Single reads and walks that the model could compare: their view is known. It compares none of a history that it has
+/// given up.
+fn reads_judged(verdict: &Verdict) -> u64 {
+    if verdict.undecided {
+        return 0;
+    }
+    let viewing = verdict.history.transactions.iter().filter(|transaction| transaction.view.is_some());
+    let reads = viewing.flat_map(|transaction| &transaction.operations);
+    reads.filter(|operation| !operation.is_write()).count() as u64
 }
 
 impl Summary {
     fn add(&mut self, seed: u64, verdict: Verdict) {
         self.seeds += 1;
-        if let Some(violation) = verdict.violations.first() {
-            self.failures.push(Failure { seed, violation: violation.clone() });
-        }
+        self.failures.extend(Failure::of(seed, &verdict.violations));
         let counts = &verdict.counts;
         if let Some(why) = verdict.idle_for() {
             *self.idle.entry(why).or_default() += 1;
@@ -157,21 +195,25 @@ impl Summary {
             effects.met += of_seed.met;
             effects.detected += of_seed.detected;
         }
+        let reads_judged = reads_judged(&verdict);
         for (mark, count) in verdict.marks {
             *self.mark_seeds.entry(mark.clone()).or_default() += 1;
             *self.marks.entry(mark).or_default() += count;
         }
         self.hashes.insert(seed, verdict.hash);
         for (name, number) in [
-            ("operations", counts.operations),
-            ("acknowledged", counts.acknowledged),
+            ("operations_acknowledged", counts.operations),
+            ("commits_acknowledged", counts.acknowledged),
             ("conflicts", counts.conflicts),
             ("refused_calls", counts.refused),
+            ("reads_judged", reads_judged),
             ("entries_read", counts.read),
             ("flushes", counts.flushes),
             ("compactions", counts.compactions),
-            ("levels", counts.levels),
+            ("deepest_level", counts.deepest_level),
             ("openings", counts.openings),
+            // The first opening finds nothing to recover.
+            ("recoveries", counts.openings.saturating_sub(1)),
             ("crashes", verdict.crashes),
             ("futures_dropped", counts.dropped),
             ("events", verdict.events),
@@ -209,17 +251,20 @@ impl Summary {
             (*name, json!({ "fired": of.fired, "met": of.met, "detected": of.detected }))
         };
         let faults: BTreeMap<_, _> = self.faults.iter().map(of_fault).collect();
-        let seeds = self.seeds.max(1);
-        let work: BTreeMap<_, _> = self
-            .work
-            .iter()
-            .map(|(name, spread)| (*name, json!({ "mean": spread.sum / seeds, "least": spread.least })))
-            .collect();
-        let failures: Vec<Value> = self
-            .failures
-            .iter()
-            .map(|failure| json!({ "seed": failure.seed, "violation": failure.violation.to_string() }))
-            .collect();
+        let of_work = |(name, spread): (&&'static str, &Spread)| {
+            let mean = (spread.sum * 100 / self.seeds.max(1)) as f64 / 100.0;
+            (*name, json!({ "mean": mean, "min": spread.least }))
+        };
+        let work: BTreeMap<_, _> = self.work.iter().map(of_work).collect();
+        let of_failure = |failure: &Failure| {
+            json!({
+                "seed": failure.seed,
+                "wrong": failure.violation.wrong,
+                "violation": failure.violation.to_string(),
+                "not_deterministic": failure.differs.as_ref().map(ToString::to_string),
+            })
+        };
+        let failures: Vec<Value> = self.failures.iter().map(of_failure).collect();
         json!({
             "seeds": self.seeds,
             "violations": self.failures.len(),
@@ -277,5 +322,79 @@ impl Summary {
         }
         text.push_str(&format!("\ndigest: {:016x}\n", self.digest()));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Condvar;
+
+    use super::*;
+    use crate::draw::Choice;
+
+    fn sweep(first: bool, jobs: usize) -> Sweep {
+        Sweep { start: 7, seeds: 100, time: None, first, jobs, choice: Choice::default() }
+    }
+
+    #[test]
+    fn every_seed_below_the_first_that_fails_is_tried() {
+        let (tried, has_failed) = (Mutex::new(BTreeSet::new()), (Mutex::new(false), Condvar::new()));
+        // The lower of the two that fail ends only when the higher one has.
+        sweep(true, 2).side_by_side(
+            || false,
+            |seed| {
+                tried.lock().expect("nobody panics").insert(seed);
+                let mut higher_has = has_failed.0.lock().expect("nobody panics");
+                match seed {
+                    50 => drop(has_failed.1.wait_while(higher_has, |has| !*has)),
+                    51 => {
+                        *higher_has = true;
+                        has_failed.1.notify_all();
+                    }
+                    _ => {}
+                }
+                seed == 50 || seed == 51
+            },
+        );
+        let tried = tried.into_inner().expect("nobody panics");
+        assert!(tried.iter().take(45).copied().eq(7..=51), "{tried:?}");
+        assert!(tried.len() < 50, "{tried:?}");
+    }
+
+    #[test]
+    fn without_first_every_seed_is_tried_once() {
+        let tried = Mutex::new(Vec::new());
+        sweep(false, 3).side_by_side(
+            || false,
+            |seed| {
+                tried.lock().expect("nobody panics").push(seed);
+                true
+            },
+        );
+        let mut tried = tried.into_inner().expect("nobody panics");
+        tried.sort_unstable();
+        assert!(tried.into_iter().eq(7..107));
+    }
+
+    #[test]
+    fn a_seed_that_fails_and_differs_tells_both() {
+        let violation = |wrong, what: &str| Violation { wrong, what: what.to_owned() };
+        let lost = violation(Wrong::LostWrite, "T1");
+        let differs = violation(Wrong::NotDeterministic, "event 3");
+        let both = [lost.clone(), violation(Wrong::Phantom, "T2"), differs.clone()];
+        let failure = Failure::of(9, &both).expect("something is wrong");
+        assert!(failure.takes_two_runs());
+        assert_eq!((failure.violation.clone(), failure.differs.clone()), (lost.clone(), Some(differs)));
+        assert!(!Failure::of(9, &both[..2]).expect("something is wrong").takes_two_runs());
+        assert!(Failure::of(9, &both[2..]).expect("something is wrong").takes_two_runs());
+        assert!(Failure::of(9, &[]).is_none());
+        let summary = Summary { seeds: 1, failures: vec![failure], ..Summary::default() };
+        let told = &summary.to_json()["failures"][0];
+        assert_eq!(
+            (told["violation"].as_str(), told["wrong"].as_str()),
+            (Some("lost acknowledged write: T1"), Some("lost_write"))
+        );
+        assert_eq!(told["not_deterministic"], "not deterministic: event 3");
     }
 }

@@ -133,6 +133,9 @@ impl Workshop {
         let Some(failure) = json["failures"].get(0) else { return Ok(None) };
         let seed = failure["seed"].as_u64().ok_or("a sweep names no seed")?;
         let violation = failure["violation"].as_str().unwrap_or_default().to_owned();
+        if failure["wrong"] == "harness" {
+            return Err(format!("seed {seed}: {violation}"));
+        }
         Ok(Some(Failure { seed, violation }))
     }
 

@@ -45,6 +45,7 @@ mod join;
 mod log;
 mod network;
 mod options;
+pub mod panics;
 mod process;
 pub mod reduce;
 mod run;

@@ -28,6 +28,7 @@ use madsim::time::TimeHandle;
 use crate::fault::FaultClass;
 use crate::log::LogLine;
 use crate::options::SimOptions;
+use crate::panics::{self, Cause};
 use crate::process::Crash;
 use crate::schedule::{ReadyQueue, TaskCell, Who};
 use crate::state::{Shared, State};
@@ -72,6 +73,8 @@ pub struct Outcome<T> {
 pub struct Failed {
     /// What was panicked with: by whatever ran inside, or by the simulation itself.
     pub panic: Box<dyn Any + Send>,
+    /// Why.
+    pub cause: Cause,
     /// What the run did until then.
     pub until: Outcome<()>,
 }
@@ -86,7 +89,8 @@ impl Failed {
 
 impl fmt::Debug for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failed").field("message", &self.message()).field("until", &self.until).finish()
+        let mut all = f.debug_struct("Failed");
+        all.field("message", &self.message()).field("cause", &self.cause).field("until", &self.until).finish()
     }
 }
 
@@ -231,7 +235,8 @@ where
              or waits for a lock that nobody gives back",
             patience.as_secs()
         );
-        return Err(Box::new(Failed { panic: Box::new(what), until: shared.outcome(()) }));
+        let cause = Cause::Stuck;
+        return Err(Box::new(Failed { panic: Box::new(what), cause, until: shared.outcome(()) }));
     }
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -256,8 +261,9 @@ where
         drop(cleanup);
         outcome
     };
+    panics::listen();
     let lived = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)));
-    lived.map_err(|panic| Box::new(Failed { panic, until: shared.outcome(()) }))
+    lived.map_err(|panic| Box::new(Failed { panic, cause: panics::take_cause(), until: shared.outcome(()) }))
 }
 
 fn main_task(shared: &Arc<Shared>) -> Arc<TaskCell> {
@@ -403,7 +409,9 @@ impl Shared {
             if !state.advance(&mut wakers) {
                 let waiting = state.waiting_tasks();
                 drop(state);
-                panic!("nothing can go on: no task is ready and no timer is pending; waiting are{waiting}");
+                panics::stuck(format!(
+                    "nothing can go on: no task is ready and no timer is pending; waiting are{waiting}"
+                ));
             }
             drop(state);
             for waker in wakers.drain(..) {
@@ -471,12 +479,12 @@ impl State {
         self.running = task.name;
         self.calls_this_poll = 0;
         self.polls_this_instant += 1;
-        assert!(
-            self.polls_this_instant <= self.options.polls_per_instant_max,
-            "busy loop: {} polls without progress of simulated time, the last of task {}",
-            self.polls_this_instant,
-            task.name
-        );
+        if self.polls_this_instant > self.options.polls_per_instant_max {
+            panics::stuck(format!(
+                "busy loop: {} polls without progress of simulated time, the last of task {}",
+                self.polls_this_instant, task.name
+            ));
+        }
         self.trace.event(Event::Poll, task.number, 0);
         self.trace.set_turn(task.number, task.name);
     }

@@ -247,12 +247,12 @@ impl State {
     /// Counts a disk call of a process. Gives the crash that it has coming.
     pub(crate) fn count_call(&mut self, who: Who) -> Option<Crash> {
         self.calls_this_poll += 1;
-        assert!(
-            self.calls_this_poll <= self.options.calls_per_poll_max,
-            "busy loop: task {} made {} disk calls in one poll",
-            self.running,
-            self.calls_this_poll
-        );
+        if self.calls_this_poll > self.options.calls_per_poll_max {
+            crate::panics::stuck(format!(
+                "busy loop: task {} made {} disk calls in one poll",
+                self.running, self.calls_this_poll
+            ));
+        }
         let disk = self.processes[who.process as usize].disk;
         self.disks[disk].1.faults.note_going_on();
         let process = self.process(who);
@@ -305,12 +305,13 @@ impl State {
                 clock.advance(Duration::from_nanos(deadline).saturating_sub(clock.elapsed()));
             }
         }
-        assert!(
-            self.now <= self.options.time_limit_ns,
-            "the run passed its limit of {} simulated nanoseconds; waiting are{}",
-            self.options.time_limit_ns,
-            self.waiting_tasks()
-        );
+        if self.now > self.options.time_limit_ns {
+            crate::panics::stuck(format!(
+                "the run passed its limit of {} simulated nanoseconds; waiting are{}",
+                self.options.time_limit_ns,
+                self.waiting_tasks()
+            ));
+        }
         while let Some(due) = self.timers.pop_due(self.now) {
             self.trace.event(Event::Due, u64::from(due.who.process), 0);
             if self.is_alive(due.who) {

@@ -31,6 +31,7 @@ use holdfast_workloads::oracle::{Violation, Wrong, ask};
 use holdfast_workloads::storm::{Ended, Script, Stage, Storm, Workload};
 use serde::Serialize;
 
+use crate::panics::violation_of;
 use crate::plan::{DiskPlan, Plan, SCHEMA};
 use crate::stage::SimStage;
 use scripts::{SETTINGS, Short};
@@ -194,10 +195,7 @@ impl Explore {
         });
         let point = match outcome {
             Ok(outcome) => outcome.result,
-            Err(failed) => {
-                let what = format!("panic: {}", failed.message());
-                Point { bad: vec![Violation { wrong: Wrong::Unavailable, what }], ..Point::default() }
-            }
+            Err(failed) => Point { bad: vec![violation_of(&failed)], ..Point::default() },
         };
         let mut found = shared.lock();
         let (explored, images) = &mut *found;

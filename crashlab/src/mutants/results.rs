@@ -73,7 +73,9 @@ impl Caught {
     /// Counts percentiles over what was found.
     pub(super) fn sum_up(&mut self) {
         self.seeds.sort_unstable();
-        let all = self.seeds.len() as u64 + self.missed;
+        // One that was not tried, for the program hung before, has missed too.
+        self.missed = self.starts.saturating_sub(self.seeds.len() as u64);
+        let all = self.starts;
         // The least number of seeds that is enough for so many in a hundred starting points.
         let enough_for = |percent: u64| {
             let needed = (all * percent).div_ceil(100).max(1);
@@ -166,6 +168,13 @@ mod tests {
         assert_eq!((most.caught, most.seeds_median, most.seeds_p95), (true, Some(5), None));
         let few = caught(&[5; 9], 11);
         assert_eq!((few.caught, few.seeds_median, few.seeds_p95), (false, None, None));
+        let hung = Caught { seeds: vec![5], missed: 1, ..caught(&[], 20) };
+        let hung = {
+            let mut hung = hung;
+            hung.sum_up();
+            hung
+        };
+        assert_eq!((hung.caught, hung.seeds_median, hung.missed), (false, None, 19));
         let none = caught(&[], 20);
         assert_eq!((none.caught, none.seeds_median), (false, None));
     }

@@ -112,8 +112,12 @@ pub enum Wrong {
     Structure,
     /// What should have succeeded did not, or did not end.
     Unavailable,
+    /// The kernel panicked.
+    Panicked,
     /// Two runs of one plan did not do the same.
     NotDeterministic,
+    /// No fault of the database: the simulator, a workload or an oracle panicked.
+    Harness,
 }
 
 impl fmt::Display for Wrong {
@@ -140,7 +144,9 @@ impl fmt::Display for Wrong {
             Self::Invariant => "invariant broken",
             Self::Structure => "structure broken",
             Self::Unavailable => "unavailable",
+            Self::Panicked => "panicked",
             Self::NotDeterministic => "not deterministic",
+            Self::Harness => "trouble of the harness",
         })
     }
 }

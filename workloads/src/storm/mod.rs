@@ -63,8 +63,8 @@ pub struct Counts {
     pub flushes: u64,
     /// Compactions.
     pub compactions: u64,
-    /// Most levels of a keyspace that had tables at once.
-    pub levels: u64,
+    /// The deepest level that had tables.
+    pub deepest_level: u64,
     /// Futures dropped before their end.
     pub dropped: u64,
     /// Time in which an opening was under way and no client asked for anything: all waited, as their scripts say.

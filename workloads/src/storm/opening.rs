@@ -376,14 +376,14 @@ impl Opening {
         let mut counted = self.counted.lock();
         let metrics = self.db.metrics();
         let infos = self.db.keyspaces().unwrap_or_default();
-        let levels =
-            infos.iter().map(|info| info.levels.iter().filter(|level| level.tables > 0).count() as u64);
+        let deepest = infos.iter().filter_map(|info| info.levels.iter().rposition(|level| level.tables > 0));
+        let deepest = deepest.max().map_or(0, |level| level as u64);
         let now = (metrics.number("holdfast_flushes_total"), metrics.number("holdfast_compactions_total"));
         let before = std::mem::replace(&mut *counted, now);
         let mut state = self.storm.state();
         state.counts.flushes += now.0 - before.0;
         state.counts.compactions += now.1 - before.1;
-        state.counts.levels = state.counts.levels.max(levels.max().unwrap_or(0));
+        state.counts.deepest_level = state.counts.deepest_level.max(deepest);
         state.tell_counts();
     }
 }

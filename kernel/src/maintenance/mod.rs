@@ -371,12 +371,11 @@ impl Maintenance {
         let last_given = engine.committer.last_given();
         // A commit that was refused after it got its time is in the manifest already: shrinking the log told the clock's.
         let decide = move |version: &Version| {
-            Ok(vec![
-                Change::LastSeq(last_seq.max(version.last_seq)),
-                Change::LastTimestamp(last_timestamp.max(version.last_timestamp)),
-                Change::SeqReserved { until: last_given },
-                Change::CleanClose,
-            ])
+            let told = [Change::LastSeq(last_seq), Change::LastTimestamp(last_timestamp)];
+            let mut changes: Vec<_> =
+                told.into_iter().filter_map(|change| version.still_news(change)).collect();
+            changes.extend([Change::SeqReserved { until: last_given }, Change::CleanClose]);
+            Ok(changes)
         };
         engine.door.change_with(decide).await?;
         Ok(())
@@ -473,16 +472,7 @@ pub(crate) async fn list_tables(
             if !version.keyspaces.contains_key(&keyspace) {
                 return Ok(Vec::new());
             }
-            // The log may have been shrunk since the changes were thought of, and flushes of different keyspaces may
-            // end in another order than their memtables were frozen: nothing goes back.
-            let still_news = |change| match change {
-                Change::LogStart { lsn } => Some(Change::LogStart { lsn: lsn.max(version.log_start) }),
-                Change::LastSeq(seq) if seq <= version.last_seq => None,
-                Change::LastTimestamp(at) if at <= version.last_timestamp => None,
-                Change::SeqGap { until, .. } if version.seq_gaps.reaches(until) => None,
-                change => Some(change),
-            };
-            Ok(asked.into_iter().filter_map(still_news).collect())
+            Ok(asked.into_iter().filter_map(|change| version.still_news(change)).collect())
         };
         let error = match engine.door.change_noting(note.clone(), decide).await {
             Ok(version) => return Ok(version),

@@ -210,6 +210,19 @@ impl Version {
         }
     }
 
+    /// What of a change that was thought of beside an earlier version is still to be made in this one; `None` if this says
+    /// as much. The log may have been shrunk since, and flushes of different keyspaces end in another order than their
+    /// memtables were frozen: nothing goes back.
+    pub fn still_news(&self, change: Change) -> Option<Change> {
+        match change {
+            Change::LogStart { lsn } => Some(Change::LogStart { lsn: lsn.max(self.log_start) }),
+            Change::LastSeq(seq) if seq <= self.last_seq => None,
+            Change::LastTimestamp(at) if at <= self.last_timestamp => None,
+            Change::SeqGap { until, .. } if self.seq_gaps.reaches(until) => None,
+            change => Some(change),
+        }
+    }
+
     /// There is no commit after `last`. Nobody can have forgotten what was between it and a later sequence, so a horizon
     /// that was counted back from commits which a crash took means this one.
     pub fn retain_no_later_than(&mut self, last: Seq) {

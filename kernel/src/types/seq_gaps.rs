@@ -133,6 +133,16 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_known_from_its_end_on() {
+        let mut gaps = SeqGaps::default();
+        assert!(!gaps.reaches(Seq::new(1)));
+        gaps.note(Seq::new(3), Seq::new(5)).unwrap();
+        gaps.note(Seq::new(8), Seq::new(12)).unwrap();
+        assert!(gaps.reaches(Seq::new(5)) && gaps.reaches(Seq::new(12)));
+        assert!(!gaps.reaches(Seq::new(13)), "the same gap may be told again, longer");
+    }
+
+    #[test]
     fn what_is_no_gap_is_refused() {
         let mut gaps = SeqGaps::default();
         let mut note = |after, until| gaps.note(Seq::new(after), Seq::new(until));

@@ -80,16 +80,14 @@ impl Desk {
         // The log that is let go may have told of commits to a keyspace that was dropped since: no table tells of them.
         let (last_seq, last_timestamp) = (committer.durable_seq(), self.clock.last());
         // Its leaps in the numbers are told before the number behind them: recovery would not see them any more.
-        let leaps = committer.skipped.untold(last_seq);
+        let mut told = committer.skipped.untold(last_seq);
+        told.extend([
+            Change::LogStart { lsn: start },
+            Change::LastSeq(last_seq),
+            Change::LastTimestamp(last_timestamp),
+        ]);
         let decide = move |version: &Version| {
-            let is_news = |leap: &Change| !matches!(leap, Change::SeqGap { until, .. } if version.seq_gaps.reaches(*until));
-            let mut changes = vec![
-                Change::LogStart { lsn: start.max(version.log_start) },
-                Change::LastSeq(last_seq.max(version.last_seq)),
-                Change::LastTimestamp(last_timestamp.max(version.last_timestamp)),
-            ];
-            changes.extend(leaps.iter().filter(|leap| is_news(leap)).cloned());
-            Ok(changes)
+            Ok(told.iter().cloned().filter_map(|change| version.still_news(change)).collect())
         };
         let version = committer.door.change_with(decide).await?;
         committer.skipped.note_told(last_seq, version.retained_from);

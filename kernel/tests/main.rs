@@ -27,6 +27,7 @@ mod repair;
 mod repair_keyspaces;
 mod repair_edits;
 mod repair_log;
+mod retention;
 mod rules;
 mod simulated_world;
 mod space;

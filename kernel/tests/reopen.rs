@@ -12,7 +12,7 @@ use holdfast::env::Env;
 use holdfast::manifest::{FileNumbers, Found, ManifestWriter, Version, load};
 use holdfast::types::FileNo;
 use holdfast::{Db, Durability, Error, Options, Result, Scan, Seq, WriteBatch};
-use holdfast_sim::{FaultClass, Process, SimOptions, Trigger, World};
+use holdfast_sim::{Process, SimOptions, World};
 
 /// Commits numbered keys; every seventh leaves work for flush and compaction behind.
 async fn add(db: &Db, numbers: std::ops::Range<u64>) -> Result<()> {
@@ -371,122 +371,6 @@ fn a_horizon_beyond_the_newest_commit_is_the_newest_commit() {
         });
         looked.await.unwrap();
     });
-}
-
-/// Three commits, then refused ones, for three rounds, and two commits more. Each with its sequence and value.
-async fn commits_among_refusals(world: &World, process: &Process, db: &Db, flushed: bool) -> Vec<(u64, u64)> {
-    let (disk, mut made) = (process.disk(), Vec::new());
-    for round in 0..4u64 {
-        let of_round = within(process, {
-            let db = db.clone();
-            move |_| async move {
-                let mut of_round = Vec::new();
-                for value in (round * 3..round * 3 + 3).take(if round == 3 { 2 } else { 3 }) {
-                    let seq = db.default_keyspace()?.put("k", value.to_be_bytes()).await?;
-                    of_round.push((seq.get(), value));
-                }
-                Ok::<_, Error>(of_round)
-            }
-        });
-        made.extend(of_round.await.unwrap());
-        if round == 3 {
-            break;
-        }
-        disk.inject_on(FaultClass::NoSpace, "", Trigger::From(1));
-        within(process, {
-            let db = db.clone();
-            move |_| async move {
-                let keyspace = db.default_keyspace().unwrap();
-                for _ in 0..20 {
-                    let refused = keyspace.put("refused", vec![7; 70_000]).await;
-                    assert!(matches!(refused, Err(Error::DiskFull(_))), "{refused:?}");
-                }
-            }
-        })
-        .await;
-        disk.clear_faults();
-        world.sleep(2_000_000_000).await;
-        if flushed {
-            let db = db.clone();
-            within(process, move |_| async move { db.flush().await }).await.unwrap();
-        }
-    }
-    assert!(made.last().unwrap().0 > 60, "numbers leapt: {made:?}");
-    made
-}
-
-/// The newest commit and `retained` before it can be read; of the others those cannot that a compaction forgot.
-async fn judge_past(db: &Db, made: &[(u64, u64)], retained: usize) -> Result<()> {
-    let keyspace = db.default_keyspace()?;
-    let (forgotten, kept) = made.split_at(made.len() - 1 - retained);
-    for (seq, value) in kept {
-        let past = db.at(Seq::new(*seq)).unwrap_or_else(|error| panic!("{seq} of {made:?}: {error}"));
-        assert_eq!(past.get(&keyspace, "k").await?.unwrap()[..], value.to_be_bytes(), "at {seq} of {made:?}");
-    }
-    db.compact().await?;
-    for (seq, _) in forgotten {
-        let asked = db.at(Seq::new(*seq)).map(drop);
-        assert!(matches!(asked, Err(Error::TooOld { oldest, .. }) if oldest.get() == kept[0].0), "{asked:?}");
-    }
-    for (seq, value) in kept {
-        let found = db.at(Seq::new(*seq))?.get(&keyspace, "k").await?.unwrap();
-        assert_eq!(found[..], value.to_be_bytes(), "at {seq} of {made:?}, compacted");
-    }
-    Ok(())
-}
-
-#[test]
-fn refused_commits_use_up_nothing_of_the_past() {
-    const RETAINED: usize = 6;
-    let options = || Options { retain_commits: RETAINED as u64, memtable_bytes: 1 << 20, ..small_options() };
-    for (case, flushed) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true), (3, false)] {
-        simulate(case, move |world, process| async move {
-            let db = within(&process, move |env| Db::open_in(env, DIR, options())).await.unwrap();
-            let made = commits_among_refusals(&world, &process, &db, flushed).await;
-            let ours = made.clone();
-            let ended = within(&process, move |_| async move {
-                match case {
-                    0 => db.close().await,
-                    3 => judge_past(&db, &ours, RETAINED).await,
-                    _ => {
-                        drop(db);
-                        Ok(())
-                    }
-                }
-            });
-            ended.await.unwrap();
-            match case {
-                1 => process.kill(),
-                2 => process.power_loss(),
-                _ => {}
-            }
-            process.restart();
-            let judged = within(&process, move |env| async move {
-                let view = Db::open_read_only_in(env.clone(), DIR, options()).await?;
-                let oldest = made[made.len() - 1 - RETAINED];
-                view.at(Seq::new(oldest.0))?;
-                view.backup("/beside").await?;
-                let db = Db::open_in(env.clone(), DIR, options()).await?;
-                db.backup("/backup").await?;
-                db.checkpoint("/checkpoint").await?;
-                judge_past(&db, &made, RETAINED).await?;
-                let view = Db::open_read_only_in(env.clone(), DIR, options()).await?;
-                view.backup("/beside it").await?;
-                db.close().await?;
-                for dir in [DIR, "/beside", "/backup", "/checkpoint", "/beside it"] {
-                    let db = Db::open_in(env.clone(), dir, options()).await?;
-                    judge_past(&db, &made, RETAINED).await?;
-                    let next = db.default_keyspace()?.put("k", 99u64.to_be_bytes()).await?.get();
-                    assert!(next > made.last().unwrap().0);
-                    let longer = [&made[..], &[(next, 99)]].concat();
-                    judge_past(&db, &longer, RETAINED).await?;
-                    db.close().await?;
-                }
-                Ok::<_, Error>(())
-            });
-            judged.await.unwrap();
-        });
-    }
 }
 
 /// What a flush or a shrink lets go of the log is all that told of some commits: how many there were, and when.

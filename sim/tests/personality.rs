@@ -644,3 +644,25 @@ fn a_seed_is_one_history_under_every_personality() {
     }
     assert_eq!((SECTOR, SimOptions::new(0).personality), (512, Personality::Strict));
 }
+
+#[test]
+fn a_sync_after_a_failed_journal_does_not_pass_over_what_no_sync_has_tried() {
+    for personality in REAL {
+        let mut idle = 0;
+        for seed in 0..40 {
+            let outcome = on(personality, seed, move |_, process, env| async move {
+                let disk = process.disk();
+                disk.write_file("/a", &[1; 512]);
+                let file = env.disk().open(Path::new("/a"), OpenOptions::write()).await.unwrap();
+                create(&env, "/b").await;
+                write(&file, 0, 2, 512).await;
+                disk.inject(FaultClass::SyncError, Trigger::Once(1));
+                env.disk().sync_dir(Path::new("/")).await.unwrap_err();
+                file.sync_data().await.unwrap_err();
+                env.disk().sync_dir(Path::new("/")).await.is_ok()
+            });
+            idle += u64::from(outcome.result);
+        }
+        assert_eq!(idle > 0, personality == Personality::Btrfs, "{personality:?}: {idle} of 40");
+    }
+}

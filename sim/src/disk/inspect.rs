@@ -31,7 +31,7 @@ pub struct DiskImage {
     /// Number up to which the journal was durable.
     pub(super) journaled: u64,
     /// Files in the log of names.
-    pub(super) logged: std::collections::BTreeSet<u64>,
+    pub(super) logged: std::collections::BTreeMap<u64, u64>,
 }
 
 impl DiskImage {

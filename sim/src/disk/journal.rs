@@ -162,9 +162,10 @@ impl DiskState {
     }
 
     /// A sync of a file or directory began: from now on its names go to the log as they change.
-    pub(super) fn note_logged(&mut self, inode: InodeNumber) {
+    /// `last` is the number of the last change that it covers.
+    pub(super) fn note_logged(&mut self, inode: InodeNumber, last: u64) {
         if self.personality == Personality::Btrfs {
-            self.logged.insert(inode);
+            self.logged.insert(inode, last);
         }
     }
 
@@ -180,7 +181,7 @@ impl DiskState {
             // Of a rename the second half stands for both.
             let end = change.number + u64::from(change.cause.has_second_half());
             for holder in inode.into_iter().chain([*directory]) {
-                if self.logged.contains(&holder) {
+                if self.logged.contains_key(&holder) {
                     logged.entry(holder).or_default().insert(end);
                 }
             }

@@ -24,7 +24,7 @@ mod replace;
 mod space;
 pub(crate) mod survivors;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use holdfast::env::{IoErrorKind, LockKind};
 
@@ -101,8 +101,9 @@ pub(crate) struct DiskState {
     pub(crate) personality: Personality,
     /// Number up to which the journal is durable.
     journaled: u64,
-    /// Files and directories that were synced since the power was lost, under btrfs: its log has their names.
-    logged: BTreeSet<InodeNumber>,
+    /// Files and directories that were synced since the power was lost, under btrfs, with the last change that was to be
+    /// synced: its log has their names.
+    logged: BTreeMap<InodeNumber, u64>,
     /// Its journal failed: nothing changes until the power is lost.
     is_aborted: bool,
     pub(crate) iops: limits::Iops,
@@ -162,7 +163,7 @@ impl DiskState {
             kills: Stream::new(seed, StreamClass::Kill),
             personality: Personality::Strict,
             journaled: 0,
-            logged: BTreeSet::new(),
+            logged: BTreeMap::new(),
             is_aborted: false,
             iops: limits::Iops::default(),
             copies: Vec::new(),
@@ -247,7 +248,7 @@ impl DiskState {
         }
         self.reserve_for_write(inode, name, offset, count as u64, mode)?;
         if mode.dsync {
-            self.note_logged(inode);
+            self.note_logged(inode, self.next_number);
         }
         if mode.dsync && self.faults.fires(FaultClass::SyncError, name) {
             let refusal = (IoErrorKind::Medium, "injected sync error of a dsync write");
@@ -455,11 +456,11 @@ impl DiskState {
 
     /// Starts a sync; gives the number of the last change that it covers.
     pub(crate) fn start_sync(&mut self, inode: InodeNumber, name: &str) -> Result<u64, Refusal> {
-        if self.is_idle_after_abort() {
+        if self.is_idle_after_abort(inode) {
             return Ok(0);
         }
         self.refuse_after_abort(true)?;
-        self.note_logged(inode);
+        self.note_logged(inode, self.next_number - 1);
         if self.faults.fires(FaultClass::SyncError, name) {
             return Err((IoErrorKind::Medium, "injected sync error"));
         }

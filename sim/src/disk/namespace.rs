@@ -257,15 +257,15 @@ impl DiskState {
 
     /// Starts a sync of a directory; gives it and the number of its last change.
     pub(crate) fn start_sync_dir(&mut self, path: &Path) -> Result<(InodeNumber, u64), Refusal> {
-        if self.is_idle_after_abort() {
-            return Ok((self.resolve(path)?, 0));
+        let inode = self.resolve(path)?;
+        if self.is_idle_after_abort(inode) {
+            return Ok((inode, 0));
         }
         self.refuse_after_abort(true)?;
-        let inode = self.resolve(path)?;
         let last = self.directory(inode)?.changes.last().map_or(0, |change| change.number);
         let watermark = if self.is_strict() { last } else { self.next_number - 1 };
         let name = names(path).last().unwrap_or("/");
-        self.note_logged(inode);
+        self.note_logged(inode, self.next_number - 1);
         if self.faults.fires(FaultClass::SyncError, name) {
             self.fail_sync_dir(inode, watermark);
             return Err((IoErrorKind::Medium, "injected sync error"));

@@ -13,7 +13,7 @@
 //! | a file renamed over another | | its bytes come with the rename | | |
 //! | a torn write, of zeros too | any sectors | any sectors | any sectors | whole pages |
 //! | bytes that could not be written | a part; old or new are read | a part, and the size if synced again; new are read | a part, and as much of the size | as ext4, or nothing, and old are read |
-//! | after a failed write of the journal | | no change until the power is lost | no call at all until then | as ext4, but a sync may say that there is nothing to do |
+//! | after a failed write of the journal | | no change until the power is lost | no call at all until then | as ext4, but a sync may say that there is nothing to do if one was tried since the last change |
 //!
 //! `sync_data` takes the name of a file along only if the file was created since; `sync_all` takes each name that it
 //! was given. A failed sync of a directory is a failed write of the journal, one of a file is so in half of the cases. A
@@ -187,9 +187,20 @@ impl DiskState {
         self.failed_syncs = stream;
     }
 
-    /// True if a sync of a file system whose journal failed says that there is nothing to do, as btrfs may.
-    pub(super) fn is_idle_after_abort(&mut self) -> bool {
-        self.is_aborted && self.personality == Personality::Btrfs && self.goes(SyncFailure::NothingToDo)
+    /// True if a sync of a file system whose journal failed says that there is nothing to do, as btrfs may: it forgets
+    /// that the log, which has all of the file or directory since an earlier sync was tried, was never written. What
+    /// changed since then it would have to write, and cannot.
+    pub(super) fn is_idle_after_abort(&mut self, inode: InodeNumber) -> bool {
+        if !self.is_aborted || self.personality != Personality::Btrfs {
+            return false;
+        }
+        let last = match self.nodes.get(&inode) {
+            Some(Node::File(file)) => file.last_number(),
+            Some(Node::Directory(directory)) => directory.changes.last().map_or(0, |change| change.number),
+            None => 0,
+        };
+        let tried = self.logged.get(&inode).copied().unwrap_or(0);
+        last <= tried && self.goes(SyncFailure::NothingToDo)
     }
 }
 

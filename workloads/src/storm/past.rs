@@ -72,8 +72,10 @@ fn kept_commits(state: &State, last: u64, retained: u64) -> Vec<u64> {
         Milestone::Opened(found, _) => Some(*found),
         _ => None,
     });
+    // By opening: the last number before its own.
+    let begins: Vec<u64> = found.collect();
     // By opening: the newest commit that no later opening has lost.
-    let mut lasting: Vec<u64> = found.skip(1).chain([last]).collect();
+    let mut lasting: Vec<u64> = begins.iter().copied().skip(1).chain([last]).collect();
     for opening in (1..lasting.len()).rev() {
         lasting[opening - 1] = lasting[opening - 1].min(lasting[opening]);
     }
@@ -86,18 +88,31 @@ fn kept_commits(state: &State, last: u64, retained: u64) -> Vec<u64> {
     let all = &history.transactions;
     let mut acknowledged: Vec<(u64, u32)> = all.iter().filter_map(commit_of).filter(is_there).collect();
     acknowledged.sort_unstable_by(|one, other| other.cmp(one));
-    // What nobody was told of may be there too, behind any commit of its opening.
+    // What nobody was told of may be there too, behind any commit of its opening, as far as numbers are left for it.
     let may_be_there = |transaction: &&Transaction| {
         let has_no_effect = matches!(transaction.ending, Ending::Refused(_) | Ending::Conflict);
         transaction.committing.is_some() && commit_of(transaction).is_none() && !has_no_effect
     };
-    let mut open: Vec<u32> = all.iter().filter(may_be_there).map(|transaction| transaction.opening).collect();
-    open.sort_unstable();
-    let came_after =
-        |place: usize, opening: u32| place + open.len() - open.partition_point(|of_open| *of_open < opening);
-    let places = acknowledged.iter().enumerate();
-    let kept = places.take_while(|(place, (_, opening))| came_after(*place, *opening) as u64 <= retained);
-    kept.map(|(_, (seq, _))| *seq).collect()
+    let mut untold = vec![0u64; lasting.len()];
+    for transaction in all.iter().filter(may_be_there) {
+        if let Some(untold) = untold.get_mut(transaction.opening as usize) {
+            *untold += 1;
+        }
+    }
+    let (mut kept, mut newer) = (Vec::new(), vec![0u64; lasting.len()]);
+    for (seq, opening) in acknowledged {
+        let own = opening as usize;
+        let hidden = |of: usize| {
+            let behind = if of == own { seq } else { begins[of] };
+            untold[of].min(lasting[of].saturating_sub(behind).saturating_sub(newer[of]))
+        };
+        if kept.len() as u64 + (own..lasting.len()).map(hidden).sum::<u64>() > retained {
+            break;
+        }
+        kept.push(seq);
+        newer[own] += 1;
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -126,9 +141,10 @@ mod tests {
         write(&mut state, 0, Some(Ending::Refused("the disk is full".to_owned())));
         assert_eq!(kept_commits(&state, 41, 2), [41, 40, 2]);
         assert_eq!(kept_commits(&state, 41, 0), [41]);
-        // One under way may come after any of them.
+        // One under way may come after any of them, and has no number so far.
         let open = write(&mut state, 0, None);
-        assert_eq!(kept_commits(&state, 41, 2), [41, 40]);
+        assert_eq!(kept_commits(&state, 41, 2), [41, 40, 2]);
+        assert_eq!(kept_commits(&state, 42, 2), [41, 40]);
         state.ends(open, Ending::Conflict);
         assert_eq!(kept_commits(&state, 41, 2), [41, 40, 2]);
         // What a crash took is not counted, but what nobody was told of before it may be there.

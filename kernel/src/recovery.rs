@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::cache::{BlockCache, Budget};
 use crate::check::{Phase, mark};
 use crate::clock::HybridClock;
-use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments, Skipped};
+use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments, Skipped, reserve_beyond};
 use crate::compaction::pace::Pace;
 use crate::conflict::RecentWrites;
 use crate::engine::Engine;
@@ -45,7 +45,7 @@ use crate::refusals::Refusals;
 use crate::sync::{Mutex, Notify};
 use crate::tree::{Graveyard, Published, SnapshotRegistry, State, Tables, Throttle};
 use crate::types::file_name::{self, COPYING, CURRENT, CURRENT_TMP, FileKind, LOCK, RESERVE};
-use crate::types::{FileId, FileNo, Lsn};
+use crate::types::{FileId, FileNo, Lsn, Seq};
 use crate::urgency::Urgency;
 use crate::wal::{Predecessor, Replayed, SegmentMaker, Spares, Wal, WalStart};
 
@@ -350,13 +350,13 @@ impl Opening {
         changes.push(Change::LogStart { lsn: log.base });
         changes.push(Change::Epoch(log.epoch));
         changes.push(Change::LastSeq(progress.last_seq));
-        let (last, reserved) = (progress.last_seq, version.seq_reserved.max(progress.last_seq));
-        changes.push(Change::SeqReserved { until: reserved });
+        let (last, given) = (progress.last_seq, version.seq_reserved.max(progress.last_seq));
+        changes.push(Change::SeqReserved { until: reserve_beyond(given) });
         changes.push(Change::RetainedFrom(progress.retained_from.min(progress.last_seq)));
-        if reserved > last {
+        if given > last {
             // Some of them a reader may have seen, so the next commit comes behind them.
             mark!("recovery_seq_gap");
-            changes.push(Change::SeqGap { after: last, until: reserved });
+            changes.push(Change::SeqGap { after: last, until: given });
         }
         changes.push(Change::LastTimestamp(progress.last_timestamp));
         // Before the edit is applied: it names files made since the last one.
@@ -372,7 +372,7 @@ impl Opening {
         let reserve = Reserve::new(&self.dir, self.options.reserve_bytes);
         reserve.look(self.disk()).await;
         reserve.restore(&*self.env).await;
-        let engine = self.assemble(database_id, &version, wal, spares, maker, &progress);
+        let engine = self.assemble(database_id, &version, wal, spares, maker, &progress, given);
         Ok(Recovered { engine, parts: Parts { manifest: writer, reserve } })
     }
 
@@ -429,6 +429,7 @@ impl Opening {
         spares: Arc<Spares>,
         maker: SegmentMaker,
         progress: &Progress,
+        given: Seq,
     ) -> Arc<Engine> {
         let Self { env, dir, options, lock, budget, tables, graveyard, numbers, .. } = self;
         let state = State::default().following(version, None, &graveyard);
@@ -439,14 +440,13 @@ impl Opening {
             (Arc::<Gate>::default(), Arc::<Throttle>::default(), Arc::<Recorder>::default());
         let (door, changed) = (Door::new(), Arc::new(Notify::new()));
         let segments = Segments::new(env.clone(), maker, spares.clone(), door.clone(), numbers.clone());
-        let reserved = version.seq_reserved;
         let desk = Desk::new(DeskStart {
             wal,
             spares,
             clock: HybridClock::after(progress.last_timestamp),
             recent: RecentWrites::new(visible, options.conflict_window_bytes),
-            last_seq: visible.max(reserved),
-            reserved,
+            last_seq: given,
+            reserved: version.seq_reserved,
             cache: tables.cache().clone(),
             options: DeskOptions {
                 memtable_bytes: options.memtable_bytes,

@@ -298,9 +298,14 @@ fn the_same_commits_read_the_same_today() {
                 store(&golden().join(format!("{prefix}-{kind}")), &made, &text);
             }
             let newest = names().into_iter().rfind(|name| name.ends_with(kind)).unwrap();
-            assert_same(&text, &golden_text(&newest), &newest);
+            assert_same(without_numbers(&text), without_numbers(&golden_text(&newest)), &newest);
         });
     }
+}
+
+/// All but the first line: how far numbers leap behind a process that was killed is nobody's promise.
+fn without_numbers(dump: &str) -> &str {
+    dump.split_once('\n').unwrap().1
 }
 
 fn store(folder: &Path, files: &[(String, Vec<u8>)], text: &str) {

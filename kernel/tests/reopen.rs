@@ -12,7 +12,7 @@ use holdfast::env::Env;
 use holdfast::manifest::{FileNumbers, Found, ManifestWriter, Version, load};
 use holdfast::types::FileNo;
 use holdfast::{Db, Durability, Error, Options, Result, Scan, Seq, WriteBatch};
-use holdfast_sim::{Process, SimOptions, World};
+use holdfast_sim::{FaultClass, Personality, Process, SimOptions, Trigger, World};
 
 /// Commits numbered keys; every seventh leaves work for flush and compaction behind.
 async fn add(db: &Db, numbers: std::ops::Range<u64>) -> Result<()> {
@@ -371,6 +371,45 @@ fn a_horizon_beyond_the_newest_commit_is_the_newest_commit() {
         });
         looked.await.unwrap();
     });
+}
+
+/// A commit whose sync fails is in the page cache, where a look from beside finds it; then the power goes.
+#[test]
+fn the_number_of_a_commit_that_was_only_seen_from_beside_is_not_given_again() {
+    let mut seen_from_beside = 0;
+    for seed in 0..20 {
+        let options = SimOptions { personality: Personality::Ext4, ..SimOptions::new(seed) };
+        let outcome = holdfast_sim::run(options, |world| async move {
+            let process = world.process("db");
+            let disk = process.disk();
+            let (kept, seen) = within(&process, move |env| async move {
+                let db = Db::open_in(env.clone(), DIR, small_options()).await?;
+                let kept = db.default_keyspace()?.put("k", "kept").await?;
+                disk.inject_on(FaultClass::SyncError, ".log", Trigger::Once(1));
+                let failed = db.default_keyspace()?.put("k", "lost").await;
+                assert!(matches!(failed, Err(Error::Stopped(_))), "{failed:?}");
+                let look = Db::open_read_only_in(env, DIR, small_options()).await?;
+                Ok::<_, Error>((kept, look.last_seq()))
+            })
+            .await
+            .unwrap();
+            process.power_loss();
+            process.restart();
+            let (found, next) = within(&process, |env| async move {
+                let db = Db::open_in(env, DIR, small_options()).await?;
+                let found = db.last_seq();
+                let next = db.default_keyspace()?.put("k", "next").await?;
+                db.close().await?;
+                Ok::<_, Error>((found, next))
+            })
+            .await
+            .unwrap();
+            assert!(found >= kept && next > seen, "{kept} {seen} {found} {next}");
+            u32::from(seen > kept && found == kept)
+        });
+        seen_from_beside += outcome.result;
+    }
+    assert!(seen_from_beside > 0, "no look saw what was lost");
 }
 
 /// What a flush or a shrink lets go of the log is all that told of some commits: how many there were, and when.

@@ -35,8 +35,15 @@ pub(super) const GROUP_REQUESTS: usize = 256;
 pub(super) const GROUP_BYTES: u64 = 4 << 20;
 /// Encoding memory kept between groups, in bytes.
 const BODIES_KEPT_BYTES: usize = 1 << 20;
-/// Sequences reserved in the manifest at once for commits that may be seen before they are durable.
+/// Sequences reserved in the manifest at once.
 const RESERVE_SEQS: u64 = 1 << 20;
+
+/// What to reserve up to when every `Seq` through `given` was or may have been given: no `Seq` may be given to two commits,
+/// whatever a crash takes, and every commit may be seen before it is durable: if not in this process, then by a
+/// look from beside, which reads the log that is being written.
+pub(crate) fn reserve_beyond(given: Seq) -> Seq {
+    Seq::new(given.get().saturating_add(RESERVE_SEQS)).min(Seq::LIMIT)
+}
 
 /// Settings the leader needs.
 #[derive(Clone, Debug)]
@@ -63,7 +70,7 @@ pub(crate) struct Desk {
     clock: HybridClock,
     recent: RecentWrites,
     last_seq: Seq,
-    /// Every `Seq` below may be shown before it is durable; the manifest says so.
+    /// No `Seq` beyond is given before the manifest has reserved more.
     reserved: Seq,
     spares: Arc<Spares>,
     /// Set while nothing was appended since the log was sealed.
@@ -273,9 +280,7 @@ impl Desk {
         accepted: &[Accepted],
         durability: Durability,
     ) -> Result<(Lsn, Lsn)> {
-        if durability < Durability::Sync {
-            self.reserve(committer).await?;
-        }
+        self.reserve(committer).await?;
         let mut bodies = std::mem::take(&mut self.bodies);
         bodies.clear();
         let mut ends = Vec::with_capacity(accepted.len());
@@ -323,12 +328,12 @@ impl Desk {
         }
     }
 
-    /// Makes sure that no `Seq` shown before it is durable can be given again after a crash.
+    /// Makes sure that no `Seq` of this group can be given again after a crash.
     async fn reserve(&mut self, committer: &Committer) -> Result<()> {
         if self.last_seq < self.reserved {
             return Ok(());
         }
-        let until = Seq::new(self.last_seq.get().saturating_add(RESERVE_SEQS)).min(Seq::LIMIT);
+        let until = reserve_beyond(self.last_seq);
         mark!("sequences_reserved");
         committer.door.change(vec![Change::SeqReserved { until }]).await?;
         self.reserved = until;

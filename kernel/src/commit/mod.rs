@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-pub(crate) use desk::{Desk, DeskOptions, DeskStart};
+pub(crate) use desk::{Desk, DeskOptions, DeskStart, reserve_beyond};
 pub use outcome::OutcomeToken;
 pub(crate) use outcome::Teller;
 pub(crate) use segments::Segments;

@@ -131,6 +131,12 @@ impl Settings {
         }
     }
 
+    /// For a look from beside, which needs memory for all of the log that is in no table yet.
+    pub fn beside(&self) -> Options {
+        let options = self.options();
+        Options { memory_limit_bytes: options.memory_limit_bytes.max(128 << 20), ..options }
+    }
+
     /// The longest value that is written; a longer one is cut to this.
     pub fn value_bytes_max(&self) -> u32 {
         u32::try_from(self.options().transaction_bytes_max / VALUE_PART).unwrap_or(u32::MAX)

@@ -144,7 +144,7 @@ impl Client {
 
     /// Opens read-only; gives what it has to show, too. What was made to outlive the process is there for others to see.
     async fn open_beside(&self) -> Result<Option<(ReadOnlyDb, Standing)>, Stopped> {
-        let (env, options) = (self.opening.env.clone(), self.opening.storm.settings.options());
+        let (env, options) = (self.opening.env.clone(), self.opening.storm.settings.beside());
         let least = self.standing(|state| state.newest_lasting);
         let opened = Db::open_read_only_in(env, self.opening.stage.dir(), options).await;
         let Some(beside) = self.answered(Some(opened), "opening read-only")? else { return Ok(None) };

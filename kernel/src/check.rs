@@ -34,6 +34,7 @@ pub const MARKS: &[&str] = &[
     "compaction_needless",
     "compaction_not_awaited",
     "creation_was_finished",
+    "directory_sync_not_believed",
     "directory_taken_back",
     "flush_needless",
     "level0_gathered",

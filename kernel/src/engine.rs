@@ -3,7 +3,6 @@
 //! No algorithm lives here. The parts are made by `recovery` and wired by `db`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::{BlockCache, Budget, Purpose};
@@ -11,7 +10,7 @@ use crate::check::mark;
 use crate::commit::{Check, Committer, Teller, Work};
 use crate::compaction::pace::Pace;
 use crate::compaction::retain::Readers;
-use crate::env::{DirLock, Env, IoError, Nanos};
+use crate::env::{DirLock, Env, IoError, Nanos, SharedDir};
 use crate::error::{Error, Result};
 use crate::events::{SlowLimit, Timed, Where};
 use crate::gate::Gate;
@@ -37,7 +36,7 @@ const STOPPED_POLL_NS: u64 = 100_000_000;
 /// The parts of an open database.
 pub(crate) struct Engine {
     pub env: Arc<dyn Env>,
-    pub dir: PathBuf,
+    pub dir: Arc<SharedDir>,
     pub options: Options,
     pub database_id: u64,
     pub published: Arc<Published<State>>,

@@ -22,7 +22,7 @@ mod replayer;
 mod room;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cache::{BlockCache, Budget};
@@ -32,7 +32,7 @@ use crate::commit::{Committer, Desk, DeskOptions, DeskStart, Segments, Skipped, 
 use crate::compaction::pace::Pace;
 use crate::conflict::RecentWrites;
 use crate::engine::Engine;
-use crate::env::{DirEntry, DirLock, Disk, Env, IoErrorKind, LockKind, make_directory};
+use crate::env::{DirEntry, DirLock, Disk, Env, IoErrorKind, LockKind, SharedDir, make_directory};
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::maintenance::{Parts, Reserve};
@@ -222,7 +222,7 @@ async fn take_lock(env: &dyn Env, dir: &Path) -> Result<Box<dyn DirLock>> {
 /// Everything an opening collects before there is an engine.
 struct Opening {
     env: Arc<dyn Env>,
-    dir: PathBuf,
+    dir: Arc<SharedDir>,
     options: Options,
     lock: Box<dyn DirLock>,
     budget: Arc<Budget>,
@@ -236,11 +236,11 @@ impl Opening {
     fn new(env: Arc<dyn Env>, dir: &Path, options: Options, lock: Box<dyn DirLock>) -> Self {
         let budget = Arc::new(Budget::new(options.memory_limit_bytes));
         let cache = Arc::new(BlockCache::new(options.memory_limit_bytes / 2, budget.clone()));
-        let dir = dir.to_path_buf();
+        let dir = SharedDir::new(dir);
         Self {
             tables: Tables::new(
                 env.clone(),
-                dir.clone(),
+                dir.to_path_buf(),
                 cache,
                 options.paranoid_checks,
                 options.open_files_max,
@@ -339,7 +339,7 @@ impl Opening {
         let mut version = version.clone();
         version.retain_no_later_than(progress.last_seq);
         let spares = Arc::new(Spares::new(self.options.log_segment_bytes_max));
-        let maker = SegmentMaker::new(self.env.clone(), &self.dir, &self.options);
+        let maker = SegmentMaker::new(self.env.clone(), self.dir.clone(), &self.options);
         let wal = self.start_log(&maker, &spares, &log, &mut changes).await?;
         for no in version.log_segments.keys() {
             changes.push(Change::RemoveLogSegment { no: *no });
@@ -351,7 +351,7 @@ impl Opening {
         changes.push(Change::Epoch(log.epoch));
         changes.push(Change::LastSeq(progress.last_seq));
         let (last, given) = (progress.last_seq, version.seq_reserved.max(progress.last_seq));
-        changes.push(Change::SeqReserved { until: reserve_beyond(given) });
+        changes.push(Change::SeqReserved { until: reserve_beyond(&*self.env, given) });
         changes.push(Change::RetainedFrom(progress.retained_from.min(progress.last_seq)));
         if given > last {
             // Some of them a reader may have seen, so the next commit comes behind them.
@@ -364,7 +364,7 @@ impl Opening {
         let version =
             version.apply(&Edit::from(changes)).map_err(|refused| Error::Invalid(refused.to_string()))?;
         let (env, numbers) = (self.env.clone(), self.numbers.clone());
-        let mut writer = ManifestWriter::create(env, &self.dir, database_id, numbers, version).await?;
+        let mut writer = ManifestWriter::create(env, self.dir.clone(), database_id, numbers, version).await?;
         writer.install_current().await?;
         let version = writer.version().clone();
         let manifest_no = writer.file().0;

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
-use holdfast::env::Env;
+use holdfast::env::{Env, SharedDir};
 use holdfast::manifest::{FileNumbers, Found, Keyspace, ManifestWriter, Version, load};
 use holdfast::table::TableMeta;
 use holdfast::types::{FileId, FileNo, Lsn, Timestamp};
@@ -46,7 +46,8 @@ async fn forge(env: Arc<dyn Env>, change: impl FnOnce(&mut Version)) -> Result<(
     let mut version = loaded.version;
     change(&mut version);
     let numbers = Arc::new(FileNumbers::new(FileNo::new(1000)));
-    let mut writer = ManifestWriter::create(env, DIR, loaded.database, numbers, version).await?;
+    let mut writer =
+        ManifestWriter::create(env, SharedDir::new(DIR), loaded.database, numbers, version).await?;
     writer.install_current().await
 }
 

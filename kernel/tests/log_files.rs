@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::support::draw::Draw;
 use crate::support::memory::{Fail, Memory, run};
-use holdfast::env::{BoxFuture, Env, IoErrorKind};
+use holdfast::env::{BoxFuture, Env, IoErrorKind, SharedDir};
 use holdfast::record::{Frame, FrameKind, HEADER_REGION, SECTOR};
 use holdfast::types::{FileId, FileNo, Lsn, file_name};
 use holdfast::wal::{
@@ -47,7 +47,7 @@ impl Log {
     fn start(alignment: usize) -> Self {
         let world = Memory::new(alignment);
         let env: Arc<dyn Env> = world.clone();
-        let maker = SegmentMaker::new(env.clone(), Path::new(DIR), &options());
+        let maker = SegmentMaker::new(env.clone(), SharedDir::new(DIR), &options());
         let spares = Arc::new(Spares::new(CAPACITY));
         let segment = make(&env, &maker, 1, spares.wanted().unwrap()).unwrap();
         let segments = vec![(segment.no(), segment.id())];
@@ -339,7 +339,7 @@ fn an_opening_goes_on_where_a_torn_log_ended_and_old_frames_stay_dead() {
         let (bodies, replayed) = log.replay(world.clone(), log.known()).unwrap();
         assert!(bodies.len() == 1 || bodies.len() == 2);
         let env: Arc<dyn Env> = world.clone();
-        let maker = SegmentMaker::new(env.clone(), Path::new(DIR), &options());
+        let maker = SegmentMaker::new(env.clone(), SharedDir::new(DIR), &options());
         let spares = Arc::new(Spares::new(CAPACITY));
         let segment = make(&env, &maker, 50, spares.wanted().unwrap()).unwrap();
         log.segments.push((segment.no(), segment.id()));

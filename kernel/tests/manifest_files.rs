@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::support::draw::Draw;
 use crate::support::memory::{Fail, Memory, run};
-use holdfast::env::{Env, IoErrorKind};
+use holdfast::env::{Env, IoErrorKind, SharedDir};
 use holdfast::manifest::{
     Change, Edit, FileNumbers, Found, Loaded, ManifestWriter, Version, begin_creation, load,
 };
@@ -20,7 +20,8 @@ fn create(world: &Arc<Memory>) -> ManifestWriter {
     let env: Arc<dyn Env> = world.clone();
     run(begin_creation(&*env, Path::new(DIR), DATABASE)).unwrap();
     let numbers = Arc::new(FileNumbers::new(FileNo::new(1)));
-    let mut writer = run(ManifestWriter::create(env, DIR, DATABASE, numbers, Version::default())).unwrap();
+    let mut writer =
+        run(ManifestWriter::create(env, SharedDir::new(DIR), DATABASE, numbers, Version::default())).unwrap();
     run(writer.install_current()).unwrap();
     writer
 }
@@ -186,7 +187,8 @@ fn a_creation_is_nothing_then_unfinished_then_a_database() {
     assert!(matches!(found(&world), Ok(Found::Unfinished { database: 7 })));
     let env: Arc<dyn Env> = world.clone();
     let numbers = Arc::new(FileNumbers::new(FileNo::new(5)));
-    let mut writer = run(ManifestWriter::create(env, DIR, 7, numbers, Version::default())).unwrap();
+    let mut writer =
+        run(ManifestWriter::create(env, SharedDir::new(DIR), 7, numbers, Version::default())).unwrap();
     assert!(matches!(found(&world), Ok(Found::Unfinished { database: 7 })));
     run(writer.install_current()).unwrap();
     assert_eq!(loaded(&world).unwrap().no, FileNo::new(5));
@@ -203,7 +205,8 @@ fn a_manifest_of_another_time_is_refused() {
     let old = world.bytes(&old_path);
     let numbers = Arc::new(FileNumbers::new(FileNo::new(9)));
     let version = Version::clone(writer.version());
-    let mut next = run(ManifestWriter::create(world.clone(), DIR, DATABASE, numbers, version)).unwrap();
+    let mut next =
+        run(ManifestWriter::create(world.clone(), SharedDir::new(DIR), DATABASE, numbers, version)).unwrap();
     run(next.install_current()).unwrap();
     let path = file_name::path(Path::new(DIR), file_name::FileKind::Manifest, next.file().0);
     world.harm(&path, |bytes| *bytes = old);

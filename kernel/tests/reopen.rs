@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use crate::support::scene::{DIR, Scratch, simulate, small_keyspace, small_options, within};
 use holdfast::blocking::block_on;
-use holdfast::env::Env;
+use holdfast::env::{Env, SharedDir};
 use holdfast::manifest::{FileNumbers, Found, ManifestWriter, Version, load};
 use holdfast::types::FileNo;
 use holdfast::{Db, Durability, Error, Options, Result, Scan, Seq, WriteBatch};
@@ -350,7 +350,8 @@ fn a_horizon_beyond_the_newest_commit_is_the_newest_commit() {
             };
             let version = Version { retained_from: Seq::new(23), ..loaded.version };
             let numbers = Arc::new(FileNumbers::new(FileNo::new(1000)));
-            let mut writer = ManifestWriter::create(env, DIR, loaded.database, numbers, version).await?;
+            let mut writer =
+                ManifestWriter::create(env, SharedDir::new(DIR), loaded.database, numbers, version).await?;
             writer.install_current().await
         });
         made.await.unwrap();

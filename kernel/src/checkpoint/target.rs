@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::CheckpointInfo;
 use crate::check::mark;
 use crate::compaction::pace::Pace;
-use crate::env::{Env, IoErrorKind, Nanos, OpenOptions, make_directory};
+use crate::env::{Env, IoErrorKind, Nanos, NewEntries, OpenOptions, SharedDir, make_directory};
 use crate::error::{Error, Result};
 use crate::manifest::{self, Change, Edit, FileNumbers, ManifestWriter, Version};
 use crate::record::remove_quietly;
@@ -33,7 +33,9 @@ pub(super) struct Target<'a> {
     pub env: &'a Arc<dyn Env>,
     /// How fast it may go.
     pub pace: &'a Pace,
-    pub dir: PathBuf,
+    pub dir: Arc<SharedDir>,
+    /// Everything that is made in it.
+    entries: NewEntries,
     /// The identity of the database that is being made.
     database: u64,
     began: Nanos,
@@ -57,7 +59,9 @@ impl<'a> Target<'a> {
                 source.display()
             )));
         }
-        let target = Self { env, pace, dir: dir.to_path_buf(), database: env.random_u64(), began };
+        let shared = SharedDir::new(dir);
+        let entries = shared.begin_entries();
+        let target = Self { env, pace, dir: shared, entries, database: env.random_u64(), began };
         match target.refuse_if_used("").await {
             Err(Error::Io(error)) if error.kind == IoErrorKind::NotFound => {}
             looked => looked?,
@@ -125,11 +129,12 @@ impl<'a> Target<'a> {
                 self.dir.display()
             )));
         }
-        self.env.disk().sync_dir(&self.dir).await?;
+        self.dir.sync(self.env.disk(), self.entries).await?;
         let listed = Version::default().apply(&Edit::from(changes));
         let listed = listed.map_err(|refused| Error::Invalid(refused.to_string()))?;
         let env = self.env.clone();
-        let mut writer = ManifestWriter::create(env, &self.dir, self.database, numbers, listed).await?;
+        let mut writer =
+            ManifestWriter::create(env, self.dir.clone(), self.database, numbers, listed).await?;
         writer.install_current().await
     }
 
@@ -169,7 +174,7 @@ impl<'a> Target<'a> {
         }
         // Without it the rest would look like a damaged database, so it goes last, and only if the rest is gone for
         // certain.
-        if disk.sync_dir(&self.dir).await.is_ok() {
+        if self.dir.sync(disk, self.dir.begin_entries()).await.is_ok() {
             remove_quietly(disk, &self.dir.join(CURRENT)).await;
         }
     }

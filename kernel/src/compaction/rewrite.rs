@@ -10,13 +10,12 @@
 //! ```
 //! Invariant: outputs are synced, with their directory, before they are returned. Half-made tables are removed.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::pace::{Pace, SLICE_ENTRIES};
 use super::retain::{KeyJudge, Readers, Verdict};
 use crate::check::mark;
-use crate::env::Env;
+use crate::env::{Env, SharedDir};
 use crate::error::Result;
 use crate::table::{BuildOptions, TableBuilder, TableMeta};
 use crate::tree::Merge;
@@ -25,7 +24,7 @@ use crate::types::{EntryRef, FileId, FileNo, OpKind, RangeTombstone, RangeTombst
 /// What a rewrite needs of its surroundings.
 pub(crate) struct Workshop<'a> {
     pub env: &'a Arc<dyn Env>,
-    pub dir: &'a Path,
+    pub dir: &'a SharedDir,
     /// Numbers never given before.
     pub next_file_no: &'a (dyn Fn() -> FileNo + Send + Sync),
     pub pace: &'a Pace,
@@ -75,9 +74,10 @@ pub(crate) async fn rewrite(workshop: &Workshop<'_>, plan: Plan<'_>, mut merge: 
         crossing: Vec::new(),
         made: Made::default(),
     };
+    let entries = workshop.dir.begin_entries();
     let result = match rewriter.run(&mut merge).await {
         Ok(()) if rewriter.made.tables.is_empty() => Ok(()),
-        Ok(()) => workshop.env.disk().sync_dir(workshop.dir).await.map_err(Into::into),
+        Ok(()) => workshop.dir.sync(workshop.env.disk(), entries).await.map_err(Into::into),
         Err(error) => Err(error),
     };
     match result {

@@ -94,7 +94,7 @@ impl Db {
         let engine = self.engine();
         engine.gate.check_read()?;
         let pinned = engine.published.load();
-        let report = verify::verify(engine.env.clone(), &engine.dir, progress).await;
+        let report = verify::verify(engine.env.clone(), &**engine.dir, progress).await;
         drop(pinned);
         report
     }

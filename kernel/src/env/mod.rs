@@ -18,6 +18,7 @@
 mod buffer;
 mod disk;
 mod io;
+mod shared_dir;
 #[cfg(target_os = "linux")]
 pub mod linux;
 
@@ -31,6 +32,7 @@ pub use disk::{
     Metadata, OpenOptions, make_directory,
 };
 pub use io::Io;
+pub use shared_dir::{NewEntries, SharedDir};
 
 use crate::types::Timestamp;
 
@@ -95,7 +97,8 @@ pub trait Env: Send + Sync {
     /// A random number, good enough for file identities.
     fn random_u64(&self) -> u64;
 
-    /// True, rarely and by seed, in a simulator that wants the branch `name` taken; never in production.
+    /// True, rarely and by seed, in a simulator that wants the branch `name` taken; never in production. What is asked so
+    /// is a choice that is right either way, and of which production makes the other one nearly always.
     fn rare(&self, name: &'static str) -> bool;
 
     /// Runs `future` until it ends, independent of the caller.

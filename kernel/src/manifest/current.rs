@@ -21,7 +21,7 @@
 use std::path::Path;
 
 use crate::codec::BadBytes;
-use crate::env::{Buf, Env, IoError, IoErrorKind, OpenOptions};
+use crate::env::{Buf, Env, IoError, IoErrorKind, OpenOptions, SharedDir};
 use crate::error::{Error, Result};
 use crate::record::{FileHeader, HeaderWriter, SECTOR, Unreadable, read_full, write_full};
 use crate::types::{FileId, FileNo, Lsn, file_name};
@@ -129,16 +129,16 @@ impl Current {
     }
 
     /// Puts it into force: durable when it returns.
-    pub async fn install(&self, env: &dyn Env, dir: &Path) -> std::result::Result<(), NotInstalled> {
+    pub async fn install(&self, env: &dyn Env, dir: &SharedDir) -> std::result::Result<(), NotInstalled> {
         let path = dir.join(file_name::CURRENT);
         let tmp = dir.join(file_name::CURRENT_TMP);
         self.write_tmp(env, &tmp).await.map_err(NotInstalled::Unchanged)?;
-        let disk = env.disk();
+        let (disk, entries) = (env.disk(), dir.begin_entries());
         disk.rename(&tmp, &path).await.map_err(|error| match error.kind {
             IoErrorKind::Full | IoErrorKind::Quota => NotInstalled::Unchanged(error),
             _ => NotInstalled::Unknown(error),
         })?;
-        disk.sync_dir(dir).await.map_err(NotInstalled::Unknown)
+        dir.sync(disk, entries).await.map_err(NotInstalled::Unknown)
     }
 
     async fn write_tmp(&self, env: &dyn Env, tmp: &Path) -> std::result::Result<(), IoError> {
@@ -181,7 +181,7 @@ pub async fn is_unfinished_checkpoint(env: &dyn Env, dir: &Path, database: u64) 
 }
 
 async fn begin(env: &dyn Env, dir: &Path, current: Current) -> Result<()> {
-    current.install(env, dir).await.map_err(|not| match not {
+    current.install(env, &SharedDir::new(dir)).await.map_err(|not| match not {
         NotInstalled::Unchanged(error) | NotInstalled::Unknown(error) => Error::from(error),
     })
 }

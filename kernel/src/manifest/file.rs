@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::codec::BadBytes;
-use crate::env::{Buf, Env, File, IoErrorKind, IoResult, OpenOptions};
+use crate::env::{Buf, Env, File, IoErrorKind, IoResult, OpenOptions, SharedDir};
 use crate::error::{Error, Result};
 use crate::record::{
     EncodedFrames, FileHeader, Frame, FrameKind, GroupEncoder, GroupLayout, HEADER_REGION, HeaderWriter,
@@ -49,12 +49,12 @@ impl ManifestFile {
     /// File and name are durable when it returns; gives the position after the snapshot.
     pub async fn create(
         env: &dyn Env,
-        dir: &Path,
+        dir: &SharedDir,
         database: u64,
         no: FileNo,
         snapshot: &[u8],
     ) -> IoResult<(Self, Lsn)> {
-        let path = file_name::path(dir, file_name::FileKind::Manifest, no);
+        let (path, entries) = (file_name::path(dir, file_name::FileKind::Manifest, no), dir.begin_entries());
         let file = env.disk().open(&path, OpenOptions::create()).await?;
         let bytes = layout(snapshot).bytes();
         let capacity = bytes.saturating_mul(4).max(CAPACITY_MIN).next_multiple_of(HEADER_REGION as u64);
@@ -73,7 +73,7 @@ impl ManifestFile {
         write_full(this.file.as_ref(), &this.path, 0, Buf::copy_of(&header)).await.0?;
         let end = this.write(Lsn::ZERO, Lsn::ZERO, snapshot).await?;
         this.file.sync_all().await?;
-        env.disk().sync_dir(dir).await?;
+        dir.sync(env.disk(), entries).await?;
         Ok((this, end))
     }
 

@@ -8,14 +8,13 @@
 //! and would count at the next opening. So the writer moves to a new file *without* the edit at once. Until that
 //! has succeeded it is not settled, and whatever the refused edit names must not be removed.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::current::{Current, CurrentState, InForce, NotInstalled};
 use super::file::ManifestFile;
 use super::{Change, Edit, FileNumbers, Version};
 use crate::check::{Phase, mark};
-use crate::env::{Env, IoError, IoErrorKind};
+use crate::env::{Env, IoError, IoErrorKind, SharedDir};
 use crate::error::{Error, Result};
 use crate::events::{SlowLimit, Timed, Where};
 use crate::record::remove_quietly;
@@ -25,7 +24,7 @@ use crate::types::{FileId, FileNo, Lsn, file_name};
 /// became durable, and the writer stops.
 pub struct ManifestWriter {
     env: Arc<dyn Env>,
-    dir: PathBuf,
+    dir: Arc<SharedDir>,
     database: u64,
     numbers: Arc<FileNumbers>,
     file: ManifestFile,
@@ -60,12 +59,11 @@ impl ManifestWriter {
     /// What the disk says; nothing is left behind but, perhaps, an orphan.
     pub async fn create(
         env: Arc<dyn Env>,
-        dir: impl Into<PathBuf>,
+        dir: Arc<SharedDir>,
         database: u64,
         numbers: Arc<FileNumbers>,
         version: Version,
     ) -> Result<Self> {
-        let dir = dir.into();
         let (file, end, version) = new_file(&env, &dir, database, &numbers, version).await?;
         Ok(Self {
             env,
@@ -150,7 +148,8 @@ impl ManifestWriter {
         let bytes = edit.encode();
         debug_assert_eq!(Edit::decode(&bytes).as_ref(), Ok(&edit), "what is written can be read");
         let has_room = self.file.has_room(self.end, &bytes);
-        if !self.is_settled() || self.unsealed || !has_room || self.end.get() > self.file.capacity / 4 * 3 {
+        let is_filling = self.end.get() > self.file.capacity / 4 * 3 || self.env.rare("manifest_rolls_early");
+        if !self.is_settled() || self.unsealed || !has_room || is_filling {
             match self.move_to_new_file(next.clone()).await {
                 Ok(()) => return Ok(Arc::clone(&self.version)),
                 Err(NotMoved::Unknown(error)) => return Err(self.stop(&error)),
@@ -273,7 +272,7 @@ fn is_full(error: &IoError) -> bool {
 /// Makes a file for `version`, whose next file number covers the file itself.
 async fn new_file(
     env: &Arc<dyn Env>,
-    dir: &std::path::Path,
+    dir: &SharedDir,
     database: u64,
     numbers: &FileNumbers,
     mut version: Version,
@@ -293,7 +292,7 @@ async fn new_file(
 
 async fn install(
     env: &dyn Env,
-    dir: &std::path::Path,
+    dir: &SharedDir,
     database: u64,
     file: &ManifestFile,
     end: Lsn,

@@ -14,7 +14,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::structure::{Plan, Structure};
@@ -24,7 +24,7 @@ use crate::cache::{BlockCache, Budget};
 use crate::compaction::pace::{Pace, SLICE_ENTRIES};
 use crate::compaction::retain::Readers;
 use crate::compaction::rewrite::{self, Workshop};
-use crate::env::Env;
+use crate::env::{Env, SharedDir};
 use crate::error::{Error, Result};
 use crate::manifest::{Change, Edit, FileNumbers, ManifestWriter, Version};
 use crate::memtable::Memtable;
@@ -57,7 +57,7 @@ pub(super) enum Owner {
 /// Everything found so far.
 pub(super) struct Assembly {
     env: Arc<dyn Env>,
-    dir: PathBuf,
+    dir: Arc<SharedDir>,
     numbers: FileNumbers,
     pace: Pace,
     cache: Arc<BlockCache>,
@@ -107,7 +107,7 @@ impl Assembly {
         Self {
             pace: Pace::new(env.clone(), 0),
             env,
-            dir: target.to_path_buf(),
+            dir: SharedDir::new(target),
             numbers: FileNumbers::new(FileNo::new(1)),
             cache: Arc::new(BlockCache::new(CACHE_BYTES, budget)),
             parts: BTreeMap::new(),
@@ -399,7 +399,7 @@ impl Assembly {
             .map_err(|refused| Error::Invalid(refused.to_string()))?;
         let numbers = Arc::new(FileNumbers::new(self.numbers.next()));
         let (env, database) = (self.env.clone(), self.env.random_u64());
-        let mut writer = ManifestWriter::create(env, &self.dir, database, numbers, version).await?;
+        let mut writer = ManifestWriter::create(env, self.dir.clone(), database, numbers, version).await?;
         writer.install_current().await
     }
 }

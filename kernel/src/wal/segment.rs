@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::header::{SegmentHeader, SegmentState};
-use crate::env::{Buf, Env, File, IoErrorKind, IoResult, OpenOptions};
+use crate::env::{Buf, Env, File, IoErrorKind, IoResult, OpenOptions, SharedDir};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::record::{HEADER_REGION, SECTOR, SectorUse, remove_quietly, write_full};
@@ -64,14 +64,14 @@ pub struct Released {
 #[derive(Clone)]
 pub struct SegmentMaker {
     env: Arc<dyn Env>,
-    dir: PathBuf,
+    dir: Arc<SharedDir>,
     direct: bool,
 }
 
 impl SegmentMaker {
     /// For the database in `dir`.
-    pub fn new(env: Arc<dyn Env>, dir: &Path, options: &Options) -> Self {
-        Self { env, dir: dir.to_path_buf(), direct: options.direct_log }
+    pub fn new(env: Arc<dyn Env>, dir: Arc<SharedDir>, options: &Options) -> Self {
+        Self { env, dir, direct: options.direct_log }
     }
 
     /// Makes a segment: file, zeros and name are durable when it returns. It belongs to nobody until the manifest
@@ -106,13 +106,14 @@ impl SegmentMaker {
         wanted: u64,
         least: u64,
     ) -> IoResult<Segment> {
+        let entries = self.dir.begin_entries();
         let (plain, dsync) = self.create(path).await?;
         let capacity = self.fill(plain.as_ref(), wanted, least).await?;
         let align = (plain.alignment() as u64).max(SECTOR as u64);
         let segment = Segment { no, id, path: path.to_path_buf(), capacity, align, plain, dsync };
         segment.write_header(SegmentState::Unused).await?;
         segment.plain.sync_all().await?;
-        self.env.disk().sync_dir(&self.dir).await?;
+        self.dir.sync(self.env.disk(), entries).await?;
         Ok(segment)
     }
 

@@ -192,7 +192,7 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
     if is_cut_off {
         return verdict;
     }
-    verdict.judge(lied_in, plan.settings.narrow_window);
+    verdict.judge(lied_in, &plan);
     verdict
 }
 
@@ -209,7 +209,7 @@ impl Verdict {
     }
 
     /// Asks the oracles, unless something is known to be wrong already.
-    fn judge(&mut self, lied_in: Option<usize>, narrow_window: bool) {
+    fn judge(&mut self, lied_in: Option<usize>, plan: &Plan) {
         if !self.violations.is_empty() {
             return;
         }
@@ -217,11 +217,12 @@ impl Verdict {
         let rules = Rules {
             suffix_may_be_lost_from: lied_in,
             flushed_may_be_lost: fired(FaultClass::SyncError),
+            numbers_leap_little: plan.rare_one_in > 0,
             numbers_may_be_skipped: fired(FaultClass::NoSpace)
                 || fired(FaultClass::SyncError)
                 || fired(FaultClass::WriteError)
                 || fired(FaultClass::ShortWrite),
-            narrow_window,
+            narrow_window: plan.settings.narrow_window,
         };
         let answer = ask(&self.history, rules);
         self.violations = answer.violations;

@@ -261,7 +261,8 @@ impl Committer {
         // There is one leader at a time, and each puts the desk back, unless it was dropped when all had ended.
         let mut desk = self.desk.lock().take()?;
         let own = loop {
-            let group = leadership.take_group(desk::GROUP_REQUESTS, desk::GROUP_BYTES, work_bytes);
+            let requests = if self.env.rare("group_of_one") { 1 } else { desk::GROUP_REQUESTS };
+            let group = leadership.take_group(requests, desk::GROUP_BYTES, work_bytes);
             let last = group.is_empty();
             desk.process(&self, group).await;
             self.end_lsn.store(desk.log_end().get(), Ordering::Release);

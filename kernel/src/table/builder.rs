@@ -247,7 +247,7 @@ impl TableBuilder {
         let mut value = Vec::with_capacity(20);
         handle.encode(&mut value);
         self.partition.add(&self.separator, separator_seq, OpKind::Delete, &value);
-        if self.partition.content_len() >= PARTITION_BYTES {
+        if self.partition.content_len() >= PARTITION_BYTES || self.env.rare("partition_ends_early") {
             self.finish_partition(separator_seq).await?;
         }
         Ok(())

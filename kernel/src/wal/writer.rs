@@ -376,8 +376,10 @@ impl Wal {
     /// Writes what is buffered and `frames` as one group, in the next segment if need be.
     async fn write_group(&mut self, frames: &[Frame<'_>], sync: bool) -> WalResult<Appended> {
         let bytes = GroupLayout::new(&self.buffered, frames, self.current.segment.align).bytes();
-        if !self.fits_here(bytes) {
-            self.rotate(Self::room_elsewhere(bytes)).await?;
+        let elsewhere = Self::room_elsewhere(bytes);
+        let leaves_early = || self.end > self.current.of.base && self.spares.has(elsewhere);
+        if !self.fits_here(bytes) || leaves_early() && self.env.rare("log_rotates_early") {
+            self.rotate(elsewhere).await?;
         }
         self.write_group_here(frames, sync).await
     }

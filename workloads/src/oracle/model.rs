@@ -37,6 +37,8 @@ pub struct Rules {
     pub flushed_may_be_lost: bool,
     /// The disk was full or failed, so that a commit may have been numbered and never happened.
     pub numbers_may_be_skipped: bool,
+    /// Some openings reserve few numbers: behind a crash they leap by any distance, and else by a great one.
+    pub numbers_leap_little: bool,
     /// The window of remembered commits is narrow: a transaction may conflict with what is forgotten.
     pub narrow_window: bool,
 }

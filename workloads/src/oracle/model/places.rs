@@ -56,11 +56,15 @@ impl Judge<'_> {
         let holes =
             self.holes(opening) + if self.rules.numbers_may_be_skipped { unknown.len() as u64 } else { 0 };
         let mut search = Search { bounds: &bounds, places: Vec::new(), steps: 0 };
-        for first in firsts(opening.base, &numbers, greatest, unknown.len() as u64 + holes) {
+        let leaps_little = self.rules.numbers_leap_little;
+        for first in firsts(opening.base, &numbers, greatest, unknown.len() as u64 + holes, leaps_little) {
             let free: Vec<u64> = (first..=greatest).filter(|seq| !numbers.contains(seq)).collect();
             search.fill(&free, &mut vec![None; unknown.len()], holes);
         }
         let is_all = !search.is_over();
+        // A hole before the first number is a greater leap.
+        let mut seen = BTreeSet::new();
+        search.places.retain(|places| seen.insert(places.clone()));
         (search.places, is_all)
     }
 
@@ -84,12 +88,20 @@ impl Judge<'_> {
 }
 
 /// What the first number of the opening may be. After a crash numbers leap.
-fn firsts(base: u64, numbers: &BTreeSet<u64>, greatest: u64, missing: u64) -> Vec<u64> {
+fn firsts(
+    base: u64,
+    numbers: &BTreeSet<u64>,
+    greatest: u64,
+    missing: u64,
+    leaps_little: bool,
+) -> impl Iterator<Item = u64> {
     let least = numbers.first().copied().unwrap_or(greatest + 1);
-    if least - base - 1 <= missing {
-        return vec![base + 1];
-    }
-    (0..=missing).map(|before| least - before).collect()
+    let is_near = least - base - 1 <= missing;
+    let near = is_near.then_some(base + 1);
+    let leaps = (!is_near || leaps_little).then_some(0..=missing).into_iter().flatten();
+    let leapt =
+        leaps.map_while(move |before| least.checked_sub(before)).take_while(move |first| *first > base + 1);
+    near.into_iter().chain(leapt)
 }
 
 struct Search<'a> {

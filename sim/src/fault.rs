@@ -142,6 +142,8 @@ struct Injection {
 /// The faults of one disk (and, for `SpawnRefused`, of its processes), or those of the network.
 pub(crate) struct Faults {
     injections: Vec<Injection>,
+    /// Those that the last class which fired has used up.
+    used_up: Vec<Injection>,
     rates: [Ratio; FaultClass::ALL.len()],
     streams: Vec<Stream>,
     fired: [u64; FaultClass::ALL.len()],
@@ -160,6 +162,7 @@ impl Faults {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             injections: Vec::new(),
+            used_up: Vec::new(),
             rates: [Ratio::NEVER; FaultClass::ALL.len()],
             streams: FaultClass::ALL.iter().map(|class| Stream::of_fault(seed, *class as usize)).collect(),
             fired: [0; FaultClass::ALL.len()],
@@ -184,6 +187,7 @@ impl Faults {
 
     pub(crate) fn clear(&mut self) {
         self.injections.clear();
+        self.used_up.clear();
         self.rates = [Ratio::NEVER; FaultClass::ALL.len()];
         self.quiet = true;
     }
@@ -268,8 +272,13 @@ impl Faults {
         }
     }
 
-    /// A class that was asked to strike found nothing to strike: it did not fire.
+    /// The class that fired last found nothing to strike: it did not fire, and what was asked for once waits for the next
+    /// call.
     pub(crate) fn take_back(&mut self, class: FaultClass) {
+        for mut injection in self.used_up.drain(..).filter(|injection| injection.class == class) {
+            injection.calls -= 1;
+            self.injections.push(injection);
+        }
         self.fired[class as usize] -= 1;
         if class.is_an_answer() {
             self.answered[class as usize] -= 1;
@@ -279,22 +288,24 @@ impl Faults {
 
     fn fires_loud(&mut self, class: FaultClass, name: &str) -> bool {
         let mut fires = self.streams[class as usize].chance(self.rates[class as usize]);
-        self.injections.retain_mut(|injection| {
+        self.used_up.clear();
+        let (waiting, used_up) = (&mut self.injections, &mut self.used_up);
+        used_up.extend(waiting.extract_if(.., |injection| {
             if injection.class != class || !name.contains(&injection.name_part) {
-                return true;
+                return false;
             }
             injection.calls += 1;
             match injection.trigger {
                 Trigger::Once(call) => {
                     fires |= injection.calls == call;
-                    injection.calls < call
+                    injection.calls >= call
                 }
                 Trigger::From(call) => {
                     fires |= injection.calls >= call;
-                    true
+                    false
                 }
             }
-        });
+        }));
         if fires {
             self.strike(class);
         }

@@ -136,6 +136,27 @@ fn a_misdirected_read_gives_another_place_once() {
     });
 }
 
+#[test]
+fn a_misdirected_read_waits_for_a_place_that_looks_alike() {
+    const WITHIN: u64 = 100;
+    const LEN: usize = 300;
+    let outcome = with_file(OpenOptions::read(), |_, process, file| async move {
+        process.disk().write_file("/b", &[77; (SECTORS * SECTOR) as usize]);
+        let read_at = |sector: u64| {
+            let file = Arc::clone(&file);
+            async move { file.read_at(sector * SECTOR + WITHIN, Buf::zeroed(LEN)).await.1.to_vec() }
+        };
+        let good = |sector: u64| vec![sector as u8; LEN];
+        process.disk().inject(FaultClass::MisdirectedRead, Trigger::Once(1));
+        assert_eq!(read_at(3).await, good(3), "no other request has begun anywhere");
+        assert!(noted(&process, FaultClass::MisdirectedRead).is_empty());
+        let (five, again) = (read_at(5).await, read_at(5).await);
+        assert_eq!(five, good(3), "the one place that looks alike");
+        assert_eq!(again, good(5));
+    });
+    assert_eq!(outcome.fired(FaultClass::MisdirectedRead), 1);
+}
+
 /// What is read before and after a sync and a power loss, in sector 3 and as a whole.
 fn after_a_write_of_nines(options: OpenOptions, class: FaultClass) -> (Vec<u8>, Vec<u8>, Vec<(u64, u64)>) {
     holdfast_sim::run(SimOptions::new(7), move |world| async move {

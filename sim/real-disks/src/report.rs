@@ -132,6 +132,14 @@ impl OfFileSystem {
             }
             writeln!(text, "      seen:     {}\n      expected: {}", found.seen, found.expected)?;
         }
+        if !disagreements.is_empty() {
+            let system = self.file_system;
+            writeln!(
+                text,
+                "  When {system} writes back is its own choice: if one does not come again by `--file-system {system} --first \
+                 SEED --sequences 1`, repeat that some times."
+            )?;
+        }
         for unexplained in states.unexplained.iter().take(SHOWN_MAX) {
             writeln!(text, "    the judge cannot explain what the model drew: {unexplained}")?;
         }

@@ -10,19 +10,15 @@
 //!              LyingSync                   acknowledged, nothing durable; an honest sync later makes it so
 //! ```
 //! Each fault that fires is noted with its file and its range, for an oracle must know whose bytes were lied about. A
-//! class fires only where it makes a difference: a file of one sector has no other place to read.
+//! class fires only where it makes a difference: a file of one sector has no other place to read. What was asked for once and
+//! found nothing to strike waits for the next call.
 
 use holdfast::env::IoErrorKind;
 
 use super::directory::InodeNumber;
 use super::inode::{Change, Route, SECTOR};
-use super::{DiskState, Node, Refusal};
+use super::{DiskState, Refusal};
 use crate::fault::FaultClass;
-
-/// One misdirected read in so many comes from another file.
-const OTHER_FILE: u64 = 2;
-/// Places that a misdirected read tries, for one that was written.
-const PLACES_TRIED: u32 = 16;
 
 impl DiskState {
     /// Refuses a read that the device cannot do.
@@ -81,7 +77,7 @@ impl DiskState {
             return;
         }
         if self.file(inode).size > SECTOR && self.faults.fires(FaultClass::MisdirectedRead, name) {
-            if let Some((other, at)) = self.another_written_place(inode, offset, len) {
+            if let Some((other, at)) = self.elsewhere(inode, name, offset, len) {
                 self.file(other).content.read(at, into);
                 self.faults.note(FaultClass::MisdirectedRead, name, offset, len);
                 return;
@@ -134,50 +130,5 @@ impl DiskState {
             self.faults.note(FaultClass::LyingSync, name, offset, len);
         }
         lies
-    }
-
-    /// Another place of which the first sector was written, if one is found: zeros are what stood in a place before, and to
-    /// give that is the business of a stale read.
-    fn another_written_place(
-        &mut self,
-        inode: InodeNumber,
-        offset: u64,
-        len: u64,
-    ) -> Option<(InodeNumber, u64)> {
-        let first = len.min(SECTOR - offset % SECTOR);
-        let mut bytes = vec![0; usize::try_from(first).expect("at most a sector")];
-        (0..PLACES_TRIED).find_map(|_| {
-            let place = self.another_place(inode, offset);
-            self.file(place.0).content.read(place.1, &mut bytes);
-            bytes.iter().any(|byte| *byte != 0).then_some(place)
-        })
-    }
-
-    /// Another sector of this file, or one of another file, there as often as not at the same distance from its start.
-    fn another_place(&mut self, inode: InodeNumber, offset: u64) -> (InodeNumber, u64) {
-        let within = offset % SECTOR;
-        let is_file = |(_, node): &(&InodeNumber, &Node)| matches!(node, Node::File(file) if file.size > 0);
-        let others: Vec<InodeNumber> = self
-            .nodes
-            .iter()
-            .filter(is_file)
-            .map(|(number, _)| *number)
-            .filter(|number| *number != inode)
-            .collect();
-        if !others.is_empty() && self.deceits.below(OTHER_FILE) == 0 {
-            let drawn =
-                usize::try_from(self.deceits.below(others.len() as u64)).expect("an index into memory");
-            let other = others[drawn];
-            let sectors = self.file(other).size.div_ceil(SECTOR);
-            let at = match offset / SECTOR {
-                own if own < sectors && self.deceits.below(2) == 0 => own,
-                _ => self.deceits.below(sectors),
-            };
-            return (other, at * SECTOR + within);
-        }
-        let (own, sectors) = (offset / SECTOR, self.file(inode).size.div_ceil(SECTOR));
-        let drawn = self.deceits.below(sectors - 1);
-        let sector = if drawn >= own { drawn + 1 } else { drawn };
-        (inode, sector * SECTOR + within)
     }
 }

@@ -10,17 +10,20 @@
 mod content;
 mod deceit;
 mod directory;
+mod elsewhere;
 pub(crate) mod handle;
 mod harm;
 mod inode;
 pub(crate) mod inspect;
 mod journal;
+mod last_survivor;
 pub(crate) mod limits;
 mod namespace;
 mod ordered;
 pub(crate) mod personality;
 mod power;
 mod replace;
+mod reshape;
 mod space;
 pub(crate) mod survivors;
 
@@ -31,7 +34,6 @@ use holdfast::env::{IoErrorKind, LockKind};
 use crate::fault::{FaultClass, Faults};
 use crate::schedule::Who;
 use crate::stream::{Stream, StreamClass};
-use content::PAGE;
 use directory::{Directory, InodeNumber};
 pub use inode::SECTOR;
 use inode::{Change, ChangeKind, Inode, Route};
@@ -96,6 +98,7 @@ pub(crate) struct DiskState {
     /// Decides instead of the stream what is left of bytes that could not be written.
     failed_choice: Option<Box<dyn SurvivorChoice>>,
     deceits: Stream,
+    requests: elsewhere::Requests,
     power_losses: Stream,
     kills: Stream,
     pub(crate) personality: Personality,
@@ -158,6 +161,7 @@ impl DiskState {
             short_lengths: Stream::new(seed, StreamClass::ShortLength),
             failed_syncs: Stream::new(seed, StreamClass::FailedSync),
             failed_choice: None,
+            requests: elsewhere::Requests::default(),
             deceits: Stream::new(seed, StreamClass::Deceit),
             power_losses: Stream::new(seed, StreamClass::PowerLoss),
             kills: Stream::new(seed, StreamClass::Kill),
@@ -206,6 +210,7 @@ impl DiskState {
             count = self.shorter(count, 1);
         }
         self.read_as_device(inode, name, offset, &mut into[..count]);
+        self.requests.note(inode, offset, count as u64);
         self.meet(inode, offset, count as u64);
         Ok(count)
     }
@@ -259,6 +264,7 @@ impl DiskState {
         }
         let number = self.number();
         let lies = mode.dsync && self.lies(name, offset, count as u64);
+        self.requests.note(inode, offset, count as u64);
         self.heal(inode, offset, count as u64);
         if count > 0 {
             let kind = ChangeKind::Write(joined(parts, count));
@@ -345,113 +351,6 @@ impl DiskState {
             return if lies { 0 } else { landed };
         }
         number
-    }
-
-    /// Makes the range read as zeros by written blocks.
-    pub(crate) fn zero(
-        &mut self,
-        inode: InodeNumber,
-        name: &str,
-        offset: u64,
-        len: u64,
-        mode: WriteMode,
-    ) -> Result<Written, Refusal> {
-        self.refuse_after_abort(true)?;
-        if self.faults.fires(FaultClass::WriteError, name) {
-            return Err((IoErrorKind::Medium, "injected write error"));
-        }
-        self.reserve_for_write(inode, name, offset, len, WriteMode { dsync: true, ..mode })?;
-        let number = self.number();
-        self.heal(inode, offset, len);
-        if len > 0 {
-            let change = Change { number, offset, len, kind: ChangeKind::Zero, route: mode.route };
-            self.make_change(inode, change, false);
-        }
-        Ok(Written { count: 0, number })
-    }
-
-    /// Gives blocks back; never changes the size.
-    pub(crate) fn punch(&mut self, inode: InodeNumber, offset: u64, len: u64) {
-        let left = self.file(inode).size.saturating_sub(offset);
-        let number = self.number();
-        for (offset, len, kind) in self.punched(offset, len, left) {
-            let change = Change { number, offset, len, kind, route: Route::Cached };
-            self.make_change(inode, change, false);
-        }
-    }
-
-    /// The parts of a punched range, as far as the file goes, which has `left` bytes from there: a real file system gives
-    /// back whole pages, one with the file's end among them, and writes zeros into those at the ends.
-    fn punched(&self, offset: u64, len: u64, left: u64) -> Vec<(u64, u64, ChangeKind)> {
-        let end = offset.saturating_add(len);
-        let (first, last) = (offset.next_multiple_of(PAGE).min(end), end / PAGE * PAGE);
-        let parts = if self.is_strict() {
-            vec![(offset, end, ChangeKind::Punch)]
-        } else if first >= last {
-            vec![(offset, end, ChangeKind::Erase)]
-        } else {
-            vec![
-                (offset, first, ChangeKind::Erase),
-                (first, last, ChangeKind::Punch),
-                (last, end, ChangeKind::Erase),
-            ]
-        };
-        let until = offset.saturating_add(left);
-        let clipped = parts.into_iter().map(|(start, end, kind)| (start, end.min(until), kind));
-        let with_len = clipped.map(|(start, end, kind)| (start, end.saturating_sub(start), kind));
-        with_len.filter(|(_, len, _)| *len > 0).collect()
-    }
-
-    /// Reserves blocks and extends the size.
-    pub(crate) fn allocate(
-        &mut self,
-        inode: InodeNumber,
-        name: &str,
-        offset: u64,
-        len: u64,
-    ) -> Result<(), Refusal> {
-        self.refuse_after_abort(true)?;
-        let mode = WriteMode { route: Route::Cached, dsync: true, late: None };
-        self.reserve_for_write(inode, name, offset, len, mode)?;
-        let before = self.file(inode).content.allocated_pages();
-        let number = self.number();
-        let file = self.file_mut(inode);
-        file.content.allocate(offset, len);
-        file.durable.allocate(offset, len);
-        if offset + len > file.size {
-            file.resize(number, offset + len);
-        }
-        self.account(inode, before, false);
-        Ok(())
-    }
-
-    /// Sets the size.
-    pub(crate) fn truncate(&mut self, inode: InodeNumber, len: u64) {
-        let before = self.file(inode).content.allocated_pages();
-        let number = self.number();
-        let (is_same, is_strict) = (len == self.file(inode).size, self.is_strict());
-        let page_end = len.next_multiple_of(PAGE).min(self.file(inode).size);
-        let number = if page_end > len && !is_strict {
-            // The rest of the last page is zeroed by a write, which may come before the size.
-            let erased = Change {
-                number,
-                offset: len,
-                len: page_end - len,
-                kind: ChangeKind::Erase,
-                route: Route::Cached,
-            };
-            self.make_change(inode, erased, false);
-            self.number()
-        } else {
-            number
-        };
-        let file = self.file_mut(inode);
-        if is_same && !is_strict {
-            file.set_size_again(number);
-        } else {
-            file.resize(number, len);
-        }
-        self.account(inode, before, false);
     }
 
     /// Starts a sync; gives the number of the last change that it covers.

@@ -95,6 +95,7 @@ impl DiskState {
             && file.anchors == 0
         {
             self.nodes.remove(&inode);
+            self.requests.forget(inode);
         }
     }
 

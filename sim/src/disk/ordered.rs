@@ -9,7 +9,8 @@
 use std::ops::Range;
 
 use super::content::PAGE;
-use super::inode::{Change, Inode, LastSurvivor, SECTOR};
+use super::inode::{Change, Inode, SECTOR};
+use super::last_survivor::LastSurvivor;
 use super::personality::Failed;
 use super::survivors::{Survival, SurvivorChoice};
 

@@ -1,5 +1,5 @@
 //! What real file systems promise and `strict` does not: order of names, renames, new names with their file's sync, no
-//! zeros, and what a failed sync leaves.
+//! zeros, what a failed sync leaves, and names in a log.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holdfast::env::{Buf, Env, File, IoErrorKind, OpenOptions};
-use holdfast_sim::{
-    EverythingSurvives, FaultClass, NothingSurvives, Odometer, Outcome, Personality, Process, SECTOR,
-    SimOptions, Trigger, World,
-};
+use holdfast::env::{Buf, Env, File, OpenOptions};
+use holdfast_sim::{NothingSurvives, Odometer, Outcome, Personality, Process, SECTOR, SimOptions, World};
 use quickcheck::quickcheck;
+
+mod btrfs_log;
+mod failed_syncs;
 
 const REAL: [Personality; 3] = [Personality::Ext4, Personality::Xfs, Personality::Btrfs];
 
@@ -331,112 +331,6 @@ fn pages_are_torn_but_not_under_copy_on_write() {
     }
 }
 
-/// What is read and what is durable after an overwrite and an append whose sync failed, and another sync; `None` if the
-/// journal had failed.
-fn after_a_failed_sync(personality: Personality, seed: u64) -> Option<(Vec<u8>, Vec<u8>)> {
-    on(personality, seed, |world, process, env| async move {
-        process.disk().write_file("/a", &[1; 4096]);
-        let file = env.disk().open(Path::new("/a"), OpenOptions::write()).await.unwrap();
-        write(&file, 0, 2, 4096).await;
-        write(&file, 4096, 3, 4096).await;
-        process.disk().inject(FaultClass::SyncError, Trigger::Once(1));
-        assert_eq!(file.sync_all().await.unwrap_err().kind, IoErrorKind::Medium);
-        if env.disk().open(Path::new("/b"), OpenOptions::create()).await.is_err() {
-            return None;
-        }
-        let (result, buf) = file.read_at(0, Buf::zeroed(9000)).await;
-        let seen = buf[..result.unwrap()].to_vec();
-        file.sync_all().await.unwrap();
-        world.set_survivors(Some(Box::new(EverythingSurvives)));
-        drop(file);
-        process.power_loss();
-        Some((seen, process.disk().read_file("/a")))
-    })
-    .result
-}
-
-#[test]
-fn a_failed_sync_leaves_what_the_file_system_leaves() {
-    let (old, both) = (vec![1; 4096], [vec![2; 4096], vec![3; 4096]].concat());
-    for personality in REAL {
-        let mut counts = [0; 4];
-        for seed in 0..80 {
-            let Some((seen, kept)) = after_a_failed_sync(personality, seed) else {
-                counts[0] += 1;
-                continue;
-            };
-            let reverted = personality == Personality::Btrfs && seen == old;
-            assert!(
-                seen == both || reverted,
-                "{personality:?}: the page cache has the new bytes, marked clean"
-            );
-            let sectors = kept.chunks(512).zip((0..16).map(|place| if place < 8 { [1, 2] } else { [0, 3] }));
-            assert!(sectors.into_iter().all(|(sector, may)| may.contains(&sector[0])));
-            assert!(
-                personality != Personality::Ext4 || kept.len() == 8192,
-                "the size went through the journal"
-            );
-            counts[1] += u32::from(reverted);
-            counts[2] += u32::from(kept.len() < 8192);
-            counts[3] += u32::from(kept != both);
-        }
-        let [aborted, reverted, shorter, lost] = counts;
-        assert!((20..60).contains(&aborted), "{personality:?}: the journal failed {aborted} times");
-        assert_eq!(reverted > 0, personality == Personality::Btrfs, "{personality:?}");
-        assert_eq!(
-            shorter > 0,
-            personality != Personality::Ext4,
-            "{personality:?}: sizes without their bytes"
-        );
-        assert!(lost > 5, "{personality:?}: {lost}");
-    }
-}
-
-#[test]
-fn a_failed_sync_of_a_directory_ends_all_changes_until_the_power_is_lost() {
-    for personality in REAL {
-        on(personality, 8, move |world, process, env| async move {
-            process.disk().write_file("/a", &[1; 512]);
-            let file = env.disk().open(Path::new("/a"), OpenOptions::write()).await.unwrap();
-            create(&env, "/b").await;
-            process.disk().inject(FaultClass::SyncError, Trigger::Once(1));
-            let failed = env.disk().sync_dir(Path::new("/")).await.unwrap_err();
-            assert_eq!(failed.kind, IoErrorKind::Medium);
-            let refused =
-                if personality == Personality::Xfs { IoErrorKind::Medium } else { IoErrorKind::Permission };
-            for sync in [env.disk().sync_dir(Path::new("/")).await, file.sync_all().await] {
-                let is_idle = personality == Personality::Btrfs && sync.is_ok();
-                assert!(is_idle || sync.unwrap_err().kind == refused, "{personality:?}");
-            }
-            let kinds = [
-                file.write_at(0, Buf::zeroed(10)).await.0.unwrap_err().kind,
-                file.truncate(1).await.unwrap_err().kind,
-                env.disk().remove(Path::new("/a")).await.unwrap_err().kind,
-                env.disk().open(Path::new("/c"), OpenOptions::create()).await.err().unwrap().kind,
-            ];
-            assert_eq!(kinds, [refused; 4], "{personality:?}");
-            let read = file.read_at(0, Buf::zeroed(10)).await.0;
-            let listed = env.disk().list(Path::new("/")).await;
-            let is_shut = personality == Personality::Xfs;
-            assert_eq!((read.is_err(), listed.is_err()), (is_shut, is_shut), "{personality:?}");
-            drop(file);
-            process.kill();
-            let image = process.disk().snapshot();
-            for (everything, is_there) in [(true, true), (false, false)] {
-                process.disk().restore(&image);
-                if everything {
-                    world.set_survivors(Some(Box::new(EverythingSurvives)));
-                    process.power_loss();
-                } else {
-                    lose_everything_unsynced(&world, &process);
-                }
-                assert_eq!(process.disk().exists("/b"), is_there, "the commit may be on the medium or not");
-            }
-            create(&process.env(), "/b").await.sync_all().await.unwrap();
-        });
-    }
-}
-
 /// Which sizes and first bytes of the second page a power loss leaves of a file of one page that grew by two.
 fn grown(personality: Personality, by_zeros: bool) -> Vec<(usize, u8)> {
     let found = on(personality, 9, move |_, process, env| async move {
@@ -496,113 +390,6 @@ fn a_size_that_is_set_to_what_it_is_does_not_wait_for_the_bytes() {
     }
 }
 
-#[test]
-fn names_of_files_in_the_log_of_btrfs_may_come_before_earlier_ones_of_others() {
-    let found = on(Personality::Btrfs, 11, |_, process, env| async move {
-        process.disk().write_file("/a", b"a");
-        let file = env.disk().open(Path::new("/a"), OpenOptions::write()).await.unwrap();
-        file.sync_data().await.unwrap();
-        create(&env, "/other").await;
-        env.disk().rename(Path::new("/a"), Path::new("/b")).await.unwrap();
-        drop(file);
-        process.kill();
-        let start = process.disk().snapshot();
-        let mut found = std::collections::BTreeSet::new();
-        for _ in 0..100 {
-            process.disk().restore(&start);
-            process.power_loss();
-            let names: Vec<String> = process.disk().list("/").into_iter().map(|entry| entry.name).collect();
-            found.insert(names.join(" "));
-        }
-        found.into_iter().collect::<Vec<_>>()
-    });
-    assert_eq!(found.result, ["a", "a other", "b", "b other"]);
-}
-
-/// The names that power losses leave on btrfs after `work`.
-fn names_left<F, Fut>(work: F) -> Vec<String>
-where
-    F: FnOnce(Process, Arc<dyn Env>) -> Fut + Send + 'static,
-    Fut: Future<Output = ()> + 'static,
-{
-    let found = on(Personality::Btrfs, 12, |_, process, env| async move {
-        work(process.clone(), env).await;
-        process.kill();
-        let start = process.disk().snapshot();
-        let mut found = std::collections::BTreeSet::new();
-        for _ in 0..300 {
-            process.disk().restore(&start);
-            process.power_loss();
-            let named = |entry: holdfast::env::DirEntry| {
-                let bytes = process.disk().read_file(format!("/{}", entry.name));
-                format!("{}{}", entry.name, String::from_utf8(bytes).unwrap())
-            };
-            let names: Vec<String> = process.disk().list("/").into_iter().map(named).collect();
-            found.insert(names.join(" "));
-        }
-        found.into_iter().collect::<Vec<_>>()
-    });
-    found.result
-}
-
-#[test]
-fn each_file_in_the_log_of_btrfs_stands_for_itself() {
-    let found = names_left(|process, env| async move {
-        for name in ["/a", "/b"] {
-            process.disk().write_file(name, b"");
-            let file = env.disk().open(Path::new(name), OpenOptions::write()).await.unwrap();
-            file.sync_data().await.unwrap();
-        }
-        env.disk().rename(Path::new("/a"), Path::new("/c")).await.unwrap();
-        env.disk().rename(Path::new("/b"), Path::new("/d")).await.unwrap();
-    });
-    assert_eq!(found, ["a b", "a d", "b c", "c d"]);
-}
-
-#[test]
-fn a_free_name_in_the_log_of_btrfs_needs_nobody_to_have_left_it() {
-    let found = names_left(|process, env| async move {
-        process.disk().write_file("/b", b"1");
-        env.disk().rename(Path::new("/b"), Path::new("/a")).await.unwrap();
-        env.disk().remove(Path::new("/a")).await.unwrap();
-        let file = create(&env, "/a").await;
-        write(&file, 0, b'2', 1).await;
-        file.sync_all().await.unwrap();
-    });
-    assert_eq!(found, ["a2", "a2 b1"]);
-}
-
-#[test]
-fn a_file_renamed_over_another_and_removed_may_leave_the_other_on_btrfs() {
-    let found = names_left(|process, env| async move {
-        process.disk().write_file("/a", b"1");
-        process.disk().write_file("/b", b"2");
-        let file = env.disk().open(Path::new("/b"), OpenOptions::write()).await.unwrap();
-        env.disk().rename(Path::new("/b"), Path::new("/a")).await.unwrap();
-        file.sync_all().await.unwrap();
-        env.disk().remove(Path::new("/a")).await.unwrap();
-    });
-    assert_eq!(found, ["", "a1", "a2"]);
-}
-
-#[test]
-fn btrfs_tells_of_a_full_disk_once_more_and_calls_it_full() {
-    on(Personality::Btrfs, 13, |_, process, env| async move {
-        process.disk().write_file("/a", &[1; 8192]);
-        process.disk().set_full_in_sync(true);
-        let options = OpenOptions { direct: true, dsync: true, ..OpenOptions::write() };
-        let file = env.disk().open(Path::new("/a"), options).await.unwrap();
-        process.disk().inject(FaultClass::NoSpace, Trigger::Once(1));
-        let kinds = [
-            file.write_at(0, Buf::zeroed(4096)).await.0.unwrap_err().kind,
-            file.sync_data().await.unwrap_err().kind,
-        ];
-        assert_eq!(kinds, [IoErrorKind::Full; 2]);
-        file.sync_data().await.unwrap();
-        create(&env, "/b").await;
-    });
-}
-
 /// A little of everything, for its hash.
 async fn work(process: Process) {
     for round in 0..3u64 {
@@ -643,26 +430,4 @@ fn a_seed_is_one_history_under_every_personality() {
         assert!(hashes.contains(&plain.hash), "strict is what there was");
     }
     assert_eq!((SECTOR, SimOptions::new(0).personality), (512, Personality::Strict));
-}
-
-#[test]
-fn a_sync_after_a_failed_journal_does_not_pass_over_what_no_sync_has_tried() {
-    for personality in REAL {
-        let mut idle = 0;
-        for seed in 0..40 {
-            let outcome = on(personality, seed, move |_, process, env| async move {
-                let disk = process.disk();
-                disk.write_file("/a", &[1; 512]);
-                let file = env.disk().open(Path::new("/a"), OpenOptions::write()).await.unwrap();
-                create(&env, "/b").await;
-                write(&file, 0, 2, 512).await;
-                disk.inject(FaultClass::SyncError, Trigger::Once(1));
-                env.disk().sync_dir(Path::new("/")).await.unwrap_err();
-                file.sync_data().await.unwrap_err();
-                env.disk().sync_dir(Path::new("/")).await.is_ok()
-            });
-            idle += u64::from(outcome.result);
-        }
-        assert_eq!(idle > 0, personality == Personality::Btrfs, "{personality:?}: {idle} of 40");
-    }
 }

@@ -3,13 +3,14 @@
 //! Each kind of decision has a stream of its own, so that a new fault class, say, leaves the scripts of all seeds as they
 //! were. Half of all seeds have no fault that could excuse the loss of anything.
 
-use holdfast_sim::FaultClass;
+use holdfast_sim::plan::ROOM_KIB_MAX;
+use holdfast_sim::{FaultClass, Personality};
 use holdfast_workloads::Random;
 use holdfast_workloads::random::mix;
 use holdfast_workloads::storm::{Script, Settings, Workload, draw};
 
 use crate::fault::{Cost, Replacing, cost_of, name_of, of_one_process};
-use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, FileSystem, Plan, Replacement, SCHEMA, Substitute};
+use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, Plan, Replacement, SCHEMA, Substitute};
 use crate::stage::DIR;
 
 /// What seeds may draw from.
@@ -77,12 +78,12 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         copy_on_write: shape.one_in(6),
         full_in_sync: shape.one_in(4),
         like: *shape.of(&[
-            FileSystem::Strict,
-            FileSystem::Strict,
-            FileSystem::Strict,
-            FileSystem::Ext4,
-            FileSystem::Xfs,
-            FileSystem::Btrfs,
+            Personality::Strict,
+            Personality::Strict,
+            Personality::Strict,
+            Personality::Ext4,
+            Personality::Xfs,
+            Personality::Btrfs,
         ]),
         iops_max: shape.one_in(12).then(|| *shape.of(&[200, 1_000, 5_000])),
     };
@@ -308,7 +309,7 @@ fn narrow_disk(script: &Script, random: &mut Random) -> [Fault; 2] {
         false => step_in(script, (0, 80), random),
     };
     let room_kib = *random.of(&[0, 8, 40, 100, 200, 400]);
-    [fault(narrow_at, room_kib), fault(step_in(script, (20, 80), random), u64::MAX >> 12)]
+    [fault(narrow_at, room_kib), fault(step_in(script, (20, 80), random), ROOM_KIB_MAX)]
 }
 
 #[cfg(test)]

@@ -207,6 +207,12 @@ impl Plan {
         self.script.check(&self.settings)
     }
 
+    /// Crashes after which what was lost has to be recovered.
+    pub fn crashes_with_recovery(&self) -> u64 {
+        let is_one = |crash: &&Crash| matches!(crash.kind, CrashKind::Kill | CrashKind::PowerLoss);
+        self.crashes.iter().filter(is_one).count() as u64
+    }
+
     /// A test that fails as long as this plan does. It stands beside the plan's file.
     pub fn to_test(&self, file: &Path, violation: &str) -> String {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or("plan.json");

@@ -16,19 +16,45 @@ pub(crate) fn is_plan(what: &str) -> bool {
     what.parse::<u64>().is_err() && application::is_plan(Path::new(what))
 }
 
+/// How a plan is run again.
+pub(crate) struct Replay<'a> {
+    /// Last lines of the event log that are told.
+    pub(crate) lines: usize,
+    /// It is to stop at an event.
+    pub(crate) is_to_stop: bool,
+    /// Where the plan is written.
+    pub(crate) save: Option<&'a Path>,
+    /// Once more, which must do the same.
+    pub(crate) twice: bool,
+    pub(crate) as_json: bool,
+}
+
 /// Runs it again.
-pub(crate) fn replay(file: &Path, lines: usize, is_to_stop: bool, as_json: bool) -> Result<bool, String> {
-    if is_to_stop {
+pub(crate) fn replay(file: &Path, asked: &Replay<'_>) -> Result<bool, String> {
+    if asked.is_to_stop {
         return Err(
             "the run of an application cannot be stopped at an event; --trace shows how it went".to_owned()
         );
     }
     let plan = Plan::load(file)?;
-    let record = Place::new()?.run(&plan, lines)?;
-    if as_json {
-        let violation = record.failure.as_ref().map(ToString::to_string);
-        println!("{}", json!({ "hash": record.hash, "events": record.events, "violation": violation }));
-        return Ok(record.failure.is_none());
+    if let Some(save) = asked.save {
+        plan.save(save)?;
+    }
+    let place = Place::new()?;
+    let record = place.run(&plan, asked.lines)?;
+    let again = if asked.twice { Some(place.run(&plan, 0)?) } else { None };
+    let differs =
+        again.filter(|again| (&again.hash, again.events) != (&record.hash, record.events)).map(|again| {
+            let (hash, events) = (&again.hash, again.events);
+            format!("not deterministic: a second run has hash {hash} over {events} events")
+        });
+    let violations: Vec<String> = record.failure.iter().map(ToString::to_string).chain(differs).collect();
+    if asked.as_json {
+        println!(
+            "{}",
+            json!({ "hash": record.hash, "events": record.events, "violation": violations.first() })
+        );
+        return Ok(violations.is_empty());
     }
     record.log.iter().for_each(|line| println!("{line}"));
     println!(
@@ -36,19 +62,24 @@ pub(crate) fn replay(file: &Path, lines: usize, is_to_stop: bool, as_json: bool)
         record.steps, record.lives, record.kills, record.power_losses, record.checks
     );
     println!("hash {} over {} events", record.hash, record.events);
-    match &record.failure {
-        Some(failure) => println!("WRONG: {failure}"),
-        None => println!("nothing is wrong"),
+    violations.iter().for_each(|violation| println!("WRONG: {violation}"));
+    if violations.is_empty() {
+        println!("nothing is wrong");
     }
-    Ok(record.failure.is_none())
+    Ok(violations.is_empty())
 }
 
 /// Writes the page of its run.
-pub(crate) fn report(file: &Path, output: &Path, lines: usize) -> Result<bool, String> {
+pub(crate) fn report(file: &Path, output: &Path, lines: usize, as_json: bool) -> Result<bool, String> {
     let plan = Plan::load(file)?;
     let record = Place::new()?.run(&plan, lines)?;
     let text = page(&shown(&plan, &record));
     std::fs::write(output, text).map_err(|error| format!("{}: {error}", output.display()))?;
+    if as_json {
+        let violation = record.failure.as_ref().map(ToString::to_string);
+        println!("{}", crate::written::report_json((record.log.len(), record.events), output, violation));
+        return Ok(record.failure.is_none());
+    }
     println!("{} lines of {} events in {}", record.log.len(), record.events, output.display());
     record.failure.iter().for_each(|failure| println!("WRONG: {failure}"));
     Ok(record.failure.is_none())

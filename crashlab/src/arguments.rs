@@ -20,7 +20,7 @@ pub(crate) enum Command {
     /// Runs many seeds side by side.
     #[command(
         after_help = "Examples:\n  crashlab sweep --seeds 10000\n  crashlab sweep --workload bank --faults \
-                            sync_error,no_space --time 60"
+                            sync_error,no_space --time 60\n  crashlab sweep --seeds 1000 --hashes one.txt"
     )]
     Sweep {
         /// How many seeds.
@@ -41,6 +41,9 @@ pub(crate) enum Command {
         /// Where the plans of failing seeds are kept.
         #[arg(long, default_value = "target/crashlab")]
         keep: PathBuf,
+        /// Write a line for each seed to this file: the seed, and the hash of its run.
+        #[arg(long, value_name = "FILE")]
+        hashes: Option<PathBuf>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -119,6 +122,9 @@ pub(crate) enum Command {
         /// Lines of the event log that it shows, the last ones.
         #[arg(long, default_value_t = 200_000)]
         lines: usize,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         choice: ChoiceArgs,
     },
@@ -133,6 +139,9 @@ pub(crate) enum Command {
         /// Write events as dbcop was published with, and as other checkers read them.
         #[arg(long)]
         flags: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         choice: ChoiceArgs,
     },

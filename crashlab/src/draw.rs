@@ -3,13 +3,14 @@
 //! Each kind of decision has a stream of its own, so that a new fault class, say, leaves the scripts of all seeds as they
 //! were. Half of all seeds have no fault that could excuse the loss of anything.
 
-use holdfast_sim::FaultClass;
+use holdfast_sim::plan::ROOM_KIB_MAX;
+use holdfast_sim::{FaultClass, Personality};
 use holdfast_workloads::Random;
 use holdfast_workloads::random::mix;
 use holdfast_workloads::storm::{Script, Settings, Workload, draw};
 
 use crate::fault::{Cost, Replacing, cost_of, name_of, of_one_process};
-use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, FileSystem, Plan, Replacement, SCHEMA, Substitute};
+use crate::plan::{At, Crash, CrashKind, DiskPlan, Fault, Plan, Replacement, SCHEMA, Substitute};
 use crate::stage::DIR;
 
 /// What seeds may draw from.
@@ -77,12 +78,12 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         copy_on_write: shape.one_in(6),
         full_in_sync: shape.one_in(4),
         like: *shape.of(&[
-            FileSystem::Strict,
-            FileSystem::Strict,
-            FileSystem::Strict,
-            FileSystem::Ext4,
-            FileSystem::Xfs,
-            FileSystem::Btrfs,
+            Personality::Strict,
+            Personality::Strict,
+            Personality::Strict,
+            Personality::Ext4,
+            Personality::Xfs,
+            Personality::Btrfs,
         ]),
         iops_max: shape.one_in(12).then(|| *shape.of(&[200, 1_000, 5_000])),
     };
@@ -117,7 +118,7 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
     if faults.iter().any(lies_at_creation) {
         // Any other one may end the first opening early, and the next one syncs.
         faults.retain(lies_at_creation);
-        crashes = vec![power_loss_of_a_creation(&script, &mut stream(seed, Of::Crashes, 1))];
+        crashes = crashes_of_a_creation(&script, &mut stream(seed, Of::Crashes, 1));
     }
     Plan {
         schema: SCHEMA,
@@ -154,21 +155,23 @@ fn workload_of(choice: &Choice, random: &mut Random) -> Workload {
     *random.of(&others)
 }
 
-/// Four ends that surely come, in four parts of the script, some of them followed by a crash in the recovery; and some
-/// in the middle of whatever is going on.
+/// Four ends that surely come, in four parts of the script, one of which may be gentle, some of them followed by a crash
+/// in the recovery; and some in the middle of whatever is going on. So there are at least three crashes with recovery.
 fn crashes(script: &Script, random: &mut Random) -> Vec<Crash> {
     let mut crashes = Vec::new();
+    let gentle = 1 + random.below(4);
     for part in 1..=4 {
         let at = step_in(script, (part * 20, 10), random);
-        let kind = *random.of(&[
-            CrashKind::Close,
-            CrashKind::Drop,
-            CrashKind::Kill,
-            CrashKind::Kill,
-            CrashKind::PowerLoss,
-            CrashKind::PowerLoss,
-            CrashKind::PowerLoss,
-        ]);
+        let kind = match part == gentle {
+            true => *random.of(&[CrashKind::Close, CrashKind::Close, CrashKind::Drop, CrashKind::PowerLoss]),
+            false => *random.of(&[
+                CrashKind::Kill,
+                CrashKind::Kill,
+                CrashKind::PowerLoss,
+                CrashKind::PowerLoss,
+                CrashKind::PowerLoss,
+            ]),
+        };
         let calls = if random.one_in(2) { 0 } else { random.below(60) };
         crashes.push(Crash { at, calls, kind });
     }
@@ -287,10 +290,15 @@ fn lies_at_creation(fault: &Fault) -> bool {
 }
 
 /// What such a lie leaves is seen where the power goes before another opening syncs what this one did not, and with it
-/// there is something to lose.
-fn power_loss_of_a_creation(script: &Script, random: &mut Random) -> Crash {
+/// there is something to lose. The recoveries behind it are crashed, too.
+fn crashes_of_a_creation(script: &Script, random: &mut Random) -> Vec<Crash> {
     let at = step_in(script, (90, 9), random);
-    Crash { at, calls: random.below(60), kind: CrashKind::PowerLoss }
+    let mut crashes = vec![Crash { at, calls: random.below(60), kind: CrashKind::PowerLoss }];
+    for opening in [1, 2] {
+        let kind = *random.of(&[CrashKind::Kill, CrashKind::PowerLoss]);
+        crashes.push(Crash { at: At::Opening(opening), calls: 1 + random.below(50), kind });
+    }
+    crashes
 }
 
 /// The disk has little room from one moment on, and all of it again from another, if the opening lasts so long.
@@ -308,12 +316,21 @@ fn narrow_disk(script: &Script, random: &mut Random) -> [Fault; 2] {
         false => step_in(script, (0, 80), random),
     };
     let room_kib = *random.of(&[0, 8, 40, 100, 200, 400]);
-    [fault(narrow_at, room_kib), fault(step_in(script, (20, 80), random), u64::MAX >> 12)]
+    [fault(narrow_at, room_kib), fault(step_in(script, (20, 80), random), ROOM_KIB_MAX)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_seed_has_a_thousand_operations_and_three_crashes_with_recovery() {
+        for seed in 0..1000 {
+            let plan = plan(seed, &Choice::default());
+            assert!(plan.script.operations() >= 1000, "seed {seed}: {}", plan.script.operations());
+            assert!(plan.crashes_with_recovery() >= 3, "seed {seed}: {:?}", plan.crashes);
+        }
+    }
 
     #[test]
     fn a_seed_is_one_plan_and_leaving_out_a_class_leaves_the_rest() {

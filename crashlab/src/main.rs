@@ -2,6 +2,7 @@
 
 mod applications;
 mod arguments;
+mod written;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -21,28 +22,34 @@ use holdfast_crashlab::fault::name_of;
 use holdfast_crashlab::mutants::{Caught, Progress, Search};
 use holdfast_crashlab::plan::Plan;
 use holdfast_crashlab::real::{PLAN_NAME, Real, child};
-use holdfast_crashlab::report;
-use holdfast_crashlab::run::{Verdict, Watch, run, run_watched};
+use holdfast_crashlab::run::{Verdict, Watch, run_watched};
 use holdfast_crashlab::shrink::{removable, shrink};
 use holdfast_crashlab::sweep::{Summary, Sweep};
 use holdfast_crashlab::workshop::{commit_of, repository_of};
-use holdfast_workloads::{Random, dbcop};
+use holdfast_workloads::Random;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 fn main() -> ExitCode {
     let outcome = match Program::parse().command {
-        Command::Sweep { seeds, start, jobs, time, first, keep, json, choice } => {
+        Command::Sweep { seeds, start, jobs, time, first, keep, hashes, json, choice } => {
             choice.choice().and_then(|from| {
-                let jobs =
-                    jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-                let time = time.map(Duration::from_secs);
-                sweep(&Sweep { start, seeds, time, first, jobs, choice: from }, &keep, &choice.again(), json)
+                let (jobs, time) = (jobs.unwrap_or_else(cores), time.map(Duration::from_secs));
+                let sweep = Sweep { start, seeds, time, first, jobs, choice: from };
+                run_sweep(&sweep, (&keep, hashes.as_deref()), &choice.again(), json)
             })
         }
-        Command::Replay { what, trace, lines, until, break_at, json, .. } if applications::is_plan(&what) => {
-            let lines = if trace { lines } else { 0 };
-            applications::replay(Path::new(&what), lines, until.or(break_at).is_some(), json)
+        Command::Replay { what, trace, lines, until, break_at, save, twice, json, .. }
+            if applications::is_plan(&what) =>
+        {
+            let asked = applications::Replay {
+                lines: if trace { lines } else { 0 },
+                is_to_stop: until.or(break_at).is_some(),
+                save: save.as_deref(),
+                twice,
+                as_json: json,
+            };
+            applications::replay(Path::new(&what), &asked)
         }
         Command::Replay { what, trace, lines, until, break_at, save, twice, json, choice } => {
             plan_of(&what, &choice).and_then(|plan| {
@@ -56,14 +63,18 @@ fn main() -> ExitCode {
         Command::Mutants(arguments) => mutants(&arguments),
         Command::Explore(arguments) => explore(arguments),
         Command::Bisect { plan, good, bad, json } => find_commit(&plan, (&good, &bad), json),
-        Command::Report { what, output, lines, .. } if applications::is_plan(&what) => {
-            applications::report(Path::new(&what), &output, lines)
+        Command::Report { what, output, lines, json, .. } if applications::is_plan(&what) => {
+            applications::report(Path::new(&what), &output, lines, json)
         }
-        Command::Report { what, output, lines, choice } => {
-            plan_of(&what, &choice).and_then(|plan| report(&plan, &output, lines))
+        Command::Report { what, output, lines, json, choice } => {
+            plan_of(&what, &choice).and_then(|plan| written::report(&plan, &output, lines, json))
         }
-        Command::History { what, output, flags, choice } => {
-            plan_of(&what, &choice).and_then(|plan| history(&plan, &output, flags))
+        Command::History { what, .. } if applications::is_plan(&what) => {
+            Err("the plan of an application has no history: what its clients saw only its own checks know"
+                .to_owned())
+        }
+        Command::History { what, output, flags, json, choice } => {
+            plan_of(&what, &choice).and_then(|plan| written::history(&plan, &output, flags, json))
         }
         Command::Real(arguments) => real(&arguments),
         Command::RealLife { run, calm } => child::live(&run, calm).map(|()| true),
@@ -112,7 +123,13 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     Ok(stop)
 }
 
-fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool, String> {
+/// Every seed of a sweep; the plans of those that fail go to one place, and all hashes to another.
+fn run_sweep(
+    sweep: &Sweep,
+    (keep, hashes): (&Path, Option<&Path>),
+    again: &str,
+    as_json: bool,
+) -> Result<bool, String> {
     let stop = stop_on_signal()?;
     silence_panics();
     let bar = if std::io::stderr().is_terminal() && !as_json {
@@ -129,6 +146,9 @@ fn sweep(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Result<bool,
         }
     });
     bar.finish_and_clear();
+    if let Some(file) = hashes {
+        std::fs::write(file, summary.hashes()).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
     if !summary.failures.is_empty() {
         std::fs::create_dir_all(keep).map_err(|error| format!("{}: {error}", keep.display()))?;
     }
@@ -370,26 +390,6 @@ fn find_commit(plan: &Path, between: (&str, &str), as_json: bool) -> Result<bool
         found.unknown.iter().for_each(|revision| println!("or since {revision}, which says nothing"));
     }
     Ok(true)
-}
-
-fn report(plan: &Plan, output: &Path, lines: usize) -> Result<bool, String> {
-    let verdict = run_watched(plan, Watch { log_events: lines, ..Watch::default() });
-    let page = report::page(&report::Shown::of(plan, &verdict));
-    std::fs::write(output, page).map_err(|error| format!("{}: {error}", output.display()))?;
-    println!("{} lines of {} events in {}", verdict.log.len(), verdict.events, output.display());
-    verdict.violations.iter().for_each(|violation| println!("WRONG: {violation}"));
-    Ok(verdict.violations.is_empty())
-}
-
-fn history(plan: &Plan, output: &Path, flags: bool) -> Result<bool, String> {
-    let verdict = run(plan);
-    let form = if flags { dbcop::Form::Flags } else { dbcop::Form::Tagged };
-    let info = format!("holdfast, seed {}, workload {}", plan.seed, plan.workload.name());
-    let text = dbcop::file(&verdict.history, form, &info).to_string();
-    std::fs::write(output, text).map_err(|error| format!("{}: {error}", output.display()))?;
-    println!("{} transactions in {}", verdict.history.transactions.len(), output.display());
-    verdict.violations.iter().for_each(|violation| println!("WRONG: {violation}"));
-    Ok(verdict.violations.is_empty())
 }
 
 /// Storms on a real directory; true if nothing was wrong.

@@ -4,9 +4,11 @@
 //! sync of a log file from then". So a plan from which steps were cut still means something, and it keeps its meaning when the kernel changes.
 //! What no plan holds, such as latencies and which sectors survive a power loss, is drawn from the seed's streams.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use holdfast_sim::Personality;
+use holdfast_sim::plan;
+pub use holdfast_sim::plan::DiskPlan;
 use holdfast_workloads::storm::{Script, Settings, Workload};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ use crate::fault::Replacing;
 
 /// The version of the form; a plan of another one is refused.
 pub const SCHEMA: u32 = 1;
+
+/// From a wall clock that stands still to one that goes eleven times as fast as time.
+const WALL_DRIFT_PPM: RangeInclusive<i32> = -1_000_000..=10_000_000;
 
 /// See the module's header.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -52,62 +57,13 @@ pub struct Plan {
     pub schedule: Vec<(u64, u32)>,
 }
 
-/// How the disk is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DiskPlan {
-    /// A cached write is charged only when its file is synced.
-    pub delayed_allocation: bool,
-    /// Overwriting takes room.
-    pub copy_on_write: bool,
-    /// A full disk shows in the sync of a write.
-    pub full_in_sync: bool,
-    /// Which file system it is like.
-    #[serde(default, skip_serializing_if = "FileSystem::is_strict")]
-    pub like: FileSystem,
-    /// Device calls that it serves in a second, at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iops_max: Option<u32>,
-}
-
-/// A file system, as far as crashes show it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileSystem {
-    /// None that there is: whatever the system calls do not promise may be lost.
-    #[default]
-    Strict,
-    /// Ext4, in its ordered mode.
-    Ext4,
-    /// XFS.
-    Xfs,
-    /// Btrfs.
-    Btrfs,
-}
-
 fn is_zero(number: &i32) -> bool {
     *number == 0
 }
 
-impl FileSystem {
-    fn is_strict(&self) -> bool {
-        *self == Self::Strict
-    }
-
-    /// What the simulated disk is told.
-    pub fn personality(self) -> Personality {
-        match self {
-            Self::Strict => Personality::Strict,
-            Self::Ext4 => Personality::Ext4,
-            Self::Xfs => Personality::Xfs,
-            Self::Btrfs => Personality::Btrfs,
-        }
-    }
-}
-
 /// When something happens.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum At {
     /// When this client begins this step, both counted from 0; behind its last one when it has no more.
     Step {
@@ -207,8 +163,7 @@ impl Plan {
     /// # Errors
     /// In words: the file cannot be read, is no plan, or is one of another version.
     pub fn load(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Self::from_text(&text).map_err(|error| format!("{}: {error}", path.display()))
+        Self::from_text(&plan::read(path)?).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// The plan of a text.
@@ -216,43 +171,46 @@ impl Plan {
     /// # Errors
     /// In words: it is no plan, or one of another version.
     pub fn from_text(text: &str) -> Result<Self, String> {
-        let plan: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if plan.schema != SCHEMA {
-            return Err(format!(
-                "a plan of version {}, but this program reads version {SCHEMA}",
-                plan.schema
-            ));
-        }
-        if let Some(fault) = plan.faults.iter().find(|fault| crate::fault::of_name(&fault.class).is_none()) {
-            return Err(format!("there is no fault class {:?}", fault.class));
-        }
-        plan.check_numbers()?;
+        let plan: Self = plan::parse(text, SCHEMA)?;
+        plan.check()?;
         Ok(plan)
     }
 
-    fn check_numbers(&self) -> Result<(), String> {
-        if self.disk.iops_max == Some(0) {
-            return Err("disk.iops_max is 0, and a disk that serves nothing never answers".to_owned());
+    fn check(&self) -> Result<(), String> {
+        self.disk.check()?;
+        plan::within("wall_drift_ppm", self.wall_drift_ppm, WALL_DRIFT_PPM)?;
+        plan::check_counts(self.crashes.len(), self.faults.len())?;
+        for (number, crash) in self.crashes.iter().enumerate() {
+            plan::within(format_args!("crashes[{number}].calls"), crash.calls, 0..=plan::CALLS_MAX)?;
         }
-        if self.wall_drift_ppm < -1_000_000 {
-            return Err(format!("wall_drift_ppm is {}, and no clock runs backwards", self.wall_drift_ppm));
-        }
-        if !self.schedule.is_sorted_by(|before, after| before.0 < after.0) {
-            return Err("schedule is not in ascending order of its choices".to_owned());
-        }
-        if self.replacements.iter().any(|replacement| replacement.opening == 0) {
-            return Err("a replacement before the opening 0, at which there is nothing to replace".to_owned());
+        for (number, fault) in self.faults.iter().enumerate() {
+            let Some(class) = crate::fault::of_name(&fault.class) else {
+                let known = crate::fault::of_one_process().into_iter().map(crate::fault::name_of);
+                let known: Vec<&str> = known.collect();
+                let class = &fault.class;
+                return Err(format!("faults[{number}].class is {class:?}; there are {}", known.join(", ")));
+            };
+            plan::check_fault(number, class, fault.nth, (fault.lasting, fault.room_kib))?;
         }
         if self.replacements.len() > 1 {
-            return Err(
-                "more than one replacement, and what a copy from before another brings back is not judged"
-                    .to_owned(),
-            );
+            return Err(format!(
+                "the number of replacements is {}, but must be at most 1: what a copy from before another brings back is not \
+                 judged",
+                self.replacements.len()
+            ));
         }
-        match self.faults.iter().find(|fault| fault.nth == 0 && fault.room_kib.is_none()) {
-            Some(fault) => Err(format!("a fault {} at the call 0; they count from 1", fault.class)),
-            None => Ok(()),
+        for replacement in &self.replacements {
+            plan::within("replacements[0].opening", replacement.opening, 1..=u32::MAX)?;
         }
+        plan::check_schedule(&self.schedule)?;
+        plan::check_settings(&self.settings.options(), &self.settings.keyspace_options())?;
+        self.script.check(&self.settings)
+    }
+
+    /// Crashes after which what was lost has to be recovered.
+    pub fn crashes_with_recovery(&self) -> u64 {
+        let is_one = |crash: &&Crash| matches!(crash.kind, CrashKind::Kill | CrashKind::PowerLoss);
+        self.crashes.iter().filter(is_one).count() as u64
     }
 
     /// A test that fails as long as this plan does. It stands beside the plan's file.
@@ -303,7 +261,7 @@ mod tests {
         let first = Replacement { opening: 0, by: Substitute::Empty, demand: false };
         assert!(refused(&|plan| plan.replacements = vec![first]).contains("replacement"));
         let later = Replacement { opening: 1, ..first };
-        assert!(refused(&|plan| plan.replacements = vec![later; 2]).contains("more than one"));
+        assert!(refused(&|plan| plan.replacements = vec![later; 2]).contains("number of replacements is 2"));
         assert!(refused(&|plan| plan.schedule = vec![(4, 1), (4, 0)]).contains("schedule"));
         let fault = |class: &str, nth| Fault {
             class: class.to_owned(),
@@ -313,7 +271,8 @@ mod tests {
             lasting: false,
             room_kib: None,
         };
-        for (wrong, named) in [(fault("read_errors", 1), "read_errors"), (fault("read_error", 0), "call 0")] {
+        for (wrong, named) in [(fault("read_errors", 1), "read_errors"), (fault("read_error", 0), "nth is 0")]
+        {
             let mut changed = plan.clone();
             changed.faults.push(wrong);
             let error = Plan::from_text(&changed.to_text()).expect_err("it is no plan");

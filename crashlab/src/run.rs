@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast::Error;
-use holdfast_sim::{
-    AtEvent, Detail, FaultClass, IopsLimit, LogLine, Ratio, ScheduleOverride, SimOptions, World,
-};
+use holdfast_sim::plan::options;
+use holdfast_sim::{AtEvent, Detail, FaultClass, LogLine, SimOptions, World};
 use holdfast_workloads::history::{History, Milestone};
 use holdfast_workloads::oracle::model::Rules;
 use holdfast_workloads::oracle::{Violation, Wrong, ask};
@@ -86,9 +85,6 @@ const ACKNOWLEDGED_MIN: u64 = 100;
 const ATTEMPTS: u32 = 3;
 /// Openings after which a run is cut off: no plan needs so many.
 const OPENINGS_MAX: u32 = 200;
-
-/// Device calls that pass at once after idleness, on a disk that serves only so many.
-const IOPS_BURST: u32 = 32;
 /// Simulated time after which a run hangs: a hundred times what the longest ones take.
 const TIME_LIMIT_NS: u64 = 1_000_000_000_000;
 
@@ -130,21 +126,9 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
         log_events: watch.log_events,
         at_event: at_event(&watch),
         time_limit_ns: TIME_LIMIT_NS,
-        rare: if plan.rare_one_in == 0 { Ratio::NEVER } else { Ratio::new(1, plan.rare_one_in) },
-        schedule_overrides: plan
-            .schedule
-            .iter()
-            .map(|(choice, pick)| ScheduleOverride { choice: *choice, pick: *pick })
-            .collect(),
-        iops_limit: plan
-            .disk
-            .iops_max
-            .map(|calls_per_second| IopsLimit { calls_per_second, burst: IOPS_BURST }),
-        plain_schedule: plan.plain_schedule,
         record_schedule: watch.record_schedule,
         record_hashes: watch.record_hashes,
-        personality: plan.disk.like.personality(),
-        ..SimOptions::new(plan.seed)
+        ..options(plan.seed, plan.rare_one_in, &plan.disk, (plan.plain_schedule, &plan.schedule))
     };
     let storm = Storm::new(plan.settings, plan.script.clone());
     let marks = Marks::default();

@@ -187,7 +187,7 @@ impl SimStage {
             if let Some(room_kib) = fault.room_kib {
                 let used = CAPACITY - disk.free_space().bytes.min(CAPACITY);
                 self.is_narrow.store(true, Ordering::Relaxed);
-                disk.set_capacity(CAPACITY.min(used.saturating_add(room_kib << 10)), INODES);
+                disk.set_capacity(CAPACITY.min(used.saturating_add(room_kib.saturating_mul(1024))), INODES);
                 continue;
             }
             let trigger = if fault.lasting { Trigger::From(fault.nth) } else { Trigger::Once(fault.nth) };
@@ -207,7 +207,7 @@ impl SimStage {
                 SimCrash::PowerLoss => self.process.power_loss(),
                 SimCrash::Kill => self.process.kill(),
             },
-            calls => self.process.crash_at(self.process.io_calls() + calls, kind),
+            calls => self.process.crash_at(self.process.io_calls().saturating_add(calls), kind),
         }
         Some(crash)
     }

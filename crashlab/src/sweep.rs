@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::determinism::run_again;
 use crate::draw::{Choice, plan};
 use crate::fault::{Replacing, name_of};
+use crate::plan::Plan;
 use crate::run::{Effects, Verdict, run};
 
 /// Which seeds, and how long.
@@ -118,7 +119,7 @@ impl Sweep {
             }
             let has_failed = !verdict.violations.is_empty();
             let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
-            summary.add(seed, verdict);
+            summary.add(seed, &plan, verdict);
             summary.elapsed = began.elapsed();
             told(&summary);
             has_failed
@@ -167,7 +168,7 @@ fn reads_judged(verdict: &Verdict) -> u64 {
 }
 
 impl Summary {
-    fn add(&mut self, seed: u64, verdict: Verdict) {
+    fn add(&mut self, seed: u64, plan: &Plan, verdict: Verdict) {
         self.seeds += 1;
         self.failures.extend(Failure::of(seed, &verdict.violations));
         let counts = &verdict.counts;
@@ -202,6 +203,8 @@ impl Summary {
         }
         self.hashes.insert(seed, verdict.hash);
         for (name, number) in [
+            ("operations_planned", plan.script.operations()),
+            ("crashes_planned", plan.crashes_with_recovery()),
             ("operations_acknowledged", counts.operations),
             ("commits_acknowledged", counts.acknowledged),
             ("conflicts", counts.conflicts),
@@ -228,6 +231,11 @@ impl Summary {
             let mixed = (digest ^ seed.rotate_left(32) ^ hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             mixed ^ (mixed >> 29)
         })
+    }
+
+    /// A line for each seed, in their order: the seed, and the hash of its run.
+    pub fn hashes(&self) -> String {
+        self.hashes.iter().map(|(seed, hash)| format!("{seed} {hash:016x}\n")).collect()
     }
 
     /// The marks that no seed hit.

@@ -46,6 +46,7 @@ mod log;
 mod network;
 mod options;
 pub mod panics;
+pub mod plan;
 mod process;
 pub mod reduce;
 mod run;

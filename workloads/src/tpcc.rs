@@ -36,6 +36,7 @@ const REFILL: (i64, i64) = (10, 91);
 
 /// A district of a warehouse.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Place {
     /// The warehouse.
     pub warehouse: u8,
@@ -45,7 +46,7 @@ pub struct Place {
 
 /// What a terminal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Profile {
     /// A customer orders so many items.
     NewOrder {

@@ -9,7 +9,7 @@
 //! use holdfast::blocking::Db;
 //! use holdfast::{Options, Scan};
 //!
-//! # fn main() -> holdfast::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = std::env::temp_dir().join(format!("holdfast-doc-blocking-{}", std::process::id()));
 //! let db = Db::open(&dir, Options::default())?;
 //! let people = db.default_keyspace()?;
@@ -30,7 +30,7 @@
 //! }
 //! assert_eq!(people.scan(Scan::prefix("ad"))?.collect()?, [(b"ada".to_vec(), b"programmer".to_vec())]);
 //! db.close()?;
-//! # std::fs::remove_dir_all(&dir).unwrap();
+//! # std::fs::remove_dir_all(&dir)?;
 //! # Ok(()) }
 //! ```
 //!

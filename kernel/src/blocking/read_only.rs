@@ -47,12 +47,13 @@ impl ReadOnlyDb {
     ///
     /// let look = Db::open_read_only(&dir, Options::default())?;
     /// let people = look.default_keyspace()?;
-    /// assert_eq!(look.at(before)?.get(&people, "ada")?.unwrap(), "mathematician");
+    /// let then = look.at(before)?.get(&people, "ada")?;
+    /// assert!(then.is_some_and(|value| value == "mathematician"));
     /// assert_eq!(look.snapshot().scan(&people, Scan::all())?.collect()?.len(), 1);
     /// assert_eq!(people.typed::<(String,), String>().approximate_count(Default::default())?, 2);
     /// # db.close()?;
-    /// # std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), holdfast::Error>(())
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

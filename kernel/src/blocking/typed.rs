@@ -135,8 +135,8 @@ impl<K: EncodeKey + DecodeKey, V: StoredValue> TypedKeyspace<K, V> {
     /// assert_eq!(scores.scan(TypedScan::all())?.count(), 4);
     /// txn.rollback();
     /// # db.close()?;
-    /// # std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), holdfast::Error>(())
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

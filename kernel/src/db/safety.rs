@@ -39,9 +39,9 @@ impl Db {
     /// opening; remove it.
     ///
     /// ```
-    /// # holdfast::env::linux::block_on(async {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { holdfast::env::linux::block_on(async {
     /// # let dir = std::env::temp_dir().join(format!("holdfast-backup-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&dir).unwrap();
+    /// # std::fs::create_dir_all(&dir)?;
     /// # let db = holdfast::Db::open(dir.join("db"), holdfast::Options::default()).await?;
     /// db.default_keyspace()?.put("ada", "100").await?;
     /// let info = db.backup(dir.join("monday")).await?;
@@ -50,8 +50,8 @@ impl Db {
     /// assert!(monday.default_keyspace()?.get("ada").await?.is_some());
     /// # monday.close().await?;
     /// # db.close().await?;
-    /// # std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), holdfast::Error>(()) }).unwrap();
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }) }
     /// ```
     ///
     /// # Errors

@@ -107,7 +107,7 @@ impl Txn {
     /// that was cancelled, a connection that broke. Take it before [`Txn::commit`]; as many as needed.
     ///
     /// ```
-    /// # holdfast::env::linux::block_on(async {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { holdfast::env::linux::block_on(async {
     /// # let dir = std::env::temp_dir().join(format!("holdfast-token-{}", std::process::id()));
     /// # let db = holdfast::Db::open(&dir, holdfast::Options::default()).await?;
     /// # let keyspace = db.default_keyspace()?;
@@ -117,8 +117,8 @@ impl Txn {
     /// drop(txn.commit()); // never polled: nothing was queued
     /// assert_eq!(token.wait().await?, None);
     /// # db.close().await?;
-    /// # std::fs::remove_dir_all(&dir).unwrap();
-    /// # holdfast::Result::Ok(()) }).unwrap();
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }) }
     /// ```
     pub fn outcome_token(&mut self) -> OutcomeToken {
         self.transaction.outcome_token()

@@ -1,7 +1,7 @@
 //! A keyspace whose keys and values have types.
 //!
 //! ```
-//! # holdfast::blocking::block_on(async {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> { holdfast::blocking::block_on(async {
 //! # let dir = std::env::temp_dir().join(format!("holdfast-typed-{}", std::process::id()));
 //! use holdfast::{Db, Options, key::Descending};
 //! let db = Db::open(&dir, Options::default()).await?;
@@ -13,8 +13,8 @@
 //! let newest = of_ada.next().await?;
 //! assert_eq!(newest, Some((("ada".into(), Descending(2)), "/docs".into())));
 //! # db.close().await?;
-//! # std::fs::remove_dir_all(&dir).unwrap();
-//! # Ok::<(), holdfast::Error>(()) }).unwrap();
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok(()) }) }
 //! ```
 
 use std::marker::PhantomData;
@@ -178,7 +178,7 @@ impl<K: EncodeKey + DecodeKey, V: StoredValue> TypedKeyspace<K, V> {
     /// Removes every key that begins with the elements of `prefix`, in constant time; durable when it returns.
     ///
     /// ```
-    /// # holdfast::blocking::block_on(async {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { holdfast::blocking::block_on(async {
     /// # let dir = std::env::temp_dir().join(format!("holdfast-typed-delete-{}", std::process::id()));
     /// # use holdfast::{Db, Options, TypedScan};
     /// # let db = Db::open(&dir, Options::default()).await?;
@@ -193,8 +193,8 @@ impl<K: EncodeKey + DecodeKey, V: StoredValue> TypedKeyspace<K, V> {
     /// let left = visits.scan(TypedScan::all()).await?.collect().await?;
     /// assert_eq!(left.iter().map(|((_, day), _)| *day).collect::<Vec<_>>(), [7, 8, 9]);
     /// # db.close().await?;
-    /// # std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), holdfast::Error>(()) }).unwrap();
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }) }
     /// ```
     ///
     /// # Errors
@@ -232,7 +232,7 @@ impl<K: EncodeKey + DecodeKey, V: StoredValue> TypedKeyspace<K, V> {
     /// The same as of a snapshot.
     ///
     /// ```
-    /// # holdfast::blocking::block_on(async {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> { holdfast::blocking::block_on(async {
     /// # let dir = std::env::temp_dir().join(format!("holdfast-typed-at-{}", std::process::id()));
     /// # use holdfast::{Db, Options, TypedScan};
     /// # let db = Db::open(&dir, Options::default()).await?;
@@ -246,8 +246,8 @@ impl<K: EncodeKey + DecodeKey, V: StoredValue> TypedKeyspace<K, V> {
     /// assert_eq!(stock.scan(TypedScan::all()).await?.count().await?, 1);
     /// # drop(yesterday);
     /// # db.close().await?;
-    /// # std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok::<(), holdfast::Error>(()) }).unwrap();
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok(()) }) }
     /// ```
     ///
     /// # Errors

@@ -59,6 +59,7 @@ pub(super) fn plan(seed: u64, test: &Target, classes: &[FaultClass], rehearsed: 
         delayed_allocation: shape.one_in(4),
         copy_on_write: shape.one_in(6),
         full_in_sync: shape.one_in(6),
+        iops_max: None,
     };
     let settings = Settings::draw(&mut Stream::new(seed, StreamClass::PlanSettings));
     let crashes = crashes(rehearsed, &mut Stream::new(seed, StreamClass::PlanCrashes));

@@ -25,8 +25,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
-use crate::disk::personality::Personality;
 use crate::fault::FaultClass;
+use crate::plan;
+pub use crate::plan::DiskPlan;
 
 /// The version of the form; a plan of another one is refused.
 pub const SCHEMA: u32 = 1;
@@ -78,27 +79,9 @@ pub struct Target {
     pub directory: PathBuf,
 }
 
-/// How the disk is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DiskPlan {
-    /// Which file system it is like.
-    #[serde(default)]
-    pub like: Personality,
-    /// A cached write is charged only when its file is synced.
-    #[serde(default)]
-    pub delayed_allocation: bool,
-    /// Overwriting takes room.
-    #[serde(default)]
-    pub copy_on_write: bool,
-    /// A full disk shows in the sync of a write.
-    #[serde(default)]
-    pub full_in_sync: bool,
-}
-
 /// When something happens.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum At {
     /// When this step begins, or the first one behind it that is made; at the end of the steps of that name if none is.
     Step {
@@ -161,8 +144,7 @@ impl Plan {
     /// # Errors
     /// In words: the file cannot be read, is no plan, or is one of another version.
     pub fn load(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Self::from_text(&text).map_err(|error| format!("{}: {error}", path.display()))
+        Self::from_text(&plan::read(path)?).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// The plan of a text.
@@ -170,15 +152,7 @@ impl Plan {
     /// # Errors
     /// In words: it is no plan of an application, or one of another version, or asks for what cannot be.
     pub fn from_text(text: &str) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Version {
-            schema: u32,
-        }
-        let Version { schema } = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if schema != SCHEMA {
-            return Err(format!("a plan of version {schema}, but this program reads version {SCHEMA}"));
-        }
-        let plan: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let plan: Self = plan::parse(text, SCHEMA)?;
         plan.check()?;
         Ok(plan)
     }
@@ -190,26 +164,22 @@ impl Plan {
     }
 
     fn check(&self) -> Result<(), String> {
-        let of_network = self.faults.iter().find(|fault| fault.class.is_of_network());
-        if let Some(fault) = of_network {
-            return Err(format!(
-                "fault class {} is one of the network, which plans do not draw",
-                fault.class.name()
-            ));
+        self.disk.check()?;
+        plan::check_counts(self.crashes.len(), self.faults.len())?;
+        for (number, crash) in self.crashes.iter().enumerate() {
+            plan::within(format_args!("crashes[{number}].calls"), crash.calls, 1..=plan::CALLS_MAX)?;
         }
-        let numbers = self.crashes.iter().map(|crash| ("calls", crash.calls));
-        let mut numbers = numbers.chain(self.faults.iter().map(|fault| ("nth", fault.nth)));
-        if let Some((name, _)) = numbers.find(|(_, number)| *number == 0) {
-            return Err(format!("{name} is 0, but is counted from 1"));
+        for (number, fault) in self.faults.iter().enumerate() {
+            plan::check_fault(number, fault.class, fault.nth, (fault.lasting, fault.room_kib))?;
         }
-        if self.schedule.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            return Err("schedule is not in ascending order".to_owned());
+        plan::check_schedule(&self.schedule)?;
+        for (name, steps) in &self.steps {
+            if let Some(at) = steps.windows(2).position(|pair| pair[0] >= pair[1]) {
+                let (before, step) = (steps[at], steps[at + 1]);
+                return Err(format!("steps.{name}[{}] is {step}, but must be behind {before}", at + 1));
+            }
         }
-        if self.steps.values().any(|steps| steps.windows(2).any(|pair| pair[0] >= pair[1])) {
-            return Err("the steps of a name are not in ascending order".to_owned());
-        }
-        let settings = self.settings.options().validate().and(self.settings.keyspace_options().validate());
-        settings.map_err(|error| format!("settings: {error}"))
+        plan::check_settings(&self.settings.options(), &self.settings.keyspace_options())
     }
 
     /// Steps that are made.

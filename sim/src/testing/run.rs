@@ -12,7 +12,8 @@ use super::record::{Failure, Record};
 use super::stage::{Stage, State};
 use super::trespass::{self, Tried};
 use super::world::World;
-use crate::options::{Ratio, ScheduleOverride, SimOptions};
+use crate::options::SimOptions;
+use crate::plan::options;
 use crate::run::try_run_within;
 use crate::world::World as Simulation;
 
@@ -43,12 +44,8 @@ pub(super) fn run(plan: &Plan, body: &Body, watch: Watch) -> Record {
     let options = SimOptions {
         log_events: watch.log_events,
         time_limit_ns: TIME_LIMIT_NS,
-        rare: if plan.rare_one_in == 0 { Ratio::NEVER } else { Ratio::new(1, plan.rare_one_in) },
-        schedule_overrides: ScheduleOverride::all_of(&plan.schedule),
-        plain_schedule: plan.plain_schedule,
-        personality: plan.disk.like,
         std_clock: true,
-        ..SimOptions::new(plan.seed)
+        ..options(plan.seed, plan.rare_one_in, &plan.disk, (plan.plain_schedule, &plan.schedule))
     };
     let (state, slot, tried): (Arc<Mutex<State>>, Slot, Tried) = Default::default();
     let (plan, body) = (Arc::new(plan.clone()), Arc::clone(body));

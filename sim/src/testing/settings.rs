@@ -64,9 +64,9 @@ impl Settings {
         }
         Options {
             memory_limit_bytes: 32 << 20,
-            memtable_bytes: self.memtable_kib << 10,
-            log_segment_bytes_max: self.segment_kib << 10,
-            log_bytes_max: self.segment_kib << 11,
+            memtable_bytes: self.memtable_kib.saturating_mul(1024),
+            log_segment_bytes_max: self.segment_kib.saturating_mul(1024),
+            log_bytes_max: self.segment_kib.saturating_mul(2048),
             reserve_bytes: 64 << 10,
             open_files_max: 16,
             direct_log: self.direct,
@@ -85,7 +85,7 @@ impl Settings {
         };
         KeyspaceOptions {
             block_bytes: self.block_bytes,
-            table_bytes: self.table_kib << 10,
+            table_bytes: self.table_kib.saturating_mul(1024),
             compression,
             level0_tables: self.level0_tables,
             level1_bytes: 16 << 10,

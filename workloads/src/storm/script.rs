@@ -7,12 +7,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Settings;
 use crate::history::Durable;
 use crate::tpcc::Profile;
 
 /// What a step reads through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum View {
     /// Each read by itself.
     Now,
@@ -26,7 +27,7 @@ pub enum View {
 
 /// How a transaction is protected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Level {
     /// `Isolation::Snapshot`.
     Snapshot,
@@ -36,7 +37,7 @@ pub enum Level {
 
 /// What becomes of a transaction at its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Finish {
     /// It is committed.
     Commit,
@@ -46,7 +47,7 @@ pub enum Finish {
 
 /// What is walked over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Shape {
     /// All keys.
     Everything,
@@ -74,6 +75,7 @@ pub enum Shape {
 
 /// A walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Walk {
     /// Over what.
     pub shape: Shape,
@@ -96,6 +98,7 @@ impl Walk {
 
 /// Where a walk rests, and how long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Hold {
     /// Behind so many entries, or at the end if there are fewer.
     pub entries: u8,
@@ -105,7 +108,7 @@ pub struct Hold {
 
 /// One thing that a step does. Keyspaces and keys are taken modulo what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
     /// Reads a key.
     Get(u8, u16),
@@ -149,6 +152,20 @@ impl Action {
         }
     }
 
+    /// How long it rests, in microseconds.
+    fn rest_us(&self) -> u64 {
+        match self {
+            Self::Pause(us) => u64::from(*us),
+            Self::Scan(_, walk) => walk.hold.map_or(0, |hold| u64::from(hold.us)),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the value that it writes, if it says how many.
+    fn value_bytes(&self, most: u32) -> u64 {
+        if let Self::Put(_, _, bytes) = self { u64::from(*bytes.min(&most)) } else { 0 }
+    }
+
     /// What it adds to the length of a script.
     fn operations(&self) -> u64 {
         if let Self::Tpcc(profile) = self { profile.operations() } else { 1 }
@@ -157,7 +174,7 @@ impl Action {
 
 /// What a client does in one go.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
     /// A transaction.
     Transact {
@@ -210,6 +227,7 @@ pub enum Call {
 
 /// A call, and how long its futures are kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// What is done.
     pub call: Call,
@@ -220,7 +238,7 @@ pub struct Step {
 
 /// When a future is dropped that has not ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Patience {
     /// As soon as it was polled once more than so often.
     Polls(u8),
@@ -234,13 +252,24 @@ impl Step {
         Self { call, patience: None }
     }
 
-    /// Its actions, or the one call.
-    pub fn operations(&self) -> u64 {
+    fn actions(&self) -> Option<&[Action]> {
         match &self.call {
             Call::Transact { actions, .. } | Call::Batch { actions, .. } | Call::Read { actions, .. } => {
-                actions.iter().map(Action::operations).sum()
+                Some(actions)
             }
-            _ => 1,
+            _ => None,
+        }
+    }
+
+    /// Its actions, or the one call.
+    pub fn operations(&self) -> u64 {
+        self.actions().map_or(1, |actions| actions.iter().map(Action::operations).sum())
+    }
+
+    fn rest_us(&self) -> u64 {
+        match &self.call {
+            Call::Wait(us) | Call::BackupBeside(us) => u64::from(*us),
+            _ => self.actions().unwrap_or_default().iter().map(Action::rest_us).sum(),
         }
     }
 
@@ -258,6 +287,7 @@ impl Step {
 
 /// A script: the steps of each client.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Script {
     /// How many keys there are in a keyspace, at least 1.
     pub keys: u16,
@@ -275,7 +305,48 @@ impl Script {
     pub fn operations(&self) -> u64 {
         self.clients.iter().flatten().map(Step::operations).sum()
     }
+
+    /// Checks that it can be run with these settings, in bounded time and memory.
+    ///
+    /// # Errors
+    /// In words: the field, its value and the limit.
+    pub fn check(&self, settings: &Settings) -> Result<(), String> {
+        if self.keys == 0 {
+            return Err("script.keys is 0, but must be at least 1".to_owned());
+        }
+        let clients = self.clients.len();
+        if !(1..=CLIENTS_MAX).contains(&clients) {
+            return Err(format!(
+                "the number of script.clients is {clients}, but must be between 1 and {CLIENTS_MAX}"
+            ));
+        }
+        for (number, steps) in self.clients.iter().enumerate() {
+            let rest_us: u64 = steps.iter().map(Step::rest_us).sum();
+            if rest_us > REST_US_MAX {
+                return Err(format!(
+                    "the waits, pauses and holds of script.clients[{number}] come to {rest_us} microseconds, but may only \
+                     come to {REST_US_MAX}"
+                ));
+            }
+        }
+        let (most, steps) = (settings.value_bytes_max(), self.clients.iter().flatten());
+        let actions = steps.flat_map(|step| step.actions().unwrap_or_default());
+        let bytes: u64 = actions.map(|action| action.value_bytes(most)).sum();
+        if bytes > VALUE_BYTES_MAX {
+            return Err(format!(
+                "the values that script.clients put come to {bytes} bytes, but may only come to {VALUE_BYTES_MAX}"
+            ));
+        }
+        Ok(())
+    }
 }
+
+/// Most clients: each is a task of its own.
+const CLIENTS_MAX: usize = 1000;
+/// Longest rest of one client in all its steps, in microseconds: ten minutes, for a run must end.
+const REST_US_MAX: u64 = 600_000_000;
+/// Most bytes of values, for the simulated disk is memory.
+const VALUE_BYTES_MAX: u64 = 512 << 20;
 
 /// Names of the keyspaces, by number.
 pub const KEYSPACES: [&str; 3] = ["default", "alpha", "beta"];

@@ -116,9 +116,9 @@ impl Settings {
         }
         Options {
             memory_limit_bytes: if self.scarce_memory { 8 << 20 } else { 32 << 20 },
-            memtable_bytes: self.memtable_kib << 10,
-            log_segment_bytes_max: self.segment_kib << 10,
-            log_bytes_max: self.segment_kib << 11,
+            memtable_bytes: self.memtable_kib.saturating_mul(1024),
+            log_segment_bytes_max: self.segment_kib.saturating_mul(1024),
+            log_bytes_max: self.segment_kib.saturating_mul(2048),
             retain_commits: self.retain,
             compactions_max: self.compactions,
             open_files_max: 16,
@@ -158,7 +158,7 @@ impl Settings {
         };
         KeyspaceOptions {
             block_bytes: self.block_bytes,
-            table_bytes: self.table_kib << 10,
+            table_bytes: self.table_kib.saturating_mul(1024),
             filter_bits_per_key: self.filter_bits,
             compression,
             level0_tables: self.level0_tables,

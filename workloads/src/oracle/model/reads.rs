@@ -46,7 +46,12 @@ impl Judge<'_> {
             return None;
         }
         let last = transaction.view_at_most.unwrap_or(view);
-        if last - view > VIEWS_MAX {
+        let Some(commits) = last.checked_sub(view) else {
+            let who = format!("T{reader} (client {})", who(transaction.client));
+            let what = format!("{who}: commit {view} was the newest when it began, and {last} when it ended");
+            return Some(Violation { wrong: Wrong::OrderViolated, what });
+        };
+        if commits > VIEWS_MAX {
             return None;
         }
         let mut wrong = None;

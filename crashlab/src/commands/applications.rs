@@ -60,7 +60,7 @@ pub(crate) fn check_shrunk(file: &Path, as_json: bool) -> Result<bool, String> {
     place.run(&plan, 0)?;
     let found = shrink::removable(&plan, |plan| place.failure(plan));
     let (tried, idle) = found.ok_or("the plan passes")?;
-    Ok(crate::tell_removable(tried, &idle, as_json))
+    Ok(super::shrink::tell_removable(tried, &idle, as_json))
 }
 
 /// Finds the smallest plan that still fails in the same way.

@@ -27,6 +27,9 @@ pub mod workshop;
 pub mod mutants;
 pub mod bisect;
 
+/// The commit that this was built of, with `+dirty` behind it if something was changed since; `unknown` if that is not known.
+pub const COMMIT: &str = env!("CRASHLAB_COMMIT");
+
 pub use draw::Choice;
 pub use plan::Plan;
 pub use run::{Verdict, Watch, run, run_watched};

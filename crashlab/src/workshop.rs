@@ -1,10 +1,11 @@
 //! A copy of the sources, at one commit after another or with a bug planted in it, and its own crashlab.
 //!
 //! ```text
-//! target/NAME/tree     a clone at some commit; what is not committed is not in it
+//! target/NAME/tree     a clone at some commit
 //! target/NAME/build    its build products, kept, so that each build costs what changed
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -142,14 +143,14 @@ impl Workshop {
     /// Explores two crashes deep, with so many survivor sets. Gives what is wrong first, if anything.
     ///
     /// # Errors
-    /// A crashlab that does not come to a verdict.
+    /// A crashlab that does not come to a verdict, on its own account or on that of an image.
     pub(crate) fn explore(&self, program: &Path, sets: u64) -> Result<Option<String>, String> {
         let sets = sets.to_string();
-        let text = self.ask_for_text(program, &["explore", "--json", "--depth", "2", "--sets", &sets])?;
+        let arguments = ["explore", "--json", "--first", "--depth", "2", "--sets", &sets];
+        let text = self.ask_for_text(program, &arguments)?;
         let json: Value =
             serde_json::from_str(&text).map_err(|error| format!("an exploration says {error}"))?;
-        let bad = json["wrong"].as_array().ok_or("an exploration says nothing of what is wrong")?;
-        Ok(bad.first().map(|bad| bad["violation"].as_str().unwrap_or_default().to_owned()))
+        verdict_of(&json)
     }
 
     /// Shrinks the plan of a seed that fails, and checks that nothing single can go from what is left.
@@ -224,6 +225,29 @@ impl Workshop {
     }
 }
 
+/// What an exploration found wrong with the database first. What is wrong with the harness, and what is undecided, is
+/// trouble, but only where the database is not caught anyway.
+fn verdict_of(explored: &Value) -> Result<Option<String>, String> {
+    let all = explored["wrong"].as_array().ok_or("an exploration says nothing of what is wrong")?;
+    let (of_harness, of_database): (Vec<&Value>, Vec<&Value>) =
+        all.iter().partition(|one| one["wrong"] == "harness");
+    let told = |one: &Value| {
+        let (script, violation) = (one["script"].as_str(), one["violation"].as_str());
+        format!("{}, call {}: {}", script.unwrap_or("?"), one["call"], violation.unwrap_or("?"))
+    };
+    if let Some(first) = of_database.first() {
+        return Ok(Some(told(first)));
+    }
+    if let Some(first) = of_harness.first() {
+        return Err(told(first));
+    }
+    let number = |name: &str| explored[name].as_u64().ok_or(format!("an exploration names no {name}"));
+    match (number("undecided")?, number("left")?) {
+        (0, 0) => Ok(None),
+        (undecided, left) => Err(format!("{undecided} images are undecided, {left} crash points were left")),
+    }
+}
+
 /// Fault classes, kinds of crashes and replaced disks of a plan.
 fn needs_of(plan: &Plan) -> Vec<String> {
     let crashes = plan.crashes.iter().map(|crash| match crash.kind {
@@ -251,11 +275,22 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The commit that is checked out around `from`, and whether something was changed since; `unknown` outside a repository.
-pub fn commit_of(from: &Path) -> String {
-    let Ok(commit) = git(from, &["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
-    let changes = git(from, &["status", "--porcelain", "--untracked-files=no"]);
-    if changes.is_ok_and(|changes| changes.is_empty()) { commit } else { format!("{commit}, with changes") }
+/// A commit of what stands in the repository now, changes to files that git knows included.
+pub(crate) fn snapshot_of(repository: &Path) -> Result<String, String> {
+    let with_changes = git(repository, &["stash", "create"])?;
+    if with_changes.is_empty() { git(repository, &["rev-parse", "HEAD"]) } else { Ok(with_changes) }
+}
+
+/// Git's hashes of files and folders as of a commit.
+pub(crate) fn hashes_of(
+    repository: &Path,
+    commit: &str,
+    paths: &[&str],
+) -> Result<BTreeMap<String, String>, String> {
+    let named: Vec<String> = paths.iter().map(|path| format!("{commit}:{path}")).collect();
+    let arguments: Vec<&str> = ["rev-parse"].into_iter().chain(named.iter().map(String::as_str)).collect();
+    let hashes = git(repository, &arguments)?;
+    Ok(paths.iter().map(ToString::to_string).zip(hashes.lines().map(str::to_owned)).collect())
 }
 
 /// The root of the repository that `from` lies in.
@@ -264,4 +299,27 @@ pub fn commit_of(from: &Path) -> String {
 /// If it lies in none, or git is not there.
 pub fn repository_of(from: &Path) -> Result<PathBuf, String> {
     git(from, &["rev-parse", "--show-toplevel"]).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_the_database_is_caught() {
+        let wrong = |kind: &str| json!({ "script": "put", "call": 3, "wrong": kind, "violation": kind });
+        let of = |wrong: &[Value], undecided: u64, left: u64| {
+            verdict_of(&json!({ "wrong": wrong, "undecided": undecided, "left": left }))
+        };
+        assert_eq!(of(&[], 0, 0), Ok(None));
+        let lost = Ok(Some("put, call 3: lost_write".to_owned()));
+        assert_eq!(of(&[wrong("lost_write")], 0, 7), lost);
+        assert_eq!(of(&[wrong("harness"), wrong("lost_write")], 1, 0), lost);
+        assert!(of(&[wrong("harness")], 1, 0).is_err_and(|trouble| trouble.contains("harness")));
+        assert!(of(&[], 2, 0).is_err_and(|trouble| trouble.contains("undecided")));
+        assert!(of(&[], 0, 5).is_err_and(|trouble| trouble.contains("left")));
+        assert!(verdict_of(&json!({})).is_err());
+    }
 }

@@ -1,11 +1,10 @@
 //! `real`: a real directory.
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use holdfast_crashlab::COMMIT;
 use holdfast_crashlab::real::{PLAN_NAME, Real};
-use holdfast_crashlab::workshop::commit_of;
 use holdfast_workloads::Random;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -38,7 +37,7 @@ pub(crate) fn run(arguments: &RealArgs) -> Result<bool, String> {
     if arguments.json {
         let mut all = summary.to_json();
         all["seed"] = json!(seed);
-        all["commit"] = commit_of(Path::new(".")).into();
+        all["commit"] = COMMIT.into();
         println!("{all}");
         return Ok(summary.failure.is_none());
     }
@@ -51,7 +50,7 @@ pub(crate) fn run(arguments: &RealArgs) -> Result<bool, String> {
         println!("          a few times: the script is the same, but what a kill meets is up to the machine");
         println!("  in the simulator: {crashlab} replay {}", failure.kept.join(PLAN_NAME).display());
         println!("  kept:   {}", failure.kept.display());
-        println!("  commit: {}", commit_of(Path::new(".")));
+        println!("  commit: {COMMIT}");
     }
     if stop.load(Ordering::Relaxed) {
         println!("stopped early");

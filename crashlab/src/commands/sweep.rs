@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use holdfast_crashlab::COMMIT;
 use holdfast_crashlab::draw::plan;
 use holdfast_crashlab::sweep::{Summary, Sweep};
-use holdfast_crashlab::workshop::commit_of;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console::{program, silence_panics, stop_on_signal};
@@ -32,7 +32,7 @@ pub(crate) fn run(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Res
     if !summary.failures.is_empty() {
         std::fs::create_dir_all(keep).map_err(|error| format!("{}: {error}", keep.display()))?;
     }
-    let (commit, crashlab) = (commit_of(Path::new(".")), program());
+    let crashlab = program();
     for failure in &summary.failures {
         let file = keep.join(format!("seed-{}.json", failure.seed));
         let small = keep.join(format!("seed-{}-small.json", failure.seed));
@@ -43,12 +43,12 @@ pub(crate) fn run(sweep: &Sweep, keep: &Path, again: &str, as_json: bool) -> Res
             let twice = if failure.takes_two_runs() { " --twice" } else { "" };
             println!("  again:  {crashlab} replay {}{again}{twice}", failure.seed);
             println!("  shrink: {crashlab} shrink {} -o {}", file.display(), small.display());
-            println!("  commit: {commit}");
+            println!("  commit: {COMMIT}");
         }
     }
     if as_json {
         let mut all = summary.to_json();
-        all["commit"] = commit.into();
+        all["commit"] = COMMIT.into();
         println!("{all}");
     } else {
         if stop.load(Ordering::Relaxed) {

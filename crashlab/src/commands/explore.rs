@@ -18,6 +18,7 @@ pub(crate) fn run(arguments: ExploreArgs) -> Result<bool, String> {
         sets: arguments.sets,
         recoveries: arguments.recoveries,
         seed: arguments.seed,
+        first: arguments.first,
         time: arguments.time.map(Duration::from_secs),
         jobs: arguments.jobs.unwrap_or_else(cores),
     };
@@ -49,26 +50,27 @@ pub(crate) fn run(arguments: ExploreArgs) -> Result<bool, String> {
     );
     if arguments.json {
         let mut all = serde_json::to_value(&found).map_err(|error| error.to_string())?;
-        all["wrong"] = std::mem::replace(&mut all["bad"], json!(found.bad.len()));
         all["bounds"] = json!(bounds);
         all["seconds"] = json!(seconds);
         println!("{all}");
     } else {
-        for bad in &found.bad {
+        for bad in &found.wrong {
             println!("WRONG: {}, power loss at call {}: {}", bad.script, bad.call, bad.violation);
         }
         println!(
-            "{} crash points, {} survivor sets, {} different images, {} judged, {} bad, in {seconds} s",
+            "{} crash points, {} survivor sets, {} different images, {} judged: {} good, {} bad, {} undecided, in {seconds} s",
             found.crash_points,
             found.survivor_sets,
             found.images,
             found.judged,
-            found.bad.len()
+            found.good(),
+            found.bad,
+            found.undecided
         );
         println!("bounds: {bounds}");
         if found.left > 0 {
-            println!("{} crash points were not begun: the time was over", found.left);
+            println!("{} crash points were not begun", found.left);
         }
     }
-    Ok(found.bad.is_empty())
+    Ok(found.is_good())
 }

@@ -1,13 +1,18 @@
 //! Planted bugs: how many seeds it takes until each of them is caught.
 //!
 //! ```text
-//! patch -> copy of the sources at a commit -> its own crashlab -> sweeps from many starting points -> seeds needed
+//! patch -> copy of the sources -> its own crashlab -> sweeps from many starting points -> seeds needed
 //! ```
 //! A mutant is caught from a starting point if one of the seeds from there on fails, up to a limit; how many that took is
 //! its cost there. Median and 95th percentile are over all starting points. Which faults it takes is read from the first
 //! failing plan after that was shrunk: everything that is still in it is needed.
 //!
-//! What was found is kept in `results.json`, by commit and by the patch's text, so that a run that was cut off goes on.
+//! Exploring draws nothing: a mutant is caught by a crash point after which something is wrong. What the harness fails over,
+//! or cannot decide, catches nothing.
+//!
+//! The copy holds what is not committed too, but for files that git does not know. What was found is kept in `kept.json`
+//! with git's hash of all that was built and with the patch's text, so that a run that was cut off goes on, and a commit that
+//! changes neither costs nothing.
 
 mod patch;
 mod results;
@@ -17,9 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use patch::Mutant;
-pub use results::{Caught, Results};
+pub use results::{Basis, Caught, Results};
 
-use crate::workshop::{Workshop, git};
+use crate::workshop::{Workshop, git, hashes_of, snapshot_of};
 
 /// Which mutants, and how hard to look.
 #[derive(Clone, Debug)]
@@ -49,6 +54,22 @@ pub struct Search {
     pub again: bool,
 }
 
+/// What a crashlab is built from, and how.
+const BUILT_FROM: [&str; 13] = [
+    "kernel/src",
+    "kernel/Cargo.toml",
+    "sim/src",
+    "sim/macros",
+    "sim/build.rs",
+    "sim/Cargo.toml",
+    "workloads/src",
+    "workloads/Cargo.toml",
+    "crashlab/src",
+    "crashlab/Cargo.toml",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo/config.toml",
+];
 /// Starting points lie so far apart.
 const START_DISTANCE: u64 = 100_000;
 /// A mutant that is caught by no more seeds than this, mostly, is a quick one.
@@ -114,16 +135,19 @@ impl Search {
     pub fn run(&self, stop: &AtomicBool, mut told: impl FnMut(Progress<'_>)) -> Result<Vec<Caught>, String> {
         let mutants = self.mutants()?;
         let workshop = Workshop::prepare(&self.repository, "mutants", "mutants")?;
-        let commit = git(&self.repository, &["rev-parse", "HEAD"])?;
-        workshop.check_out(&commit)?;
-        let file = self.repository.join("target/mutants/results.json");
-        let mut results = Results::load(&file, &commit)?;
+        let snapshot = snapshot_of(&self.repository)?;
+        workshop.check_out(&snapshot)?;
+        let sources = hashes_of(&self.repository, &snapshot, &BUILT_FROM)?;
+        let file = self.repository.join("target/mutants/kept.json");
+        let mut results = Results::load(&file)?;
         let began = Instant::now();
         let mut found = Vec::new();
         for mutant in &mutants {
             let is_late = self.budget.is_some_and(|budget| began.elapsed() >= budget);
             let (starts, seeds_max) = self.effort();
-            let known = results.of(mutant, starts, seeds_max).filter(|_| !self.again);
+            let (sources, patch, explore) = (sources.clone(), mutant.text.clone(), self.explore);
+            let basis = Basis { sources, patch, starts, seeds_max, explore };
+            let known = results.of(&mutant.name, &basis).filter(|_| !self.again);
             let is_shrunk = |known: &Caught| known.shrunk.is_some() || known.seeds.is_empty();
             let is_enough = |known: &&Caught| self.explore.is_some() || !self.shrink || is_shrunk(known);
             let caught = match known.filter(is_enough) {
@@ -134,7 +158,7 @@ impl Search {
                     if stop.load(Ordering::Relaxed) {
                         continue;
                     }
-                    results.keep(mutant, &caught, &file)?;
+                    results.keep(&basis, &caught, &file)?;
                     caught
                 }
             };

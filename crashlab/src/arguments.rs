@@ -169,6 +169,10 @@ pub(crate) enum Command {
         /// Stop after so many seconds.
         #[arg(long, default_value_t = 120)]
         time: u64,
+        /// Runs at once; one for each core if not given. The plan that comes out is the same. Those of an application run one
+        /// by one.
+        #[arg(long)]
+        jobs: Option<usize>,
         /// Change nothing: try the plan without each single operation, fault, crash and schedule override, and say which of
         /// them can go.
         #[arg(long)]

@@ -15,6 +15,7 @@ mod excuses;
 mod stage;
 mod marks;
 mod panics;
+mod lanes;
 pub mod run;
 pub mod determinism;
 pub mod sweep;

@@ -68,10 +68,11 @@ fn main() -> ExitCode {
                 false => applications::shrink_to(Path::new(&what), &output, Duration::from_secs(time), json),
             }
         }
-        Command::Shrink { what, output, time, check, json, choice } => {
+        Command::Shrink { what, output, time, jobs, check, json, choice } => {
+            let jobs = jobs.unwrap_or_else(console::cores);
             plan_of(&what, &choice).and_then(|plan| match check {
-                true => shrink::check_shrunk(&plan, json),
-                false => shrink::shrink_to(&plan, &output, Duration::from_secs(time), json),
+                true => shrink::check_shrunk(&plan, jobs, json),
+                false => shrink::shrink_to(&plan, &output, Duration::from_secs(time), jobs, json),
             })
         }
     };

@@ -41,10 +41,18 @@ pub struct Shrunk {
     pub operations_before: u64,
     /// Those that are left.
     pub operations_after: u64,
-    /// Faults and crashes at first.
+    /// Faults and replaced disks at first.
     pub faults_before: u64,
     /// Those that are left.
     pub faults_after: u64,
+    /// Crashes at first.
+    pub crashes_before: u64,
+    /// Those that are left.
+    pub crashes_after: u64,
+    /// Schedule overrides at first.
+    pub overrides_before: u64,
+    /// Those in the end: where the schedule is drawn at first there may be more.
+    pub overrides_after: u64,
     /// How long it took.
     pub seconds: u64,
     /// Without any single operation, fault, crash or schedule override it passes; all were tried anew.
@@ -172,6 +180,10 @@ impl Workshop {
             operations_after: number("operations_after")?,
             faults_before: number("faults_before")?,
             faults_after: number("faults_after")?,
+            crashes_before: number("crashes_before")?,
+            crashes_after: number("crashes_after")?,
+            overrides_before: number("overrides_before")?,
+            overrides_after: number("overrides_after")?,
             seconds: number("seconds")?,
             is_minimal: checked["removable"].as_array().is_some_and(Vec::is_empty),
             is_same: kind(said["violation"].as_str().unwrap_or_default()) == kind(&failure.violation),

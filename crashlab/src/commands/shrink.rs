@@ -1,5 +1,6 @@
 //! `shrink`: the smallest plan that still fails.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
@@ -13,20 +14,21 @@ use serde_json::json;
 use super::console::{program, silence_panics};
 
 /// Shrinks a plan into a file; never true, for it fails.
-pub(crate) fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: bool) -> Result<bool, String> {
+pub(crate) fn shrink_to(
+    plan: &Plan,
+    output: &Path,
+    time: Duration,
+    jobs: usize,
+    as_json: bool,
+) -> Result<bool, String> {
     silence_panics();
     let bar = if std::io::stderr().is_terminal() && !as_json {
         ProgressBar::new_spinner()
     } else {
         ProgressBar::hidden()
     };
-    let events = |plan: &Plan| plan.faults.len() + plan.replacements.len() + plan.crashes.len();
-    let shrunk = shrink(plan, time, |smaller| {
-        bar.set_message(format!(
-            "{} operations, {} faults and crashes",
-            smaller.script.operations(),
-            events(smaller)
-        ));
+    let shrunk = shrink(plan, time, jobs, |smaller| {
+        bar.set_message(Size::of(smaller).to_string());
         bar.tick();
     });
     bar.finish_and_clear();
@@ -35,13 +37,15 @@ pub(crate) fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: boo
     let test = output.with_extension("rs");
     std::fs::write(&test, shrunk.plan.to_test(output, &shrunk.violation))
         .map_err(|error| format!("{}: {error}", test.display()))?;
-    let (before, after) = (plan.script.operations(), shrunk.plan.script.operations());
+    let (before, after) = (Size::of(plan), Size::of(&shrunk.plan));
     if as_json {
         println!(
             "{}",
             json!({
-                "operations_before": before, "operations_after": after, "faults_before": events(plan),
-                "faults_after": events(&shrunk.plan), "seconds": shrunk.elapsed.as_secs(), "runs": shrunk.runs,
+                "operations_before": before.operations, "operations_after": after.operations,
+                "faults_before": before.faults, "faults_after": after.faults, "crashes_before": before.crashes,
+                "crashes_after": after.crashes, "overrides_before": before.overrides, "overrides_after": after.overrides,
+                "seconds": shrunk.elapsed.as_secs(), "runs": shrunk.runs,
                 "minimal": shrunk.is_minimal, "violation": shrunk.violation, "plan": output, "test": test,
             })
         );
@@ -49,9 +53,7 @@ pub(crate) fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: boo
     }
     println!("WRONG: {}", shrunk.violation);
     println!(
-        "{before} operations and {} faults and crashes shrunk to {after} and {}, in {} runs and {} s{}",
-        events(plan),
-        events(&shrunk.plan),
+        "{before} shrunk to {after}, in {} runs and {} s{}",
         shrunk.runs,
         shrunk.elapsed.as_secs(),
         if shrunk.is_minimal { "; none of them can go" } else { "; the time was over" }
@@ -66,10 +68,42 @@ pub(crate) fn shrink_to(plan: &Plan, output: &Path, time: Duration, as_json: boo
     Ok(false)
 }
 
+/// How much there is in a plan.
+#[derive(Clone, Copy)]
+struct Size {
+    operations: u64,
+    /// Replaced disks too.
+    faults: usize,
+    crashes: usize,
+    /// Schedule overrides.
+    overrides: usize,
+}
+
+impl Size {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            operations: plan.script.operations(),
+            faults: plan.faults.len() + plan.replacements.len(),
+            crashes: plan.crashes.len(),
+            overrides: plan.schedule.len(),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, faults, crashes, overrides } = self;
+        write!(
+            f,
+            "{operations} operations, {faults} faults, {crashes} crashes and {overrides} schedule overrides"
+        )
+    }
+}
+
 /// True if nothing single can go from a plan.
-pub(crate) fn check_shrunk(plan: &Plan, as_json: bool) -> Result<bool, String> {
+pub(crate) fn check_shrunk(plan: &Plan, jobs: usize, as_json: bool) -> Result<bool, String> {
     silence_panics();
-    let Some((tried, idle)) = removable(plan) else { return Err("the plan passes".to_owned()) };
+    let Some((tried, idle)) = removable(plan, jobs) else { return Err("the plan passes".to_owned()) };
     Ok(tell_removable(tried, &idle, as_json))
 }
 

@@ -35,6 +35,7 @@ use holdfast_workloads::oracle::{Answer, Violation, Wrong};
 use holdfast_workloads::storm::{Ended, Script, Stage, Storm, Workload};
 use serde::Serialize;
 
+use crate::lanes;
 use crate::panics::{ask_guarded, violation_of};
 use crate::plan::{DiskPlan, Plan, SCHEMA};
 use crate::stage::SimStage;
@@ -154,36 +155,24 @@ impl Explore {
             points.extend((1..=calls).map(|call| (short, call)));
         }
         let shared = Shared { found: Mutex::default() };
-        let (next, done, began) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
-        let lowest_wrong = AtomicU64::new(u64::MAX);
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let at = usize::try_from(number).ok().and_then(|number| points.get(number));
-                        let Some((short, call)) = at else { return };
-                        let is_late = self.time.is_some_and(|time| began.elapsed() >= time);
-                        let is_behind = self.first && number > lowest_wrong.load(Ordering::Relaxed);
-                        if is_late || is_behind || stop.load(Ordering::Relaxed) {
-                            shared.lock().0.left += 1;
-                            continue;
-                        }
-                        let point = self.explore_point(short, *call);
-                        if point.wrong.iter().any(|violation| violation.wrong != Wrong::Harness) {
-                            lowest_wrong.fetch_min(number, Ordering::Relaxed);
-                        }
-                        let mut found = shared.lock();
-                        found.0.add(short.name, *call, &point);
-                        found.1.extend(point.images);
-                        drop(found);
-                        told(done.fetch_add(1, Ordering::Relaxed) + 1, points.len() as u64);
-                    }
-                });
-            }
+        let (done, began, count) = (AtomicU64::new(0), Instant::now(), points.len() as u64);
+        let is_late = || self.time.is_some_and(|time| began.elapsed() >= time);
+        let is_over = || is_late() || stop.load(Ordering::Relaxed);
+        lanes::run(count, self.jobs, self.first, is_over, |number| {
+            let at = usize::try_from(number).ok().and_then(|number| points.get(number));
+            let Some((short, call)) = at else { return false };
+            let point = self.explore_point(short, *call);
+            let is_wrong = point.wrong.iter().any(|violation| violation.wrong != Wrong::Harness);
+            let mut found = shared.lock();
+            found.0.add(short.name, *call, &point);
+            found.1.extend(point.images);
+            drop(found);
+            told(done.fetch_add(1, Ordering::Relaxed) + 1, count);
+            is_wrong
         });
         let (mut explored, images) = shared.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         explored.images = images.len() as u64;
+        explored.left = count - done.into_inner();
         explored.wrong.sort();
         explored.wrong.truncate(WRONG_MAX);
         Ok(explored)

@@ -1,14 +1,29 @@
-//! Tells the program of which commit it is built, for what it prints beside a failure.
+//! Tells the program of which commit and of which files it is built, for what it prints beside a failure and what it keeps.
 //!
 //! `CRASHLAB_COMMIT` is git's name of the commit, with `+dirty` behind it if something that the program is built from was
-//! changed since; `unknown` where there is no git, or the sources are in no repository of their own. Built again is when the
-//! commit moves, or one of the sources.
+//! changed since; `unknown` where there is no git, or the sources are in no repository of their own. `CRASHLAB_SOURCES` says
+//! what it is built from. Both are made anew when the commit moves, or one of the sources.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the program is built from, seen from the root of the repository.
-const SOURCES: [&str; 7] = ["kernel", "sim", "workloads", "crashlab", "Cargo.toml", "Cargo.lock", ".cargo"];
+/// What the program is built from, and how, seen from the root of the repository.
+const SOURCES: [&str; 14] = [
+    "kernel/src",
+    "kernel/Cargo.toml",
+    "sim/src",
+    "sim/macros",
+    "sim/build.rs",
+    "sim/Cargo.toml",
+    "workloads/src",
+    "workloads/Cargo.toml",
+    "crashlab/src",
+    "crashlab/build.rs",
+    "crashlab/Cargo.toml",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo/config.toml",
+];
 /// Where git keeps what the commit is read from: which branch, where each branch stands, and where those stand that have no
 /// file of their own.
 const STATE: [&str; 3] = ["HEAD", "refs/heads", "packed-refs"];
@@ -18,6 +33,7 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let commit = commit_of(&root).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=CRASHLAB_COMMIT={commit}");
+    println!("cargo::rustc-env=CRASHLAB_SOURCES={}", SOURCES.join(" "));
 }
 
 fn commit_of(root: &Path) -> Option<String> {

@@ -294,15 +294,13 @@ pub(crate) fn snapshot_of(repository: &Path) -> Result<String, String> {
 }
 
 /// Git's hashes of files and folders as of a commit.
-pub(crate) fn hashes_of(
+pub(crate) fn hashes_of<'a>(
     repository: &Path,
     commit: &str,
-    paths: &[&str],
+    paths: impl Iterator<Item = &'a str>,
 ) -> Result<BTreeMap<String, String>, String> {
-    let named: Vec<String> = paths.iter().map(|path| format!("{commit}:{path}")).collect();
-    let arguments: Vec<&str> = ["rev-parse"].into_iter().chain(named.iter().map(String::as_str)).collect();
-    let hashes = git(repository, &arguments)?;
-    Ok(paths.iter().map(ToString::to_string).zip(hashes.lines().map(str::to_owned)).collect())
+    let hash = |path: &str| git(repository, &["rev-parse", &format!("{commit}:{path}")]);
+    paths.map(|path| Ok((path.to_owned(), hash(path)?))).collect()
 }
 
 /// The root of the repository that `from` lies in.

@@ -54,22 +54,6 @@ pub struct Search {
     pub again: bool,
 }
 
-/// What a crashlab is built from, and how.
-const BUILT_FROM: [&str; 13] = [
-    "kernel/src",
-    "kernel/Cargo.toml",
-    "sim/src",
-    "sim/macros",
-    "sim/build.rs",
-    "sim/Cargo.toml",
-    "workloads/src",
-    "workloads/Cargo.toml",
-    "crashlab/src",
-    "crashlab/Cargo.toml",
-    "Cargo.toml",
-    "Cargo.lock",
-    ".cargo/config.toml",
-];
 /// Starting points lie so far apart.
 const START_DISTANCE: u64 = 100_000;
 /// A mutant that is caught by no more seeds than this, mostly, is a quick one.
@@ -137,7 +121,7 @@ impl Search {
         let workshop = Workshop::prepare(&self.repository, "mutants", "mutants")?;
         let snapshot = snapshot_of(&self.repository)?;
         workshop.check_out(&snapshot)?;
-        let sources = hashes_of(&self.repository, &snapshot, &BUILT_FROM)?;
+        let sources = hashes_of(&self.repository, &snapshot, env!("CRASHLAB_SOURCES").split(' '))?;
         let file = self.repository.join("target/mutants/kept.json");
         let mut results = Results::load(&file)?;
         let began = Instant::now();

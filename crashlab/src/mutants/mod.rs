@@ -115,7 +115,8 @@ impl Search {
     /// Looks for each mutant. Gives what was found, of those only that were done.
     ///
     /// # Errors
-    /// What keeps the sources from being copied, a patch from being applied, or the unchanged sources from being built.
+    /// What keeps the sources from being copied, or cargo from being started. A patch that does not apply or build is the
+    /// trouble of its own mutant.
     pub fn run(&self, stop: &AtomicBool, mut told: impl FnMut(Progress<'_>)) -> Result<Vec<Caught>, String> {
         let mutants = self.mutants()?;
         let workshop = Workshop::prepare(&self.repository, "mutants", "mutants")?;
@@ -163,7 +164,10 @@ impl Search {
         let (starts, seeds_max) = self.effort();
         let mut caught = Caught::new(mutant, starts, seeds_max);
         let began = Instant::now();
-        workshop.plant(&mutant.file)?;
+        if let Err(error) = workshop.plant(&mutant.file) {
+            (caught.missed, caught.trouble) = (starts, Some(error));
+            return Ok(caught);
+        }
         let built = workshop.build()?;
         caught.build_seconds = began.elapsed().as_secs();
         let program = match built {

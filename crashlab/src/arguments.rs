@@ -7,9 +7,12 @@ use holdfast_crashlab::draw::Choice;
 use holdfast_crashlab::fault::{Replacing, names, of_name, of_one_process};
 use holdfast_workloads::storm::Workload;
 
+/// The version, and the commit that it was built of.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("CRASHLAB_COMMIT"));
+
 /// Runs the Holdfast kernel through simulated storms, and repeats, shrinks and explains what fails.
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 nothing wrong, 1 a violation, 2 wrong use.")]
+#[command(version, long_version = LONG_VERSION, after_help = "Exit codes: 0 nothing wrong, 1 a violation, 2 wrong use.")]
 pub(crate) struct Program {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -82,14 +85,15 @@ pub(crate) enum Command {
     },
     /// Plants each known bug and counts the seeds until it is caught.
     #[command(
-        after_help = "Builds a copy of the last commit in target/mutants for each bug in crashlab/mutants. What was done \
-                      before at the same commit is not done again.\n\nExamples:\n  crashlab mutants\n  crashlab \
+        after_help = "Builds a copy of the sources in target/mutants for each bug in crashlab/mutants. What was done \
+                      before with the same sources is not done again.\n\nExamples:\n  crashlab mutants\n  crashlab \
                       mutants --only write-skew --starts 5\n  crashlab mutants --shard 2/5 --budget 3000 --json"
     )]
     Mutants(MutantArgs),
     /// Cuts the power at every disk call of short scripts and judges every survivor set.
     #[command(
-        after_help = "Examples:\n  crashlab explore\n  crashlab explore --script compaction --depth 2 --sets 256 --time 600"
+        after_help = "It ends with 0 only if every image was judged good; one of which the model cannot tell is told as \
+                      undecided.\n\nExamples:\n  crashlab explore\n  crashlab explore --script compaction --depth 2 --sets 256 --time 600"
     )]
     Explore(ExploreArgs),
     /// Finds the commit since which a plan fails.
@@ -174,6 +178,10 @@ pub(crate) enum Command {
         /// Stop after so many seconds.
         #[arg(long, default_value_t = 120)]
         time: u64,
+        /// Runs at once; one for each core if not given. The plan that comes out is the same. Those of an application run one
+        /// by one.
+        #[arg(long)]
+        jobs: Option<usize>,
         /// Change nothing: try the plan without each single operation, fault, crash and schedule override, and say which of
         /// them can go.
         #[arg(long)]
@@ -255,7 +263,7 @@ pub(crate) struct MutantArgs {
     /// Seeds from each starting point, at most.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) seeds: u64,
-    /// Do again what was done before at this commit.
+    /// Do again what was done before with the same sources.
     #[arg(long)]
     pub(crate) again: bool,
     /// Print one JSON object.
@@ -286,6 +294,9 @@ pub(crate) struct ExploreArgs {
     /// Decides the schedule and what is drawn.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// No crash point is begun behind one at which something is wrong with the database.
+    #[arg(long)]
+    pub(crate) first: bool,
     /// No crash point is begun after so many seconds.
     #[arg(long)]
     pub(crate) time: Option<u64>,

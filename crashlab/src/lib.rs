@@ -15,6 +15,7 @@ mod excuses;
 mod stage;
 mod marks;
 mod panics;
+mod lanes;
 pub mod run;
 pub mod determinism;
 pub mod sweep;
@@ -26,6 +27,9 @@ pub mod real;
 pub mod workshop;
 pub mod mutants;
 pub mod bisect;
+
+/// The commit that this was built of, with `+dirty` behind it if something was changed since; `unknown` if that is not known.
+pub const COMMIT: &str = env!("CRASHLAB_COMMIT");
 
 pub use draw::Choice;
 pub use plan::Plan;

@@ -8,12 +8,12 @@ use holdfast_sim::plan::options;
 use holdfast_sim::{AtEvent, Detail, FaultClass, LogLine, SimOptions, World};
 use holdfast_workloads::history::{History, Milestone};
 use holdfast_workloads::oracle::model::Rules;
-use holdfast_workloads::oracle::{Violation, Wrong, ask};
+use holdfast_workloads::oracle::{Violation, Wrong};
 use holdfast_workloads::storm::{Counts, Ended, Stage, Storm};
 
 use crate::fault::Replacing;
 use crate::marks::Marks;
-use crate::panics::violation_of;
+use crate::panics::{ask_guarded, violation_of};
 use crate::plan::Plan;
 pub use crate::stage::Effects;
 use crate::stage::SimStage;
@@ -194,9 +194,6 @@ impl Verdict {
 
     /// Asks the oracles, unless something is known to be wrong already.
     fn judge(&mut self, lied_in: Option<usize>, plan: &Plan) {
-        if !self.violations.is_empty() {
-            return;
-        }
         let fired = |class| self.fired.iter().any(|(of, count)| *of == class && *count > 0);
         let rules = Rules {
             suffix_may_be_lost_from: lied_in,
@@ -208,7 +205,7 @@ impl Verdict {
                 || fired(FaultClass::ShortWrite),
             narrow_window: plan.settings.narrow_window,
         };
-        let answer = ask(&self.history, rules);
+        let answer = ask_guarded(&self.history, rules, std::mem::take(&mut self.violations));
         self.violations = answer.violations;
         self.undecided = answer.is_undecided;
     }

@@ -5,7 +5,12 @@
 //! changes. Last comes the schedule: if the plan does not fail when the task that waited longest always runs, the picks
 //! that were drawn are written down as so many overrides of that, and those go likewise. In the end no single step, action,
 //! fault, crash, replaced disk or schedule override can go.
+//!
+//! What is tried next if nothing succeeds is known, so several candidates run side by side. Taken is the first in order that
+//! fails as it must, so the plan that comes out does not depend on how many they are.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holdfast_sim::reduce::{self, smaller, without_places};
@@ -14,6 +19,7 @@ use holdfast_workloads::storm::Settings;
 use holdfast_workloads::storm::script::{Action, Call};
 
 use crate::determinism::run_again;
+use crate::lanes;
 use crate::plan::{At, DiskPlan, Plan, Substitute};
 use crate::run::{Watch, run, run_watched};
 
@@ -55,11 +61,21 @@ fn first_failure(plan: &Plan) -> Option<(Runs, Wrong, String)> {
     of(Runs::Once).or_else(|| of(Runs::Twice))
 }
 
-/// Shrinks a plan that fails, for at most so long. `told` is called with each smaller plan. `None` if it passes.
-pub fn shrink(plan: &Plan, time: Duration, told: impl FnMut(&Plan)) -> Option<Shrunk> {
+/// Shrinks a plan that fails, for at most so long, with so many runs at once. `told` is called with each smaller plan.
+/// `None` if it passes.
+pub fn shrink(plan: &Plan, time: Duration, jobs: usize, told: impl FnMut(&Plan)) -> Option<Shrunk> {
     let (how, wrong, violation) = first_failure(plan)?;
-    let mut search =
-        Search { best: plan.clone(), how, wrong, violation, runs: 1, began: Instant::now(), time, told };
+    let mut search = Search {
+        best: plan.clone(),
+        how,
+        wrong,
+        violation,
+        runs: 1,
+        began: Instant::now(),
+        time,
+        jobs,
+        told,
+    };
     let mut is_minimal = false;
     while !search.is_over() {
         let before = search.best.clone();
@@ -76,9 +92,9 @@ pub fn shrink(plan: &Plan, time: Duration, told: impl FnMut(&Plan)) -> Option<Sh
     Some(Shrunk { plan: best, violation, runs, elapsed: began.elapsed(), is_minimal })
 }
 
-/// Tries a plan without each single step, action, fault, crash, replaced disk and schedule override. Gives how many there are and those
-/// without which it still fails in the same way, in words. `None` if it passes.
-pub fn removable(plan: &Plan) -> Option<(usize, Vec<String>)> {
+/// Tries a plan without each single step, action, fault, crash, replaced disk and schedule override, so many at once. Gives
+/// how many there are and those without which it still fails in the same way, in words. `None` if it passes.
+pub fn removable(plan: &Plan, jobs: usize) -> Option<(usize, Vec<String>)> {
     let (how, wrong, _) = first_failure(plan)?;
     let steps = steps_of(plan)
         .into_iter()
@@ -90,9 +106,30 @@ pub fn removable(plan: &Plan) -> Option<(usize, Vec<String>)> {
     let events = events_of(plan).into_iter().map(|unit| (format!("{unit:?}"), without_events(plan, &[unit])));
     let all: Vec<_> = steps.chain(actions).chain(events).collect();
     let can_go = |smaller: &Plan| failure(smaller, how).is_some_and(|(of, _)| of == wrong);
-    let idle = all.iter().filter(|(_, smaller)| can_go(smaller)).map(|(what, _)| what.clone()).collect();
-    Some((all.len(), idle))
+    let idle = Mutex::new(BTreeSet::new());
+    lanes::run(
+        all.len() as u64,
+        jobs,
+        false,
+        || false,
+        |number| {
+            let can_go = can_go(&all[place(number)].1);
+            if can_go {
+                idle.lock().unwrap_or_else(PoisonError::into_inner).insert(place(number));
+            }
+            can_go
+        },
+    );
+    let idle = idle.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Some((all.len(), idle.into_iter().map(|at| all[at].0.clone()).collect()))
 }
+
+fn place(number: u64) -> usize {
+    usize::try_from(number).expect("a place in a list")
+}
+
+/// A change that makes a plan plainer, or leaves it as it is.
+type Edit = Box<dyn Fn(&mut Plan) + Sync>;
 
 struct Search<T> {
     best: Plan,
@@ -102,6 +139,7 @@ struct Search<T> {
     runs: u64,
     began: Instant,
     time: Duration,
+    jobs: usize,
     told: T,
 }
 
@@ -111,30 +149,71 @@ impl<T: FnMut(&Plan)> Search<T> {
     }
 
     /// Keeps a plan if it fails in the same way.
-    fn try_plan(&mut self, plan: Plan) -> bool {
-        if plan == self.best || self.is_over() {
-            return false;
-        }
-        self.runs += 1;
-        match failure(&plan, self.how) {
-            Some((wrong, violation)) if wrong == self.wrong => {
-                self.best = plan;
-                self.violation = violation;
-                (self.told)(&self.best);
-                true
-            }
-            _ => false,
-        }
+    fn try_plan(&mut self, plan: &Plan) -> bool {
+        self.first_kept(1, |_| plan.clone()).is_some()
+    }
+
+    /// Keeps the first of so many plans that fails in the same way, and gives its number.
+    fn first_kept(&mut self, count: usize, candidate: impl Fn(usize) -> Plan + Sync) -> Option<usize> {
+        let (kept, ran) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
+        let (best, how, expected, began, time) = (&self.best, self.how, self.wrong, self.began, self.time);
+        let number = lanes::run(
+            count as u64,
+            self.jobs,
+            true,
+            || began.elapsed() >= time,
+            |number| {
+                let plan = candidate(place(number));
+                if plan == *best {
+                    return false;
+                }
+                let failed = failure(&plan, how).filter(|(wrong, _)| *wrong == expected);
+                ran.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+                failed.is_some_and(|(_, violation)| {
+                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    kept.insert(number, (plan, violation)).is_none()
+                })
+            },
+        );
+        // What ran beside the first one for nothing would not have run alone.
+        let ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.runs += ran.iter().filter(|ran| number.is_none_or(|first| **ran <= first)).count() as u64;
+        let (number, (plan, violation)) =
+            kept.into_inner().unwrap_or_else(PoisonError::into_inner).pop_first()?;
+        (self.best, self.violation) = (plan, violation);
+        (self.told)(&self.best);
+        Some(place(number))
     }
 
     /// Lets units go, many at a time at first.
-    fn cut_units<U: Copy + PartialEq>(
+    fn cut_units<U: Copy + PartialEq + Sync>(
         &mut self,
         units: fn(&Plan) -> Vec<U>,
         without: fn(&Plan, &[U]) -> Plan,
     ) {
         let mut best = self.best.clone();
-        reduce::cut(&mut best, units, without, |plan| self.try_plan(plan.clone()));
+        reduce::cut_ahead(&mut best, units, |plan, cuts| {
+            let number = self.first_kept(cuts.len(), |number| without(plan, cuts[number]))?;
+            Some((number, self.best.clone()))
+        });
+    }
+
+    /// Makes plainer what cannot go: each change is one of what the ones before it have left.
+    fn simplify(&mut self) {
+        let edits = plainer(&self.best);
+        let mut from = 0;
+        while from < edits.len() {
+            let best = self.best.clone();
+            let candidate = |number: usize| {
+                let mut plan = best.clone();
+                edits[from + number](&mut plan);
+                plan
+            };
+            match self.first_kept(edits.len() - from, candidate) {
+                Some(number) => from += number + 1,
+                None => return,
+            }
+        }
     }
 
     /// Puts what the scheduler drew into the plan, where it can go piece by piece. False if it stands there.
@@ -144,104 +223,99 @@ impl<T: FnMut(&Plan)> Search<T> {
         }
         let drawn = run_watched(&self.best, Watch { record_schedule: true, ..Watch::default() }).schedule;
         let picks = (0..).zip(drawn).filter(|(_, pick)| *pick > 0).collect();
-        self.try_plan(Plan { plain_schedule: true, schedule: picks, ..self.best.clone() })
+        self.try_plan(&Plan { plain_schedule: true, schedule: picks, ..self.best.clone() })
     }
+}
 
-    /// Makes plainer what cannot go.
-    fn simplify(&mut self) {
-        for plain in plainer_wholes(&self.best) {
-            self.try_plan(plain);
-        }
-        for settings in plainer_settings(self.best.settings) {
-            self.try_plan(Plan { settings, ..self.best.clone() });
-        }
-        for index in 0..self.best.crashes.len() {
-            for calls in smaller(self.best.crashes[index].calls, 0) {
-                let mut plan = self.best.clone();
-                plan.crashes[index].calls = calls;
-                if self.try_plan(plan) {
-                    break;
-                }
-            }
-        }
-        for index in 0..self.best.faults.len() {
-            for nth in smaller(self.best.faults[index].nth, 1) {
-                let mut plan = self.best.clone();
-                plan.faults[index].nth = nth;
-                if self.try_plan(plan) {
-                    break;
-                }
-            }
-            let mut plan = self.best.clone();
-            plan.faults[index].lasting = false;
-            self.try_plan(plan);
-        }
-        for index in 0..self.best.replacements.len() {
-            let mut plan = self.best.clone();
-            plan.replacements[index].demand = false;
-            self.try_plan(plan);
-            for opening in smaller(self.best.replacements[index].opening.into(), 1) {
-                let mut plan = self.best.clone();
-                plan.replacements[index].opening = u32::try_from(opening).unwrap_or(1);
-                if self.try_plan(plan) {
-                    break;
-                }
-            }
-        }
-        for (client, step) in steps_of(&self.best) {
-            let mut plan = self.best.clone();
-            plan.script.clients[client][step].patience = None;
-            self.try_plan(plan);
-        }
-        for (client, step, action) in actions_of(&self.best) {
-            let mut plan = self.best.clone();
+/// What may be plainer in a plan, in the order in which it is tried. None of it adds or removes a step, a fault or a crash,
+/// so all of it fits a plan that others of these have changed.
+fn plainer(plan: &Plan) -> Vec<Edit> {
+    let mut edits = plainer_wholes();
+    edits.extend(
+        PLAINER_SETTINGS
+            .map(|set| -> Edit { Box::new(move |plan| set(&mut plan.settings, Settings::PLAIN)) }),
+    );
+    for (index, crash) in plan.crashes.iter().enumerate() {
+        edits.extend(
+            smaller(crash.calls, 0)
+                .into_iter()
+                .map(|calls| -> Edit { Box::new(move |plan| lower(&mut plan.crashes[index].calls, calls)) }),
+        );
+    }
+    for (index, fault) in plan.faults.iter().enumerate() {
+        edits.extend(
+            smaller(fault.nth, 1)
+                .into_iter()
+                .map(|nth| -> Edit { Box::new(move |plan| lower(&mut plan.faults[index].nth, nth)) }),
+        );
+        edits.push(Box::new(move |plan| plan.faults[index].lasting = false));
+    }
+    for (index, replacement) in plan.replacements.iter().enumerate() {
+        edits.push(Box::new(move |plan| plan.replacements[index].demand = false));
+        edits.extend(smaller(replacement.opening.into(), 1).into_iter().map(|opening| -> Edit {
+            let opening = u32::try_from(opening).unwrap_or(1);
+            Box::new(move |plan| lower(&mut plan.replacements[index].opening, opening))
+        }));
+    }
+    edits.extend(steps_of(plan).into_iter().map(|(client, step)| -> Edit {
+        Box::new(move |plan| plan.script.clients[client][step].patience = None)
+    }));
+    edits.extend(actions_of(plan).into_iter().map(|(client, step, action)| -> Edit {
+        Box::new(move |plan| {
             let actions = actions_mut(&mut plan.script.clients[client][step].call);
             match actions.and_then(|all| all.get_mut(action)) {
-                Some(Action::Put(_, _, len)) if *len > 8 => *len = 8,
+                Some(Action::Put(_, _, len)) => lower(len, 8),
                 Some(Action::Scan(_, walk)) => walk.hold = None,
-                _ => continue,
+                _ => {}
             }
-            self.try_plan(plan);
-        }
+        })
+    }));
+    edits
+}
+
+/// Puts a smaller number in place of a greater one: of several that are tried the least stays.
+fn lower<N: PartialOrd>(number: &mut N, to: N) {
+    if to < *number {
+        *number = to;
     }
 }
 
-fn plainer_wholes(plan: &Plan) -> Vec<Plan> {
-    let mut fewer_clients = plan.clone();
-    while fewer_clients.script.clients.last().is_some_and(Vec::is_empty) {
-        fewer_clients.script.clients.pop();
-    }
+fn plainer_wholes() -> Vec<Edit> {
     vec![
-        fewer_clients,
-        Plan { plain_schedule: true, schedule: Vec::new(), ..plan.clone() },
-        Plan { rare_one_in: 0, ..plan.clone() },
-        Plan { disk: DiskPlan::default(), ..plan.clone() },
-        Plan { wall_drift_ppm: 0, ..plan.clone() },
-        Plan { settings: Settings::PLAIN, ..plan.clone() },
+        Box::new(|plan| {
+            while plan.script.clients.last().is_some_and(Vec::is_empty) {
+                plan.script.clients.pop();
+            }
+        }),
+        Box::new(|plan| {
+            plan.plain_schedule = true;
+            plan.schedule.clear();
+        }),
+        Box::new(|plan| plan.rare_one_in = 0),
+        Box::new(|plan| plan.disk = DiskPlan::default()),
+        Box::new(|plan| plan.wall_drift_ppm = 0),
+        Box::new(|plan| plan.settings = Settings::PLAIN),
     ]
 }
 
-/// The settings with one of them plain.
-fn plainer_settings(settings: Settings) -> Vec<Settings> {
-    let plain = Settings::PLAIN;
-    vec![
-        Settings { compress: plain.compress, ..settings },
-        Settings { filter_bits: plain.filter_bits, ..settings },
-        Settings { retain: plain.retain, ..settings },
-        Settings { narrow_window: plain.narrow_window, ..settings },
-        Settings { scarce_memory: plain.scarce_memory, ..settings },
-        Settings { direct: plain.direct, ..settings },
-        Settings { paranoid: plain.paranoid, ..settings },
-        Settings { compactions: plain.compactions, ..settings },
-        Settings { large_transactions: plain.large_transactions, ..settings },
-        Settings { block_bytes: plain.block_bytes, ..settings },
-        Settings { memtable_kib: plain.memtable_kib, ..settings },
-        Settings { table_kib: plain.table_kib, ..settings },
-        Settings { level0_tables: plain.level0_tables, ..settings },
-        Settings { level_ratio: plain.level_ratio, ..settings },
-        Settings { segment_kib: plain.segment_kib, ..settings },
-    ]
-}
+/// Each makes one of the settings plain.
+const PLAINER_SETTINGS: [fn(&mut Settings, Settings); 15] = [
+    |of, plain| of.compress = plain.compress,
+    |of, plain| of.filter_bits = plain.filter_bits,
+    |of, plain| of.retain = plain.retain,
+    |of, plain| of.narrow_window = plain.narrow_window,
+    |of, plain| of.scarce_memory = plain.scarce_memory,
+    |of, plain| of.direct = plain.direct,
+    |of, plain| of.paranoid = plain.paranoid,
+    |of, plain| of.compactions = plain.compactions,
+    |of, plain| of.large_transactions = plain.large_transactions,
+    |of, plain| of.block_bytes = plain.block_bytes,
+    |of, plain| of.memtable_kib = plain.memtable_kib,
+    |of, plain| of.table_kib = plain.table_kib,
+    |of, plain| of.level0_tables = plain.level0_tables,
+    |of, plain| of.level_ratio = plain.level_ratio,
+    |of, plain| of.segment_kib = plain.segment_kib,
+];
 
 fn steps_of(plan: &Plan) -> Vec<(usize, usize)> {
     let clients = plan.script.clients.iter().enumerate();
@@ -358,6 +432,25 @@ mod tests {
         assert_eq!(cut.crashes[0].at, At::Step { client: 0, step: 3 });
         assert_eq!(cut.script.clients[0][3], plan.script.clients[0][7]);
         assert_eq!(cut.script.steps() + 4, plan.script.steps());
+    }
+
+    #[test]
+    fn no_change_takes_back_what_another_has_made_plainer() {
+        for seed in 0..8 {
+            let mut plan = plan(seed, &Choice::default());
+            let edits = plainer(&plan);
+            edits.iter().for_each(|edit| edit(&mut plan));
+            let plain = plan.clone();
+            edits.iter().for_each(|edit| edit(&mut plan));
+            assert_eq!(plan, plain, "once all are made, none changes anything");
+            assert!(plan.crashes.iter().all(|crash| crash.calls == 0));
+            assert!(plan.faults.iter().all(|fault| fault.nth <= 1 && !fault.lasting));
+            assert!(plan.script.clients.iter().flatten().all(|step| step.patience.is_none()));
+            assert_eq!(
+                (plan.settings, plan.disk, plan.rare_one_in),
+                (Settings::PLAIN, DiskPlan::default(), 0)
+            );
+        }
     }
 
     #[test]

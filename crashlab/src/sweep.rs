@@ -1,7 +1,7 @@
 //! Many seeds, side by side, and what they come to together.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::determinism::run_again;
 use crate::draw::{Choice, plan};
 use crate::fault::{Replacing, name_of};
+use crate::lanes;
 use crate::plan::Plan;
 use crate::run::{Effects, Verdict, run};
 
@@ -111,7 +112,8 @@ impl Sweep {
         let (began, summary) = (Instant::now(), Mutex::new(Summary::default()));
         let is_over =
             || stop.load(Ordering::Relaxed) || self.time.is_some_and(|time| began.elapsed() >= time);
-        self.side_by_side(is_over, |seed| {
+        lanes::run(self.seeds, self.jobs, self.first, is_over, |number| {
+            let seed = self.start.wrapping_add(number);
             let plan = plan(seed, &self.choice);
             let mut verdict = run(&plan);
             if !verdict.violations.is_empty() || seed % AGAIN_ONE_IN == 0 {
@@ -131,28 +133,6 @@ impl Sweep {
             summary.failures.truncate(1);
         }
         summary
-    }
-
-    /// Gives each seed to `fails`, in order, as many at once as there are jobs. Whatever was given is waited for, so
-    /// with `first` each seed below one that fails is tried.
-    fn side_by_side(&self, is_over: impl Fn() -> bool + Sync, fails: impl Fn(u64) -> bool + Sync) {
-        let (next, lowest) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    while !is_over() {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let is_behind = self.first && number > lowest.load(Ordering::Relaxed);
-                        if number >= self.seeds || is_behind {
-                            return;
-                        }
-                        if fails(self.start.wrapping_add(number)) {
-                            lowest.fetch_min(number, Ordering::Relaxed);
-                        }
-                    }
-                });
-            }
-        });
     }
 }
 
@@ -335,55 +315,7 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::Condvar;
-
     use super::*;
-    use crate::draw::Choice;
-
-    fn sweep(first: bool, jobs: usize) -> Sweep {
-        Sweep { start: 7, seeds: 100, time: None, first, jobs, choice: Choice::default() }
-    }
-
-    #[test]
-    fn every_seed_below_the_first_that_fails_is_tried() {
-        let (tried, has_failed) = (Mutex::new(BTreeSet::new()), (Mutex::new(false), Condvar::new()));
-        // The lower of the two that fail ends only when the higher one has.
-        sweep(true, 2).side_by_side(
-            || false,
-            |seed| {
-                tried.lock().expect("nobody panics").insert(seed);
-                let mut higher_has = has_failed.0.lock().expect("nobody panics");
-                match seed {
-                    50 => drop(has_failed.1.wait_while(higher_has, |has| !*has)),
-                    51 => {
-                        *higher_has = true;
-                        has_failed.1.notify_all();
-                    }
-                    _ => {}
-                }
-                seed == 50 || seed == 51
-            },
-        );
-        let tried = tried.into_inner().expect("nobody panics");
-        assert!(tried.iter().take(45).copied().eq(7..=51), "{tried:?}");
-        assert!(tried.len() < 50, "{tried:?}");
-    }
-
-    #[test]
-    fn without_first_every_seed_is_tried_once() {
-        let tried = Mutex::new(Vec::new());
-        sweep(false, 3).side_by_side(
-            || false,
-            |seed| {
-                tried.lock().expect("nobody panics").push(seed);
-                true
-            },
-        );
-        let mut tried = tried.into_inner().expect("nobody panics");
-        tried.sort_unstable();
-        assert!(tried.into_iter().eq(7..107));
-    }
 
     #[test]
     fn a_seed_that_fails_and_differs_tells_both() {

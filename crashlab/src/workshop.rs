@@ -1,10 +1,11 @@
 //! A copy of the sources, at one commit after another or with a bug planted in it, and its own crashlab.
 //!
 //! ```text
-//! target/NAME/tree     a clone at some commit; what is not committed is not in it
+//! target/NAME/tree     a clone at some commit
 //! target/NAME/build    its build products, kept, so that each build costs what changed
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,10 +41,18 @@ pub struct Shrunk {
     pub operations_before: u64,
     /// Those that are left.
     pub operations_after: u64,
-    /// Faults and crashes at first.
+    /// Faults and replaced disks at first.
     pub faults_before: u64,
     /// Those that are left.
     pub faults_after: u64,
+    /// Crashes at first.
+    pub crashes_before: u64,
+    /// Those that are left.
+    pub crashes_after: u64,
+    /// Schedule overrides at first.
+    pub overrides_before: u64,
+    /// Those in the end: where the schedule is drawn at first there may be more.
+    pub overrides_after: u64,
     /// How long it took.
     pub seconds: u64,
     /// Without any single operation, fault, crash or schedule override it passes; all were tried anew.
@@ -142,14 +151,14 @@ impl Workshop {
     /// Explores two crashes deep, with so many survivor sets. Gives what is wrong first, if anything.
     ///
     /// # Errors
-    /// A crashlab that does not come to a verdict.
+    /// A crashlab that does not come to a verdict, on its own account or on that of an image.
     pub(crate) fn explore(&self, program: &Path, sets: u64) -> Result<Option<String>, String> {
         let sets = sets.to_string();
-        let text = self.ask_for_text(program, &["explore", "--json", "--depth", "2", "--sets", &sets])?;
+        let arguments = ["explore", "--json", "--first", "--depth", "2", "--sets", &sets];
+        let text = self.ask_for_text(program, &arguments)?;
         let json: Value =
             serde_json::from_str(&text).map_err(|error| format!("an exploration says {error}"))?;
-        let bad = json["wrong"].as_array().ok_or("an exploration says nothing of what is wrong")?;
-        Ok(bad.first().map(|bad| bad["violation"].as_str().unwrap_or_default().to_owned()))
+        verdict_of(&json)
     }
 
     /// Shrinks the plan of a seed that fails, and checks that nothing single can go from what is left.
@@ -171,6 +180,10 @@ impl Workshop {
             operations_after: number("operations_after")?,
             faults_before: number("faults_before")?,
             faults_after: number("faults_after")?,
+            crashes_before: number("crashes_before")?,
+            crashes_after: number("crashes_after")?,
+            overrides_before: number("overrides_before")?,
+            overrides_after: number("overrides_after")?,
             seconds: number("seconds")?,
             is_minimal: checked["removable"].as_array().is_some_and(Vec::is_empty),
             is_same: kind(said["violation"].as_str().unwrap_or_default()) == kind(&failure.violation),
@@ -224,6 +237,29 @@ impl Workshop {
     }
 }
 
+/// What an exploration found wrong with the database first. What is wrong with the harness, and what is undecided, is
+/// trouble, but only where the database is not caught anyway.
+fn verdict_of(explored: &Value) -> Result<Option<String>, String> {
+    let all = explored["wrong"].as_array().ok_or("an exploration says nothing of what is wrong")?;
+    let (of_harness, of_database): (Vec<&Value>, Vec<&Value>) =
+        all.iter().partition(|one| one["wrong"] == "harness");
+    let told = |one: &Value| {
+        let (script, violation) = (one["script"].as_str(), one["violation"].as_str());
+        format!("{}, call {}: {}", script.unwrap_or("?"), one["call"], violation.unwrap_or("?"))
+    };
+    if let Some(first) = of_database.first() {
+        return Ok(Some(told(first)));
+    }
+    if let Some(first) = of_harness.first() {
+        return Err(told(first));
+    }
+    let number = |name: &str| explored[name].as_u64().ok_or(format!("an exploration names no {name}"));
+    match (number("undecided")?, number("left")?) {
+        (0, 0) => Ok(None),
+        (undecided, left) => Err(format!("{undecided} images are undecided, {left} crash points were left")),
+    }
+}
+
 /// Fault classes, kinds of crashes and replaced disks of a plan.
 fn needs_of(plan: &Plan) -> Vec<String> {
     let crashes = plan.crashes.iter().map(|crash| match crash.kind {
@@ -251,11 +287,20 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The commit that is checked out around `from`, and whether something was changed since; `unknown` outside a repository.
-pub fn commit_of(from: &Path) -> String {
-    let Ok(commit) = git(from, &["rev-parse", "HEAD"]) else { return "unknown".to_owned() };
-    let changes = git(from, &["status", "--porcelain", "--untracked-files=no"]);
-    if changes.is_ok_and(|changes| changes.is_empty()) { commit } else { format!("{commit}, with changes") }
+/// A commit of what stands in the repository now, changes to files that git knows included.
+pub(crate) fn snapshot_of(repository: &Path) -> Result<String, String> {
+    let with_changes = git(repository, &["stash", "create"])?;
+    if with_changes.is_empty() { git(repository, &["rev-parse", "HEAD"]) } else { Ok(with_changes) }
+}
+
+/// Git's hashes of files and folders as of a commit.
+pub(crate) fn hashes_of<'a>(
+    repository: &Path,
+    commit: &str,
+    paths: impl Iterator<Item = &'a str>,
+) -> Result<BTreeMap<String, String>, String> {
+    let hash = |path: &str| git(repository, &["rev-parse", &format!("{commit}:{path}")]);
+    paths.map(|path| Ok((path.to_owned(), hash(path)?))).collect()
 }
 
 /// The root of the repository that `from` lies in.
@@ -264,4 +309,27 @@ pub fn commit_of(from: &Path) -> String {
 /// If it lies in none, or git is not there.
 pub fn repository_of(from: &Path) -> Result<PathBuf, String> {
     git(from, &["rev-parse", "--show-toplevel"]).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_the_database_is_caught() {
+        let wrong = |kind: &str| json!({ "script": "put", "call": 3, "wrong": kind, "violation": kind });
+        let of = |wrong: &[Value], undecided: u64, left: u64| {
+            verdict_of(&json!({ "wrong": wrong, "undecided": undecided, "left": left }))
+        };
+        assert_eq!(of(&[], 0, 0), Ok(None));
+        let lost = Ok(Some("put, call 3: lost_write".to_owned()));
+        assert_eq!(of(&[wrong("lost_write")], 0, 7), lost);
+        assert_eq!(of(&[wrong("harness"), wrong("lost_write")], 1, 0), lost);
+        assert!(of(&[wrong("harness")], 1, 0).is_err_and(|trouble| trouble.contains("harness")));
+        assert!(of(&[], 2, 0).is_err_and(|trouble| trouble.contains("undecided")));
+        assert!(of(&[], 0, 5).is_err_and(|trouble| trouble.contains("left")));
+        assert!(verdict_of(&json!({})).is_err());
+    }
 }

@@ -13,21 +13,31 @@ pub fn cut<W, P: Clone>(
     without: impl Fn(&W, &[P]) -> W,
     mut keeps: impl FnMut(&W) -> bool,
 ) {
+    cut_ahead(whole, parts, |whole, cuts| {
+        cuts.iter().enumerate().find_map(|(number, cut)| {
+            let smaller = without(whole, cut);
+            keeps(&smaller).then_some((number, smaller))
+        })
+    });
+}
+
+/// The same, with all cuts that come next given at once, as long as none succeeds: `first` takes them from the whole one at
+/// a time, and gives the first that is to be kept, with its number. So it may try several side by side.
+pub fn cut_ahead<W, P>(
+    whole: &mut W,
+    parts: impl Fn(&W) -> Vec<P>,
+    mut first: impl FnMut(&W, &[&[P]]) -> Option<(usize, W)>,
+) {
     let mut size = parts(whole).len().div_ceil(2).max(1);
     loop {
         let mut at = 0;
         loop {
             let all = parts(whole);
-            if at >= all.len() {
-                break;
-            }
-            let smaller = without(whole, &all[at..all.len().min(at + size)]);
+            let cuts: Vec<&[P]> = all.get(at..).unwrap_or_default().chunks(size).collect();
+            let Some((number, smaller)) = first(whole, &cuts) else { break };
             // What comes behind a cut stands where it was.
-            if keeps(&smaller) {
-                *whole = smaller;
-            } else {
-                at += size;
-            }
+            at += number * size;
+            *whole = smaller;
         }
         if size == 1 {
             return;
@@ -70,6 +80,25 @@ mod tests {
                 !holds(&fewer)
             };
             holds(&left) && left.iter().all(|at| single(*at))
+        }
+
+        fn what_is_tried_ahead_changes_nothing(numbers: Vec<u8>, needed: Vec<u8>, ahead: u8) -> bool {
+            let holds = |left: &Vec<u8>| needed.iter().all(|one| !numbers.contains(one) || left.contains(one));
+            let without = |left: &Vec<u8>, gone: &[(usize, u8)]| {
+                without_places(left, |at| gone.iter().any(|(place, _)| *place == at))
+            };
+            let parts = |left: &Vec<u8>| left.iter().copied().enumerate().collect::<Vec<_>>();
+            let (mut one, mut several) = (numbers.clone(), numbers.clone());
+            cut(&mut one, parts, without, holds);
+            cut_ahead(&mut several, parts, |left, cuts| {
+                // All of a batch are tried before the first of them is taken.
+                cuts.chunks(usize::from(ahead) + 1).enumerate().find_map(|(batch, cuts)| {
+                    let tried: Vec<Vec<u8>> = cuts.iter().map(|cut| without(left, cut)).collect();
+                    let found = tried.iter().position(holds)?;
+                    Some((batch * (usize::from(ahead) + 1) + found, tried[found].clone()))
+                })
+            });
+            one == several
         }
 
         fn smaller_numbers_are_smaller(number: u64, least: u64) -> bool {

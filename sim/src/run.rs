@@ -82,8 +82,7 @@ pub struct Failed {
 impl Failed {
     /// The words of the panic.
     pub fn message(&self) -> &str {
-        let text = self.panic.downcast_ref::<String>().map(String::as_str);
-        text.or_else(|| self.panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+        panics::words_of(&*self.panic)
     }
 }
 

@@ -12,8 +12,12 @@
 //! - A crash point with more survivor sets than asked for gets the first of them in order, in which the newest changes
 //!   vary fastest, and as many drawn from all of them.
 //! - An image that was judged with the same history is not judged again.
+//! - A crash point with [`BAD_IMAGES_MAX`] bad images is left there: further ones say nothing new.
 //! - One level deeper, the power goes again at each call of the recovery, with a sixteenth of the survivor sets, for the
 //!   first images of each crash point.
+//!
+//! Each image is judged good or bad, or it is **undecided**: the model gave up, or the harness failed over it. Good is only
+//! what was judged so.
 
 mod scripts;
 
@@ -26,12 +30,13 @@ use holdfast_sim::{
     Crash, DiskImage, DrawnSurvivors, LatencyModel, Odometer, Process, Ratio, SimOptions, World,
 };
 use holdfast_workloads::history::Milestone;
-use holdfast_workloads::oracle::model::{Rules, judge};
-use holdfast_workloads::oracle::{Violation, Wrong, ask};
+use holdfast_workloads::oracle::model::Rules;
+use holdfast_workloads::oracle::{Answer, Violation, Wrong};
 use holdfast_workloads::storm::{Ended, Script, Stage, Storm, Workload};
 use serde::Serialize;
 
-use crate::panics::violation_of;
+use crate::lanes;
+use crate::panics::{ask_guarded, violation_of};
 use crate::plan::{DiskPlan, Plan, SCHEMA};
 use crate::stage::SimStage;
 use scripts::{SETTINGS, Short};
@@ -54,18 +59,22 @@ pub struct Explore {
     pub seed: u64,
     /// No crash point is begun after so long.
     pub time: Option<Duration>,
+    /// No crash point is begun behind one at which something is wrong with the database.
+    pub first: bool,
     /// Crash points at once.
     pub jobs: usize,
 }
 
-/// A crash that the database did not come through.
+/// Something wrong after a crash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub struct Bad {
     /// The script.
     pub script: String,
     /// The power went at this disk call, counted from 1.
     pub call: u64,
-    /// What was wrong.
+    /// What kind of wrong.
+    pub wrong: Wrong,
+    /// What was wrong, in words.
     pub violation: String,
 }
 
@@ -82,14 +91,47 @@ pub struct Explored {
     pub images: u64,
     /// Images judged, each with a different history before it.
     pub judged: u64,
-    /// Crash points that were not begun, for the time was over.
+    /// Those among them with something wrong that is the database's.
+    pub bad: u64,
+    /// Those of which it is not known whether anything is wrong.
+    pub undecided: u64,
+    /// Crash points that were not begun, for the time was over or something was wrong before them.
     pub left: u64,
-    /// What was wrong, by script and call.
-    pub bad: Vec<Bad>,
+    /// What was wrong, by script and call; the first of it, if it is much.
+    pub wrong: Vec<Bad>,
 }
 
-/// Violations beyond this many say nothing new.
-const BAD_MAX: usize = 40;
+impl Explored {
+    /// Those that were judged and found good.
+    pub fn good(&self) -> u64 {
+        self.judged.saturating_sub(self.bad + self.undecided)
+    }
+
+    /// True if every image that was judged is known to be good, and nothing else was wrong.
+    pub fn is_good(&self) -> bool {
+        self.wrong.is_empty() && self.bad == 0 && self.undecided == 0
+    }
+
+    fn add(&mut self, script: &str, call: u64, point: &Point) {
+        self.crash_points += point.points;
+        self.whole += point.whole;
+        self.survivor_sets += point.sets;
+        self.judged += point.seen.len() as u64;
+        self.bad += point.bad;
+        self.undecided += point.undecided;
+        self.wrong.extend(point.wrong.iter().map(|violation| Bad {
+            script: script.to_owned(),
+            call,
+            wrong: violation.wrong,
+            violation: violation.to_string(),
+        }));
+    }
+}
+
+/// What is wrong beyond so many says nothing new.
+const WRONG_MAX: usize = 40;
+/// So many bad images of one crash point are enough.
+const BAD_IMAGES_MAX: u64 = 4;
 
 struct Shared {
     found: Mutex<(Explored, BTreeSet<u64>)>,
@@ -113,28 +155,26 @@ impl Explore {
             points.extend((1..=calls).map(|call| (short, call)));
         }
         let shared = Shared { found: Mutex::default() };
-        let (next, done, began) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let at = usize::try_from(number).ok().and_then(|number| points.get(number));
-                        let Some((short, call)) = at else { return };
-                        let is_late = self.time.is_some_and(|time| began.elapsed() >= time);
-                        if is_late || stop.load(Ordering::Relaxed) {
-                            shared.lock().0.left += 1;
-                            continue;
-                        }
-                        self.explore_point(short, *call, &shared);
-                        told(done.fetch_add(1, Ordering::Relaxed) + 1, points.len() as u64);
-                    }
-                });
-            }
+        let (done, began, count) = (AtomicU64::new(0), Instant::now(), points.len() as u64);
+        let is_late = || self.time.is_some_and(|time| began.elapsed() >= time);
+        let is_over = || is_late() || stop.load(Ordering::Relaxed);
+        lanes::run(count, self.jobs, self.first, is_over, |number| {
+            let at = usize::try_from(number).ok().and_then(|number| points.get(number));
+            let Some((short, call)) = at else { return false };
+            let point = self.explore_point(short, *call);
+            let is_wrong = point.wrong.iter().any(|violation| violation.wrong != Wrong::Harness);
+            let mut found = shared.lock();
+            found.0.add(short.name, *call, &point);
+            found.1.extend(point.images);
+            drop(found);
+            told(done.fetch_add(1, Ordering::Relaxed) + 1, count);
+            is_wrong
         });
         let (mut explored, images) = shared.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         explored.images = images.len() as u64;
-        explored.bad.sort();
+        explored.left = count - done.into_inner();
+        explored.wrong.sort();
+        explored.wrong.truncate(WRONG_MAX);
         Ok(explored)
     }
 
@@ -163,53 +203,47 @@ impl Explore {
             let process = world.process("db");
             let branch = Branch::new(&process, Storm::new(SETTINGS, script));
             let ended = process.run(Arc::clone(&branch.storm).live(branch.stage)).await;
-            let (history, mut violations) = branch.storm.take();
-            violations.extend(judge(&history, Rules::default()).violations);
-            (process.io_calls(), matches!(ended, Ok(Ok(Ended::Finished))), violations)
+            let (history, violations) = branch.storm.take();
+            let answer = ask_guarded(&history, Rules::default(), violations);
+            (process.io_calls(), matches!(ended, Ok(Ok(Ended::Finished))), answer)
         });
+        let fails = |what: String| Err(format!("the script {} fails without any crash: {what}", short.name));
         match outcome.map(|outcome| outcome.result) {
-            Ok((calls, true, violations)) if violations.is_empty() => Ok(calls),
-            Ok((_, _, violations)) => {
-                let what = violations.first().map_or("it does not end".to_owned(), ToString::to_string);
-                Err(format!("the script {} fails without any crash: {what}", short.name))
+            Ok((_, _, Answer { violations, .. })) if !violations.is_empty() => {
+                fails(violations[0].to_string())
             }
-            Err(failed) => {
-                Err(format!("the script {} fails without any crash: {}", short.name, failed.message()))
-            }
+            Ok((_, _, answer)) if answer.is_undecided => fails("it is undecided".to_owned()),
+            Ok((_, false, _)) => fails("it does not end".to_owned()),
+            Ok((calls, true, _)) => Ok(calls),
+            Err(failed) => fails(failed.message().to_owned()),
         }
     }
 
-    fn explore_point(&self, short: &Short, call: u64, shared: &Shared) {
-        let (script, explore) = (short.script.clone(), self.clone());
+    fn explore_point(&self, short: &Short, call: u64) -> Point {
+        let (script, explore, found) = (short.script.clone(), self.clone(), Arc::<Mutex<Point>>::default());
+        let kept = Kept { point: Point::default(), into: Arc::clone(&found) };
         let outcome = holdfast_sim::try_run(self.options(), move |world| async move {
+            let mut kept = kept;
             let process = world.process("db");
             let branch = Branch::new(&process, Storm::new(SETTINGS, script));
             process.crash_at(call, Crash::Kill);
             if process.run(Arc::clone(&branch.storm).live(branch.stage)).await.is_ok() {
-                return Point::default();
+                return;
             }
             branch.storm.passes(Milestone::PowerLost);
-            let mut point = Point::default();
-            point.branch(&explore, &world, &process, &branch.storm, explore.depth).await;
-            point
+            kept.point.branch(&explore, &world, &process, &branch.storm, explore.depth).await;
         });
-        let point = match outcome {
-            Ok(outcome) => outcome.result,
-            Err(failed) => Point { bad: vec![violation_of(&failed)], ..Point::default() },
-        };
-        let mut found = shared.lock();
-        let (explored, images) = &mut *found;
-        explored.crash_points += point.points;
-        explored.whole += point.whole;
-        explored.survivor_sets += point.sets;
-        explored.judged += point.seen.len() as u64;
-        images.extend(point.images);
-        let room = BAD_MAX.saturating_sub(explored.bad.len());
-        explored.bad.extend(point.bad.iter().take(room).map(|violation| Bad {
-            script: short.name.to_owned(),
-            call,
-            violation: violation.to_string(),
-        }));
+        let mut point = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(failed) = outcome {
+            let violation = vec![violation_of(&failed)];
+            // It failed over an image, or on the way to one.
+            if point.noted < point.seen.len() as u64 {
+                point.note(violation, false);
+            } else {
+                point.wrong.extend(violation);
+            }
+        }
+        point
     }
 }
 
@@ -248,6 +282,19 @@ impl Branch {
     }
 }
 
+/// A point that is explored: what is known of it stays, also if the run panics.
+struct Kept {
+    point: Point,
+    into: Arc<Mutex<Point>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut into = self.into.lock().unwrap_or_else(PoisonError::into_inner);
+        *into = std::mem::take(&mut self.point);
+    }
+}
+
 /// What comes of one crash point and the recoveries behind it.
 #[derive(Default)]
 struct Point {
@@ -257,10 +304,23 @@ struct Point {
     images: BTreeSet<u64>,
     /// Images with the length of the history before each.
     seen: BTreeSet<(u64, usize)>,
-    bad: Vec<Violation>,
+    /// Those of which something was said.
+    noted: u64,
+    bad: u64,
+    undecided: u64,
+    wrong: Vec<Violation>,
 }
 
 impl Point {
+    /// Takes in what was said of an image.
+    fn note(&mut self, violations: Vec<Violation>, is_undecided: bool) {
+        let is_bad = violations.iter().any(|violation| violation.wrong != Wrong::Harness);
+        self.noted += 1;
+        self.bad += u64::from(is_bad);
+        self.undecided += u64::from(!is_bad && (is_undecided || !violations.is_empty()));
+        self.wrong.extend(violations);
+    }
+
     /// The process has just died: tries what the disk may hold.
     async fn branch(
         &mut self,
@@ -290,12 +350,12 @@ impl Point {
             self.images.insert(hash);
             if self.seen.insert((hash, storm.history_len())) {
                 let calls = self.recover(process, storm).await;
-                if depth > 1 && recoveries < explore.recoveries && self.bad.is_empty() {
+                if depth > 1 && recoveries < explore.recoveries && self.wrong.is_empty() {
                     recoveries += 1;
                     self.crash_recovery(explore, world, process, storm, &image, (depth, calls)).await;
                 }
             }
-            if is_whole || self.bad.len() >= 4 {
+            if is_whole || self.bad >= BAD_IMAGES_MAX {
                 break;
             }
         }
@@ -315,10 +375,8 @@ impl Point {
             let what = format!("after the power loss it does not open: {ended:?}");
             violations.push(Violation { wrong: Wrong::Unavailable, what });
         }
-        if violations.is_empty() {
-            violations = ask(&history, Rules::default()).violations;
-        }
-        self.bad.extend(violations);
+        let answer = ask_guarded(&history, Rules::default(), violations);
+        self.note(answer.violations, answer.is_undecided);
         calls
     }
 

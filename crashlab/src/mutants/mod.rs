@@ -1,13 +1,18 @@
 //! Planted bugs: how many seeds it takes until each of them is caught.
 //!
 //! ```text
-//! patch -> copy of the sources at a commit -> its own crashlab -> sweeps from many starting points -> seeds needed
+//! patch -> copy of the sources -> its own crashlab -> sweeps from many starting points -> seeds needed
 //! ```
 //! A mutant is caught from a starting point if one of the seeds from there on fails, up to a limit; how many that took is
 //! its cost there. Median and 95th percentile are over all starting points. Which faults it takes is read from the first
 //! failing plan after that was shrunk: everything that is still in it is needed.
 //!
-//! What was found is kept in `results.json`, by commit and by the patch's text, so that a run that was cut off goes on.
+//! Exploring draws nothing: a mutant is caught by a crash point after which something is wrong. What the harness fails over,
+//! or cannot decide, catches nothing.
+//!
+//! The copy holds what is not committed too, but for files that git does not know. What was found is kept in `kept.json`
+//! with git's hash of all that was built and with the patch's text, so that a run that was cut off goes on, and a commit that
+//! changes neither costs nothing.
 
 mod patch;
 mod results;
@@ -17,9 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use patch::Mutant;
-pub use results::{Caught, Results};
+pub use results::{Basis, Caught, Results};
 
-use crate::workshop::{Workshop, git};
+use crate::workshop::{Workshop, git, hashes_of, snapshot_of};
 
 /// Which mutants, and how hard to look.
 #[derive(Clone, Debug)]
@@ -110,20 +115,24 @@ impl Search {
     /// Looks for each mutant. Gives what was found, of those only that were done.
     ///
     /// # Errors
-    /// What keeps the sources from being copied, a patch from being applied, or the unchanged sources from being built.
+    /// What keeps the sources from being copied, or cargo from being started. A patch that does not apply or build is the
+    /// trouble of its own mutant.
     pub fn run(&self, stop: &AtomicBool, mut told: impl FnMut(Progress<'_>)) -> Result<Vec<Caught>, String> {
         let mutants = self.mutants()?;
         let workshop = Workshop::prepare(&self.repository, "mutants", "mutants")?;
-        let commit = git(&self.repository, &["rev-parse", "HEAD"])?;
-        workshop.check_out(&commit)?;
-        let file = self.repository.join("target/mutants/results.json");
-        let mut results = Results::load(&file, &commit)?;
+        let snapshot = snapshot_of(&self.repository)?;
+        workshop.check_out(&snapshot)?;
+        let sources = hashes_of(&self.repository, &snapshot, env!("CRASHLAB_SOURCES").split(' '))?;
+        let file = self.repository.join("target/mutants/kept.json");
+        let mut results = Results::load(&file)?;
         let began = Instant::now();
         let mut found = Vec::new();
         for mutant in &mutants {
             let is_late = self.budget.is_some_and(|budget| began.elapsed() >= budget);
             let (starts, seeds_max) = self.effort();
-            let known = results.of(mutant, starts, seeds_max).filter(|_| !self.again);
+            let (sources, patch, explore) = (sources.clone(), mutant.text.clone(), self.explore);
+            let basis = Basis { sources, patch, starts, seeds_max, explore };
+            let known = results.of(&mutant.name, &basis).filter(|_| !self.again);
             let is_shrunk = |known: &Caught| known.shrunk.is_some() || known.seeds.is_empty();
             let is_enough = |known: &&Caught| self.explore.is_some() || !self.shrink || is_shrunk(known);
             let caught = match known.filter(is_enough) {
@@ -134,7 +143,7 @@ impl Search {
                     if stop.load(Ordering::Relaxed) {
                         continue;
                     }
-                    results.keep(mutant, &caught, &file)?;
+                    results.keep(&basis, &caught, &file)?;
                     caught
                 }
             };
@@ -155,7 +164,10 @@ impl Search {
         let (starts, seeds_max) = self.effort();
         let mut caught = Caught::new(mutant, starts, seeds_max);
         let began = Instant::now();
-        workshop.plant(&mutant.file)?;
+        if let Err(error) = workshop.plant(&mutant.file) {
+            (caught.missed, caught.trouble) = (starts, Some(error));
+            return Ok(caught);
+        }
         let built = workshop.build()?;
         caught.build_seconds = began.elapsed().as_secs();
         let program = match built {

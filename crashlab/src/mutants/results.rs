@@ -1,4 +1,7 @@
-//! What was found of each mutant, kept between runs.
+//! What was found of each mutant, kept between runs with all that it depends on.
+//!
+//! A result counts only for the same basis: the same sources, patch and effort. Those of another basis stay in the file,
+//! and count again when the sources are once more what they were.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -86,58 +89,69 @@ impl Caught {
     }
 }
 
+/// What a result depends on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Basis {
+    /// Git's hash of everything that is built, and of how, by path.
+    pub sources: BTreeMap<String, String>,
+    /// The patch, all of it.
+    pub patch: String,
+    /// Starting points.
+    pub starts: u64,
+    /// Seeds from each, at most.
+    pub seeds_max: u64,
+    /// Survivor sets, if it was explored.
+    pub explore: Option<u64>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    patch: String,
+    #[serde(flatten)]
+    basis: Basis,
     caught: Caught,
 }
 
-/// Everything found at one commit.
-#[derive(Serialize, Deserialize)]
+/// Everything found so far, by the names of the mutants.
+#[derive(Default, Serialize, Deserialize)]
 pub struct Results {
-    commit: String,
-    mutants: BTreeMap<String, Kept>,
+    mutants: BTreeMap<String, Vec<Kept>>,
 }
 
 impl Results {
-    /// What the file holds of this commit; nothing if it is of another one.
+    /// What the file holds; nothing if it is not there.
     ///
     /// # Errors
     /// A file that cannot be read or is no such file.
-    pub fn load(file: &Path, commit: &str) -> Result<Self, String> {
-        let nothing = Self { commit: commit.to_owned(), mutants: BTreeMap::new() };
+    pub fn load(file: &Path) -> Result<Self, String> {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(nothing),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(format!("{}: {error}", file.display())),
         };
-        let results: Self = serde_json::from_str(&text)
-            .map_err(|error| format!("{}: {error}; remove it to begin anew", file.display()))?;
-        Ok(if results.commit == commit { results } else { nothing })
+        serde_json::from_str(&text)
+            .map_err(|error| format!("{}: {error}; remove it to begin anew", file.display()))
     }
 
-    /// What is known of a mutant that was looked for as hard.
-    pub fn of(&self, mutant: &Mutant, starts: u64, seeds_max: u64) -> Option<&Caught> {
-        let kept = self.mutants.get(&key(&mutant.name, starts, seeds_max))?;
-        (kept.patch == mutant.text).then_some(&kept.caught)
+    /// What is known of a mutant on this basis.
+    pub fn of(&self, name: &str, basis: &Basis) -> Option<&Caught> {
+        let kept = self.mutants.get(name)?.iter().find(|kept| kept.basis == *basis)?;
+        Some(&kept.caught)
     }
 
-    /// Adds what was found, and writes all of it.
+    /// Adds what was found to what the file holds by now, and writes all of it.
     ///
     /// # Errors
-    /// A file that cannot be written.
-    pub fn keep(&mut self, mutant: &Mutant, caught: &Caught, file: &Path) -> Result<(), String> {
-        let kept = Kept { patch: mutant.text.clone(), caught: caught.clone() };
-        self.mutants.insert(key(&mutant.name, caught.starts, caught.seeds_max), kept);
+    /// A file that cannot be read or written.
+    pub fn keep(&mut self, basis: &Basis, caught: &Caught, file: &Path) -> Result<(), String> {
+        *self = Self::load(file)?;
+        let of_name = self.mutants.entry(caught.name.clone()).or_default();
+        of_name.retain(|kept| kept.basis != *basis);
+        of_name.push(Kept { basis: basis.clone(), caught: caught.clone() });
         let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
         let unfinished = file.with_extension("json.tmp");
         let written = std::fs::write(&unfinished, text).and_then(|()| std::fs::rename(&unfinished, file));
         written.map_err(|error| format!("{}: {error}", file.display()))
     }
-}
-
-fn key(name: &str, starts: u64, seeds_max: u64) -> String {
-    format!("{name}, {starts} x {seeds_max}")
 }
 
 #[cfg(test)]
@@ -177,5 +191,39 @@ mod tests {
         assert_eq!((hung.caught, hung.seeds_median, hung.missed), (false, None, 19));
         let none = caught(&[], 20);
         assert_eq!((none.caught, none.seeds_median), (false, None));
+    }
+
+    #[test]
+    fn a_result_counts_for_its_own_basis_and_the_others_stay() {
+        let folder = std::env::temp_dir().join(format!("crashlab-results-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+        let file = folder.join("kept.json");
+        let basis = Basis {
+            sources: [("kernel/src".to_owned(), "1".to_owned())].into(),
+            patch: "text".to_owned(),
+            starts: 20,
+            seeds_max: 2000,
+            explore: None,
+        };
+        let others = [
+            Basis { sources: [("kernel/src".to_owned(), "2".to_owned())].into(), ..basis.clone() },
+            Basis { patch: "other text".to_owned(), ..basis.clone() },
+            Basis { starts: 1, ..basis.clone() },
+            Basis { seeds_max: 500, ..basis.clone() },
+            Basis { explore: Some(16), ..basis.clone() },
+        ];
+        let (few, many) = (caught(&[1; 20], 0), caught(&[9; 20], 0));
+        let mut results = Results::load(&file).expect("nothing is there");
+        results.keep(&basis, &few, &file).expect("it is written");
+        for other in &others {
+            let known = Results::load(&file).expect("it is read");
+            assert_eq!(known.of("name", other), None, "{other:?}");
+            // Another program, which has read the file when it was empty, drops nothing of it.
+            Results::default().keep(other, &many, &file).expect("it is written");
+        }
+        let known = Results::load(&file).expect("it is read");
+        assert_eq!(known.of("name", &basis), Some(&few));
+        assert!(others.iter().all(|other| known.of("name", other) == Some(&many)));
+        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use holdfast_workloads::history::{Change, Ending, History, Milestone};
 use holdfast_workloads::oracle::model::Rules;
-use holdfast_workloads::oracle::{Answer, Violation, Wrong, ask};
+use holdfast_workloads::oracle::{Violation, Wrong};
 use holdfast_workloads::storm::{Counts, Line, Storm};
 
 use super::PLAN_NAME;
 use super::record::{FILE_NAME, Reader, Writer};
+use crate::panics::ask_guarded;
 use crate::plan::Plan;
 
 /// When a life ends.
@@ -231,10 +232,7 @@ impl Session {
         counts.acknowledged = with_ending(&history, |ending| matches!(ending, Ending::Committed(_)));
         let untold = with_ending(&history, |ending| *ending == Ending::Unknown);
         let rules = Rules { narrow_window: self.narrow_window, ..Rules::default() };
-        let answer = match violations.is_empty() {
-            true => ask(&history, rules),
-            false => Answer { violations, is_undecided: false },
-        };
+        let answer = ask_guarded(&history, rules, violations);
         Verdict { violations: answer.violations, undecided: answer.is_undecided, counts, untold, history }
     }
 }

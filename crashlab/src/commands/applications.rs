@@ -91,7 +91,7 @@ pub(crate) fn check_shrunk(file: &Path, as_json: bool) -> Result<bool, String> {
     place.run(&plan, 0)?;
     let found = shrink::removable(&plan, |plan| place.failure(plan));
     let (tried, idle) = found.ok_or("the plan passes")?;
-    Ok(crate::tell_removable(tried, &idle, as_json))
+    Ok(super::shrink::tell_removable(tried, &idle, as_json))
 }
 
 /// Finds the smallest plan that still fails in the same way.
@@ -122,13 +122,14 @@ pub(crate) fn shrink_to(file: &Path, output: &Path, time: Duration, as_json: boo
     let Some(found) = found else { return Err("the plan passes: there is nothing to shrink".to_owned()) };
     found.plan.save(output)?;
     let (before, after) = (plan.operations(), found.plan.operations());
-    let (events_before, events_after) = (events(&plan), events(&found.plan));
     if as_json {
         println!(
             "{}",
             json!({
-                "operations_before": before, "operations_after": after, "faults_before": events_before,
-                "faults_after": events_after, "seconds": found.elapsed.as_secs(), "runs": found.runs,
+                "operations_before": before, "operations_after": after, "faults_before": plan.faults.len(),
+                "faults_after": found.plan.faults.len(), "crashes_before": plan.crashes.len(),
+                "crashes_after": found.plan.crashes.len(), "overrides_before": plan.schedule.len(),
+                "overrides_after": found.plan.schedule.len(), "seconds": found.elapsed.as_secs(), "runs": found.runs,
                 "minimal": found.is_minimal, "violation": found.failure.to_string(), "plan": output,
             })
         );
@@ -136,8 +137,9 @@ pub(crate) fn shrink_to(file: &Path, output: &Path, time: Duration, as_json: boo
     }
     println!("WRONG: {}", found.failure);
     println!(
-        "{before} operations and {events_before} faults and crashes shrunk to {after} and {events_after}, in {} runs and {} \
-         s{}",
+        "{before} operations and {} faults and crashes shrunk to {after} and {}, in {} runs and {} s{}",
+        events(&plan),
+        events(&found.plan),
         found.runs,
         found.elapsed.as_secs(),
         if found.is_minimal { "; none of them can go" } else { "; the time was over" }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | a call refused or failed, a read that gave other bytes | errors of the opening in which it fired |
 //! | a failed sync | as well, until the machine is started anew: a file system whose journal failed shuts down |
-//! | a rotten bit, a lost sector, a misdirected write | what is read of this file, from then on |
+//! | a rotten bit, a lost sector, a misdirected write | what is read of this file, from then on, and what is said of another because of it |
 //! | a write or a sync that never was | what is read of this file; of any file if the manifest or a name may be older than what it speaks of; of any log if it was a log's |
 //! | a log or manifest that ends early, through any of these | nothing of its own: the oracles know what may be gone |
 
@@ -87,6 +87,15 @@ impl Excuses {
         fired.filter(|fault| lasts_in(fault, name)).map(|fault| fault.class).collect()
     }
 
+    /// The same for the files that a sentence names: two that contradict each other, of which either may be the damaged one.
+    fn lasting_in_named(&self, what: &str) -> BTreeSet<FaultClass> {
+        let fired = self.disk.fired_faults().into_iter();
+        let is_named = |fault: &FiredFault| {
+            fault.name.contains('.') && what.contains(&fault.name) && lasts_in(fault, &fault.name)
+        };
+        fired.filter(is_named).map(|fault| fault.class).collect()
+    }
+
     /// The classes that may give this error.
     fn culprits(&self, error: &Error) -> BTreeSet<FaultClass> {
         use FaultClass::{
@@ -95,9 +104,10 @@ impl Excuses {
         };
         let misread = [MisdirectedRead, StaleRead];
         match error {
-            Error::Corrupt { file, .. } | Error::NewerFormat { file, .. } => {
-                &self.lasting(file) | &self.passing(&misread)
+            Error::Corrupt { file, what, .. } => {
+                &(&self.lasting(file) | &self.lasting_in_named(what)) | &self.passing(&misread)
             }
+            Error::NewerFormat { file, .. } => &self.lasting(file) | &self.passing(&misread),
             Error::NotFound { .. } => &self.lasting(Path::new("")) | &self.passing(&misread),
             Error::Io(error) => match error.kind {
                 IoErrorKind::Transient => self.passing(&[TransientRead]),

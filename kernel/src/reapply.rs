@@ -52,6 +52,7 @@ pub(crate) async fn replay_log(
         dir,
         segments: &segments,
         first_needed: version.log_start,
+        flushed: version.flushed(),
         known_durable: version.known_durable,
         direct,
     };

@@ -130,6 +130,7 @@ impl Log {
             dir: Path::new(DIR),
             segments: &self.segments,
             first_needed: self.log_start,
+            flushed: Lsn::ZERO,
             known_durable: known,
             direct: true,
         };
@@ -195,6 +196,7 @@ fn futures_are_send() {
         dir: Path::new(DIR),
         segments: &[],
         first_needed: Lsn::ZERO,
+        flushed: Lsn::ZERO,
         known_durable: None,
         direct: true,
     };

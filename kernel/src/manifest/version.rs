@@ -210,6 +210,11 @@ impl Version {
         }
     }
 
+    /// The farthest position up to which tables have a keyspace.
+    pub fn flushed(&self) -> Lsn {
+        self.keyspaces.values().map(|keyspace| keyspace.flushed).max().unwrap_or(Lsn::ZERO)
+    }
+
     /// What of a change that was thought of beside an earlier version is still to be made in this one; `None` if this says
     /// as much. The log may have been shrunk since, and flushes of different keyspaces end in another order than their
     /// memtables were frozen: nothing goes back.

@@ -182,6 +182,7 @@ impl Look {
             dir,
             segments: &segments,
             first_needed: version.log_start,
+            flushed: version.flushed(),
             known_durable: version.known_durable,
             direct: true,
         };

@@ -58,6 +58,7 @@ struct Used {
 pub(super) fn chain(
     found: &[Found],
     first_needed: Lsn,
+    flushed: Lsn,
     known: Option<KnownDurable>,
 ) -> Result<Vec<Link>, Broken> {
     let used = in_use(found)?;
@@ -70,6 +71,16 @@ pub(super) fn chain(
             what: format!("the manifest needs the log from {first_needed} on, but no segment is in use"),
         });
     };
+    if last.limit < flushed {
+        return broken(
+            last.index,
+            format!(
+                "tables have all commits up to {flushed}, but the newest segment ends at {}: a later one is missing, or \
+                 reads as it was before it was used",
+                last.limit
+            ),
+        );
+    }
     let links = walk_back(&used, first_needed)?;
     refuse_stale_headers(found, &links, last)?;
     if let Some(known) = known {
@@ -198,7 +209,7 @@ mod tests {
             let mut found: Vec<Found> =
                 (0u64..).zip(std::iter::once(0).chain(ends)).map(|(at, end)| segment(at, end, 1)).collect();
             let needed = Lsn::new(needed % (found.len() as u64 * CAPACITY) / 512 * 512);
-            let links = chain(&found, needed, None).unwrap();
+            let links = chain(&found, needed, Lsn::ZERO, None).unwrap();
             let first = links[0];
             assert!(links.windows(2).all(|w| w[0].base < w[1].base && w[0].named_end.is_some()));
             assert_eq!(links.last().unwrap().named_end, None);
@@ -210,7 +221,7 @@ mod tests {
                 return true;
             }
             found.remove(missing);
-            chain(&found, needed, None).is_err()
+            chain(&found, needed, Lsn::ZERO, None).is_err()
         }
     }
 
@@ -231,19 +242,23 @@ mod tests {
             header: SegmentHeader { id: FileId::new(9), capacity: CAPACITY, state: SegmentState::Unused },
             first: None,
         });
-        assert!(chain(&stale, Lsn::ZERO, None).is_ok());
+        assert!(chain(&stale, Lsn::ZERO, Lsn::ZERO, None).is_ok());
         stale[2].first = Some(Lsn::new(2 * CAPACITY));
-        assert_eq!(chain(&stale, Lsn::ZERO, None).unwrap_err().index, Some(2));
+        assert_eq!(chain(&stale, Lsn::ZERO, Lsn::ZERO, None).unwrap_err().index, Some(2));
 
         let twice = vec![segment(0, 0, 1), segment(1, 3, 1), segment(1, 3, 1)];
-        assert!(chain(&twice, Lsn::ZERO, None).is_err());
+        assert!(chain(&twice, Lsn::ZERO, Lsn::ZERO, None).is_err());
 
-        assert_eq!(chain(&[], Lsn::ZERO, None), Ok(vec![]));
-        assert!(chain(&[], Lsn::new(512), None).is_err());
+        assert_eq!(chain(&[], Lsn::ZERO, Lsn::ZERO, None), Ok(vec![]));
+        assert!(chain(&[], Lsn::new(512), Lsn::ZERO, None).is_err());
         let known = |epoch, lsn| Some(KnownDurable { epoch, lsn: Lsn::new(lsn) });
-        assert!(chain(&[], Lsn::ZERO, known(0, 0)).is_err());
-        assert!(chain(&found, Lsn::ZERO, known(2, 0)).is_err());
-        assert!(chain(&found, Lsn::ZERO, known(1, 9000)).is_ok());
+        assert!(chain(&[], Lsn::ZERO, Lsn::ZERO, known(0, 0)).is_err());
+        assert!(chain(&found, Lsn::ZERO, Lsn::ZERO, known(2, 0)).is_err());
+        assert!(chain(&found, Lsn::ZERO, Lsn::ZERO, known(1, 9000)).is_ok());
+        let ends = found.last().map(|last| last.first.unwrap().get() + CAPACITY).unwrap();
+        assert!(chain(&found, Lsn::ZERO, Lsn::new(ends), None).is_ok());
+        let short = chain(&found, Lsn::ZERO, Lsn::new(ends + 512), None).unwrap_err();
+        assert!(short.what.contains("a later one is missing"), "{}", short.what);
     }
 
     #[test]
@@ -253,7 +268,7 @@ mod tests {
             predecessor.epoch = 1;
         }
         let known = |lsn| Some(KnownDurable { epoch: 1, lsn: Lsn::new(lsn) });
-        assert!(chain(&found, Lsn::ZERO, known(3 * 512)).is_ok());
-        assert_eq!(chain(&found, Lsn::ZERO, known(4 * 512)).unwrap_err().index, Some(0));
+        assert!(chain(&found, Lsn::ZERO, Lsn::ZERO, known(3 * 512)).is_ok());
+        assert_eq!(chain(&found, Lsn::ZERO, Lsn::ZERO, known(4 * 512)).unwrap_err().index, Some(0));
     }
 }

@@ -79,7 +79,7 @@ pub async fn examine(
     let mut links = Vec::new();
     if files.len() == request.segments.len() {
         let found: Vec<Found> = files.iter().map(|(_, file)| file.found.clone()).collect();
-        match chain(&found, request.first_needed, request.known_durable) {
+        match chain(&found, request.first_needed, request.flushed, request.known_durable) {
             Ok(chained) => links = chained,
             Err(broken) => {
                 let path = broken.index.and_then(|index| files.get(index)).map(|(_, file)| &*file.path);

@@ -74,6 +74,8 @@ pub struct ReplayRequest<'a> {
     pub segments: &'a [(FileNo, FileId)],
     /// The manifest's log start: every entry below it is in tables.
     pub first_needed: Lsn,
+    /// The farthest position up to which tables have a keyspace, so that the log was once at least as long.
+    pub flushed: Lsn,
     /// The manifest's evidence.
     pub known_durable: Option<KnownDurable>,
     /// Read past the page cache where possible; as [`Options::direct_log`](crate::Options::direct_log).
@@ -112,7 +114,7 @@ pub async fn replay(
         files.push(LogFile::open(env.as_ref(), request, *no, *id).await?);
     }
     let found: Vec<Found> = files.iter().map(|file| file.found.clone()).collect();
-    let links = chain(&found, request.first_needed, request.known_durable)
+    let links = chain(&found, request.first_needed, request.flushed, request.known_durable)
         .map_err(|broken| in_words(broken, &files, request.dir))?;
     demand_none(env.as_ref(), request, next_base(&found)).await?;
     let mut progress = Progress::new(env.as_ref());

@@ -19,11 +19,9 @@ use holdfast_crashlab::sweep::Sweep;
 fn main() -> ExitCode {
     let outcome = match Program::parse().command {
         Command::Sweep { seeds, start, jobs, time, first, keep, hashes, json, choice } => {
-            choice.choice().and_then(|from| {
-                let (jobs, time) = (jobs.unwrap_or_else(console::cores), time.map(Duration::from_secs));
-                let asked = Sweep { start, seeds, time, first, jobs, choice: from };
-                sweep::run(&asked, (&keep, hashes.as_deref()), &choice.again(), json)
-            })
+            let (jobs, time) = (jobs.unwrap_or_else(console::cores), time.map(Duration::from_secs));
+            let asked = choice.choice().map(|choice| Sweep { start, seeds, time, first, jobs, choice });
+            asked.and_then(|asked| sweep::run(&asked, (&keep, hashes.as_deref()), &choice.again(), json))
         }
         Command::Replay { what, trace, lines, until, break_at, save, twice, json, .. }
             if applications::is_plan(&what) =>
@@ -61,8 +59,7 @@ fn main() -> ExitCode {
             plan_of(&what, &choice).and_then(|plan| written::report(&plan, &output, lines, json))
         }
         Command::History { what, .. } if applications::is_plan(&what) => {
-            Err("the plan of an application has no history: what its clients saw only its own checks know"
-                .to_owned())
+            Err(applications::NO_HISTORY.to_owned())
         }
         Command::History { what, output, flags, json, choice } => {
             plan_of(&what, &choice).and_then(|plan| written::history(&plan, &output, flags, json))
@@ -83,6 +80,10 @@ fn main() -> ExitCode {
             })
         }
     };
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: Result<bool, String>) -> ExitCode {
     match outcome {
         Ok(is_good) => ExitCode::from(u8::from(!is_good)),
         Err(wrong) => {

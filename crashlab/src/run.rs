@@ -176,7 +176,7 @@ pub fn run_watched(plan: &Plan, watch: Watch) -> Verdict {
     if is_cut_off {
         return verdict;
     }
-    verdict.judge(lied_in, &plan);
+    verdict.judge(lied_in, plan);
     verdict
 }
 

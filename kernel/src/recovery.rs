@@ -372,7 +372,7 @@ impl Opening {
         let reserve = Reserve::new(&self.dir, self.options.reserve_bytes);
         reserve.look(self.disk()).await;
         reserve.restore(&*self.env).await;
-        let engine = self.assemble(database_id, &version, wal, spares, maker, &progress, given);
+        let engine = self.assemble(database_id, &version, (wal, spares, maker), &progress, given);
         Ok(Recovered { engine, parts: Parts { manifest: writer, reserve } })
     }
 
@@ -425,9 +425,7 @@ impl Opening {
         self,
         database_id: u64,
         version: &Arc<Version>,
-        wal: Wal,
-        spares: Arc<Spares>,
-        maker: SegmentMaker,
+        (wal, spares, maker): (Wal, Arc<Spares>, SegmentMaker),
         progress: &Progress,
         given: Seq,
     ) -> Arc<Engine> {

@@ -11,6 +11,10 @@ use holdfast_sim::testing::{PLAN, shrink};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+/// Why `history` refuses one.
+pub(crate) const NO_HISTORY: &str =
+    "the plan of an application has no history: what its clients saw only its own checks know";
+
 /// True if an argument is a file with a plan of an application.
 pub(crate) fn is_plan(what: &str) -> bool {
     what.parse::<u64>().is_err() && application::is_plan(Path::new(what))

@@ -46,6 +46,8 @@ enum Of {
     Crashes = 4,
     /// When a real process is killed.
     Lives = 5,
+    /// Reads from elsewhere where they are many.
+    Misreads = 6,
     /// And one more for each way.
     Replacements = 8,
     /// And one more for each fault class.
@@ -63,6 +65,8 @@ enum Weather {
     Crashes,
     /// Faults that cost nothing.
     Errors,
+    /// And reads that come from elsewhere, many of them: they cost nothing that lasts.
+    Misread,
     /// Any fault.
     Anything,
 }
@@ -71,7 +75,10 @@ enum Weather {
 pub fn plan(seed: u64, choice: &Choice) -> Plan {
     let mut shape = stream(seed, Of::Shape, 0);
     let workload = workload_of(choice, &mut shape);
-    let weather = *shape.of(&[Weather::Crashes, Weather::Errors, Weather::Errors, Weather::Anything]);
+    let weather = match *shape.of(&[Weather::Crashes, Weather::Errors, Weather::Errors, Weather::Anything]) {
+        Weather::Errors if shape.one_in(4) => Weather::Misread,
+        other => other,
+    };
     let rare_one_in = *shape.of(&[0, 0, 16, 128]);
     let disk = DiskPlan {
         delayed_allocation: shape.one_in(4),
@@ -98,7 +105,7 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
             };
             choice.replacing.iter().find_map(of_way).into_iter().collect()
         }
-        Weather::Crashes | Weather::Errors => Vec::new(),
+        Weather::Crashes | Weather::Errors | Weather::Misread => Vec::new(),
     };
     // What a disk lost that did not lie can be told to a commit.
     let weather = match replacements.is_empty() || stream(seed, Of::Replacements, 7).one_in(2) {
@@ -108,13 +115,16 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
     let faults = choice.faults.iter().flat_map(|class| {
         let allowed = match weather {
             Weather::Crashes => false,
-            Weather::Errors => cost_of(*class) == Cost::Nothing,
+            Weather::Errors | Weather::Misread => cost_of(*class) == Cost::Nothing,
             Weather::Anything => true,
         };
         let drawn = faults_of(*class, &script, &crashes, &mut stream(seed, Of::Faults, *class as u64));
         if allowed { drawn } else { Vec::new() }
     });
     let mut faults: Vec<Fault> = faults.collect();
+    if weather == Weather::Misread && choice.faults.contains(&FaultClass::MisdirectedRead) {
+        faults.extend(misreads(&script, &mut stream(seed, Of::Misreads, 0)));
+    }
     if faults.iter().any(lies_at_creation) {
         // Any other one may end the first opening early, and the next one syncs.
         faults.retain(lies_at_creation);
@@ -253,7 +263,13 @@ fn faults_of(class: FaultClass, script: &Script, crashes: &[Crash], random: &mut
             FaultClass::Stall | FaultClass::ClockJump => "",
             _ => *random.of(&["", "log", "log", "table", "table", "manifest", "CURRENT"]),
         };
-        let is_lasting = matches!(class, FaultClass::NoSpace | FaultClass::TooManyFiles) && random.one_in(3);
+        let lasts = match class {
+            FaultClass::NoSpace | FaultClass::TooManyFiles => true,
+            // Nobody reads the manifest of an open database but whoever looks from beside.
+            FaultClass::ReadError => matches!(on, "manifest" | "CURRENT"),
+            _ => false,
+        };
+        let is_lasting = lasts && random.one_in(3);
         Fault {
             class: name_of(class).to_owned(),
             at,
@@ -271,6 +287,25 @@ fn faults_of(class: FaultClass, script: &Script, crashes: &[Crash], random: &mut
         faults.extend(narrow_disk(script, random));
     }
     faults
+}
+
+/// Reads that come from elsewhere: of tables at any time, and of the log where it is read.
+fn misreads(script: &Script, random: &mut Random) -> Vec<Fault> {
+    let one = |random: &mut Random| {
+        let of_log = random.one_in(3);
+        Fault {
+            class: name_of(FaultClass::MisdirectedRead).to_owned(),
+            at: match of_log {
+                true => At::Opening(1 + random.below(6) as u32),
+                false => step_in(script, (0, 100), random),
+            },
+            on: if of_log { "log" } else { "table" }.to_owned(),
+            nth: 1 + random.below(if of_log { 8 } else { 30 }),
+            lasting: false,
+            room_kib: None,
+        }
+    };
+    (0..2 + random.below(8)).map(|_| one(random)).collect()
 }
 
 /// From one moment of the creation on no sync of the directory does anything, as long as the first opening lasts.

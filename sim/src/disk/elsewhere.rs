@@ -3,7 +3,7 @@
 //! A disk misdirects whole sectors, so the bytes come from as far inside a sector as they should. From any such place they
 //! are seldom a thing of their own, and the first look at them tells. What puts a reader to the test is a place that looks
 //! alike: where another request began, of this file or of one of its kind in the same directory, as far inside a sector
-//! and with the same length.
+//! and with the same length; or the same place of another of its kind, if what stands there begins with the same bytes.
 //!
 //! ```text
 //! whole sectors   three in four alike, or longer if nothing else is; the others from any place that was written
@@ -24,6 +24,8 @@ const ANY_PLACE_UNALIGNED: u64 = 32;
 /// One misdirected read from any place in so many comes from another file, and one of these from a file of any kind.
 const OTHER_FILE: u64 = 2;
 const OTHER_KIND: u64 = 4;
+/// Two places begin alike if so many bytes are the same: kind and length of a thing stand in front of it.
+const ALIKE_BYTES: u64 = 8;
 /// Places that a misdirected read tries, for one that was written.
 const PLACES_TRIED: u32 = 16;
 
@@ -117,6 +119,9 @@ impl DiskState {
         let (mut same, mut longer) = (Vec::new(), Vec::new());
         for file in std::iter::once(inode).chain(kind.iter().copied()) {
             let size = self.file(file).size;
+            if file != inode && offset + len <= size && self.begin_alike(inode, file, offset, len) {
+                same.push((file, offset));
+            }
             for (at, of_len) in self.requests.of(file) {
                 let is_elsewhere = (file, at) != (inode, offset) && at % SECTOR == offset % SECTOR;
                 if is_elsewhere && of_len >= len && at + len <= size && self.was_written(file, at, len) {
@@ -126,6 +131,20 @@ impl DiskState {
             }
         }
         if same.is_empty() && is_whole { longer } else { same }
+    }
+
+    /// True if the same bytes stand in front of a range of two files, and others behind them.
+    fn begin_alike(&self, one: InodeNumber, other: InodeNumber, offset: u64, len: u64) -> bool {
+        let read = |file: InodeNumber, len: u64| {
+            let mut bytes = vec![0; usize::try_from(len).expect("a request fits into memory")];
+            self.file(file).content.read(offset, &mut bytes);
+            bytes
+        };
+        let front = read(one, len.min(ALIKE_BYTES));
+        len > ALIKE_BYTES
+            && front.iter().any(|byte| *byte != 0)
+            && front == read(other, ALIKE_BYTES)
+            && read(one, len) != read(other, len)
     }
 
     /// True if bytes other than zeros stand in the first sector: zeros are what stood in a place before, and to give that is

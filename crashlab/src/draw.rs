@@ -75,10 +75,7 @@ enum Weather {
 pub fn plan(seed: u64, choice: &Choice) -> Plan {
     let mut shape = stream(seed, Of::Shape, 0);
     let workload = workload_of(choice, &mut shape);
-    let weather = match *shape.of(&[Weather::Crashes, Weather::Errors, Weather::Errors, Weather::Anything]) {
-        Weather::Errors if shape.one_in(4) => Weather::Misread,
-        other => other,
-    };
+    let weather = weather(&mut shape);
     let rare_one_in = *shape.of(&[0, 0, 16, 128]);
     let disk = DiskPlan {
         delayed_allocation: shape.one_in(4),
@@ -122,9 +119,8 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         if allowed { drawn } else { Vec::new() }
     });
     let mut faults: Vec<Fault> = faults.collect();
-    if weather == Weather::Misread && choice.faults.contains(&FaultClass::MisdirectedRead) {
-        faults.extend(misreads(&script, &mut stream(seed, Of::Misreads, 0)));
-    }
+    let misreads = misreads(&script, &mut stream(seed, Of::Misreads, 0)).into_iter();
+    faults.extend(misreads.filter(|_| weather == Weather::Misread && choice.faults.contains(&MISREAD)));
     if faults.iter().any(lies_at_creation) {
         // Any other one may end the first opening early, and the next one syncs.
         faults.retain(lies_at_creation);
@@ -144,6 +140,13 @@ pub fn plan(seed: u64, choice: &Choice) -> Plan {
         replacements,
         plain_schedule: false,
         schedule: Vec::new(),
+    }
+}
+
+fn weather(random: &mut Random) -> Weather {
+    match *random.of(&[Weather::Crashes, Weather::Errors, Weather::Errors, Weather::Anything]) {
+        Weather::Errors if random.one_in(3) => Weather::Misread,
+        other => other,
     }
 }
 
@@ -261,7 +264,13 @@ fn faults_of(class: FaultClass, script: &Script, crashes: &[Crash], random: &mut
         let on = match class {
             FaultClass::SpawnRefused => *random.of(&["", "flush", "compact"]),
             FaultClass::Stall | FaultClass::ClockJump => "",
-            _ => *random.of(&["", "log", "log", "table", "table", "manifest", "CURRENT"]),
+            _ if cost_of(class) == Cost::Nothing => {
+                *random.of(&["", "log", "log", "table", "table", "manifest", "CURRENT"])
+            }
+            // What is lost of the manifest ends the seed.
+            _ => *random.of(&[
+                "", "log", "log", "log", "table", "table", "table", "table", "table", "manifest", "CURRENT",
+            ]),
         };
         let lasts = match class {
             FaultClass::NoSpace | FaultClass::TooManyFiles => true,
@@ -289,14 +298,16 @@ fn faults_of(class: FaultClass, script: &Script, crashes: &[Crash], random: &mut
     faults
 }
 
+const MISREAD: FaultClass = FaultClass::MisdirectedRead;
+
 /// Reads that come from elsewhere: of tables at any time, and of the log where it is read.
 fn misreads(script: &Script, random: &mut Random) -> Vec<Fault> {
     let one = |random: &mut Random| {
-        let of_log = random.one_in(3);
+        let of_log = random.one_in(4);
         Fault {
-            class: name_of(FaultClass::MisdirectedRead).to_owned(),
+            class: name_of(MISREAD).to_owned(),
             at: match of_log {
-                true => At::Opening(1 + random.below(6) as u32),
+                true => At::Opening(3 + random.below(5) as u32),
                 false => step_in(script, (0, 100), random),
             },
             on: if of_log { "log" } else { "table" }.to_owned(),
@@ -305,7 +316,7 @@ fn misreads(script: &Script, random: &mut Random) -> Vec<Fault> {
             room_kib: None,
         }
     };
-    (0..2 + random.below(8)).map(|_| one(random)).collect()
+    (0..4 + random.below(12)).map(|_| one(random)).collect()
 }
 
 /// From one moment of the creation on no sync of the directory does anything, as long as the first opening lasts.

@@ -117,7 +117,9 @@ pub fn draw(workload: Workload, operations: u64, random: &mut Random) -> Script 
     let is_wide = workload == Workload::Structure && random.one_in(WIDE_ONE_IN);
     let keys = match workload {
         Workload::Bank => 4 + random.below(12),
-        Workload::Append | Workload::RwRegister => 3 + random.below(20),
+        Workload::Append => 3 + random.below(20),
+        // Of fewer hardly a transaction commits.
+        Workload::RwRegister => 8 + random.below(24),
         Workload::Churn => *random.of(&[200, 800, 2000]),
         Workload::Hoard => 200,
         _ if is_wide => 800,
